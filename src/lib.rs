@@ -1,0 +1,10 @@
+//! Wharf: an edge host that runs WebAssembly components as functions.
+//!
+//! The modules stand in the order a request meets them, and a module uses only those further down
+//! (`tests/architecture.rs` keeps it so):
+//!
+//! ```text
+//! main → cli → node → { ingress, control, events, workflow } → edge → invoke → { runtime, router } → store → { model, telemetry }
+//! ```
+
+pub mod model;

@@ -1,0 +1,23 @@
+//! Plain values: names, digests, sizes, configuration, outcomes, records. No I/O, no clocks, no wasmtime.
+//!
+//! Everything else is built on these, so that a function name or a limit means the same in a manifest, in the catalog,
+//! in a request and in a log line.
+
+mod digest;
+mod function;
+mod name;
+mod outcome;
+mod record;
+mod size;
+mod text;
+
+pub use digest::{Digest, ParseDigestError};
+pub use function::{
+    Deployment, FileGrant, FunctionConfiguration, InvalidConfiguration, Isolation, Kind,
+    MAX_ENVIRONMENT, OutboundGrant, Pool, SecretSource, Version,
+};
+pub use name::{FunctionName, InvalidName};
+pub use outcome::{Fault, Outcome};
+pub use record::{InvocationRecord, RequestId, Start};
+pub use size::{ByteSize, ParseSizeError};
+pub use text::{ParseDurationError, parse_duration};

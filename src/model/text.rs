@@ -1,0 +1,62 @@
+//! Durations as people write them.
+
+use std::time::Duration;
+
+/// Why a text is no duration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a duration: write a number and ms, s, min or h, such as `3 s`")]
+pub struct ParseDurationError(String);
+
+/// Reads `250 ms`, `3 s`, `5 min` or `6 h`. One number, one unit: a limit that needs more is better said in a smaller unit.
+pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
+    let error = || ParseDurationError(text.chars().take(40).collect());
+    let trimmed = text.trim();
+    let unit_at = trimmed
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(unit_at);
+    let number: u64 = number.parse().map_err(|_| error())?;
+    let milliseconds: u64 = match unit.trim() {
+        "ms" => 1,
+        "s" => 1_000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(error()),
+    };
+    number
+        .checked_mul(milliseconds)
+        .map(Duration::from_millis)
+        .ok_or_else(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, ms) in [
+            ("250 ms", 250),
+            ("3s", 3_000),
+            ("5 min", 300_000),
+            ("6 h", 21_600_000),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(ms)),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "3",
+            "s",
+            "1.5 s",
+            "-1 s",
+            "3 days",
+            "99999999999999999 h",
+        ] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}
