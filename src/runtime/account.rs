@@ -1,0 +1,133 @@
+//! The account of one invocation: what it used, kept where the call, the instance and the response body all reach it.
+//!
+//! Whoever lets go of it last closes it: then, and only then, the [`Observer`] gets the record. So every invocation is
+//! recorded once, whether it answered, trapped, was stopped, or its client went away in the middle of a stream.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::model::{InvocationRecord, Outcome, RequestId, Start};
+
+/// Who is told that an invocation has ended.
+pub trait Observer: Send + Sync {
+    /// Called once an invocation, with its receipt. Runs on the request path: it must neither block nor fail.
+    fn ended(&self, record: &InvocationRecord);
+}
+
+/// What one invocation uses, counted while it runs.
+pub(super) struct Account {
+    pub(super) request_id: RequestId,
+    observer: Arc<dyn Observer>,
+    started: Instant,
+    start: Start,
+    init: Option<Duration>,
+    /// Nanoseconds from the start until the guest ended.
+    duration: AtomicU64,
+    cpu: AtomicU64,
+    fuel: AtomicU64,
+    peak_memory: AtomicU64,
+    host_calls: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    outcome: AtomicU8,
+}
+
+impl Account {
+    pub(super) fn open(
+        request_id: RequestId,
+        observer: Arc<dyn Observer>,
+        started: Instant,
+        start: Start,
+        init: Option<Duration>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            request_id,
+            observer,
+            started,
+            start,
+            init,
+            duration: AtomicU64::new(0),
+            cpu: AtomicU64::new(0),
+            fuel: AtomicU64::new(0),
+            peak_memory: AtomicU64::new(0),
+            host_calls: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            outcome: AtomicU8::new(0),
+        })
+    }
+
+    /// Notes that the invocation failed. The first reason stands: what follows is its consequence.
+    pub(super) fn fail(&self, outcome: Outcome) {
+        let word = Outcome::ALL
+            .iter()
+            .position(|each| *each == outcome)
+            .and_then(|position| u8::try_from(position).ok())
+            .unwrap_or(0);
+        let _ = self.outcome.compare_exchange(0, word, Relaxed, Relaxed);
+    }
+
+    /// How it went so far.
+    pub(super) fn outcome(&self) -> Outcome {
+        Outcome::ALL[usize::from(self.outcome.load(Relaxed))]
+    }
+
+    /// Notes that the guest has ended, and what it used.
+    pub(super) fn guest_ended(&self, fuel: u64, peak_memory: usize) {
+        self.duration.store(nanoseconds(self.started.elapsed()), Relaxed);
+        self.fuel.store(fuel, Relaxed);
+        self.peak_memory.store(peak_memory as u64, Relaxed);
+    }
+
+    pub(super) fn set_cpu(&self, cpu: Duration) {
+        self.cpu.store(nanoseconds(cpu), Relaxed);
+    }
+
+    pub(super) fn count_host_calls(&self, calls: u64) {
+        self.host_calls.fetch_add(calls, Relaxed);
+    }
+
+    pub(super) fn count_in(&self, bytes: usize) {
+        self.bytes_in.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(super) fn count_out(&self, bytes: usize) {
+        self.bytes_out.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// The receipt as it stands now.
+    pub(super) fn record(&self) -> InvocationRecord {
+        let duration = match self.duration.load(Relaxed) {
+            0 => self.started.elapsed(),
+            nanoseconds => Duration::from_nanos(nanoseconds),
+        };
+        InvocationRecord {
+            request_id: self.request_id,
+            outcome: self.outcome(),
+            duration,
+            init: self.init,
+            cpu: Duration::from_nanos(self.cpu.load(Relaxed)),
+            fuel: self.fuel.load(Relaxed),
+            peak_memory: self.peak_memory.load(Relaxed),
+            start: self.start,
+            host_calls: self.host_calls.load(Relaxed),
+            bytes_in: self.bytes_in.load(Relaxed),
+            bytes_out: self.bytes_out.load(Relaxed),
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.observer.ended(&self.record());
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,293 @@
+//! Calling an instance, one way for each kind of function.
+//!
+//! Every call is one future that owns its lease, held to its limits by [`Bounded`] and polled by whoever waits for the
+//! answer: a short call needs no task, no timer and no channel hop. Only a guest that goes on after it has answered gets a
+//! task of its own. Dropping the future at any point ends the instance.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tokio::sync::oneshot;
+use wasmtime::Store;
+use wasmtime_wasi_http::{
+    Error as HttpError, WasiBody, WasiHttpView,
+    p2::bindings::{Proxy as HttpP2, http::types::Scheme},
+    p3::{Request as RequestP3, bindings::Service as HttpP3},
+};
+
+use super::{
+    account::Account,
+    bindings::{EventFunction, InvocationContext},
+    body::GuestBody,
+    instance::{Exports, State},
+    limits::{Bounded, classify},
+    pool::Lease,
+};
+use crate::model::Outcome;
+
+/// What a guest answers an HTTP request with, before it is ours.
+type Answer = Result<Response<WasiBody>, Outcome>;
+
+/// The future of one call.
+type Call<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// An error that a function answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionError {
+    /// The kind of error.
+    pub error_type: String,
+    /// What went wrong.
+    pub message: String,
+    /// Where, a line a frame.
+    pub trace: Vec<String>,
+}
+
+/// Marks an invocation as cancelled when the future that runs it is dropped.
+struct Cancelled(Option<Arc<Account>>);
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        if let Some(account) = &self.0 {
+            account.fail(Outcome::Cancelled);
+        }
+    }
+}
+
+/// Has an instance answer an HTTP request.
+pub(super) async fn http<B>(
+    lease: Lease,
+    request: Request<B>,
+    account: Arc<Account>,
+    bounds: impl FnOnce(Call<()>) -> Bounded<Call<()>>,
+) -> Result<Response<GuestBody>, Outcome>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<HttpError>,
+{
+    let mut cancelled = Cancelled(Some(account.clone()));
+    let (sender, mut receiver) = oneshot::channel();
+    let mut guest = bounds(Box::pin(serve(lease, request, sender, account.clone())));
+    let answered = poll_fn(|context| match Pin::new(&mut guest).poll(context) {
+        Poll::Ready(ended) => Poll::Ready(Err(ended)),
+        Poll::Pending => match Pin::new(&mut receiver).poll(context) {
+            Poll::Ready(Ok(answer)) => Poll::Ready(Ok(answer)),
+            // Without a sender there will be no answer; the guest's end says why.
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+        },
+    })
+    .await;
+    cancelled.0 = None;
+    account.set_cpu(guest.cpu());
+    let (answer, running) = match answered {
+        // The guest is still there: it streams its body, or works on after its answer.
+        Ok(answer) => (answer, true),
+        Err(Ok(())) => match receiver.try_recv() {
+            Ok(answer) => (answer, false),
+            Err(_) => (Err(Outcome::BadResponse), false),
+        },
+        Err(Err(limit)) => (Err(limit), false),
+    };
+    let response = match answer {
+        Ok(response) => response,
+        Err(outcome) => {
+            account.fail(outcome);
+            return Err(account.outcome());
+        }
+    };
+    let (parts, body) = response.into_parts();
+    let body = if running {
+        let task = tokio::spawn(finish(guest, account.clone()));
+        GuestBody::stream(body, account, Some(task.abort_handle()))
+    } else if account.outcome() == Outcome::Ok {
+        GuestBody::of_ended_guest(body, account)
+    } else {
+        // It answered and then failed before we looked: a body may be missing, so there is no answer.
+        return Err(account.outcome());
+    };
+    Ok(Response::from_parts(parts, body))
+}
+
+/// Runs the rest of a guest that has answered.
+async fn finish(mut guest: Bounded<Call<()>>, account: Arc<Account>) {
+    let ended = (&mut guest).await;
+    account.set_cpu(guest.cpu());
+    // Before the guest is dropped: its body must not look complete.
+    if let Err(limit) = ended {
+        account.fail(limit);
+    }
+}
+
+/// The guest's side of an HTTP call, from the request to the end of the guest.
+async fn serve<B>(
+    mut lease: Lease,
+    request: Request<B>,
+    sender: oneshot::Sender<Answer>,
+    account: Arc<Account>,
+) where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<HttpError>,
+{
+    let instance = lease.instance();
+    let exports = instance.exports.clone();
+    let store = &mut instance.store;
+    let ended = match &*exports {
+        Exports::HttpP2(proxy) => serve_p2(store, proxy, request, sender).await,
+        Exports::HttpP3(service) => serve_p3(store, service, request, sender).await,
+        Exports::Event(_) | Exports::CommandP2(_) | Exports::CommandP3(_) => {
+            Err(wasmtime::format_err!("the function does not speak HTTP"))
+        }
+    };
+    end(lease, ended, &account);
+}
+
+/// Ends a call: the lease is released, or the failure noted and the instance dropped.
+fn end(mut lease: Lease, ended: wasmtime::Result<()>, account: &Account) {
+    match ended {
+        Ok(()) => lease.release(),
+        Err(error) => {
+            let instance = lease.instance();
+            let outcome = classify(&error, &instance.store.data().memory);
+            account.fail(outcome);
+            instance.report_failure(outcome, &error);
+        }
+    }
+}
+
+async fn serve_p2<B>(
+    store: &mut Store<State>,
+    proxy: &HttpP2,
+    request: Request<B>,
+    sender: oneshot::Sender<Answer>,
+) -> wasmtime::Result<()>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<HttpError>,
+{
+    let scheme = match request.uri().scheme_str() {
+        Some("https") => Scheme::Https,
+        _ => Scheme::Http,
+    };
+    let mut view = store.data_mut().http();
+    let request = view.new_incoming_request(scheme, request)?;
+    let outparam = view.new_response_outparam_from_callback(move |answer| {
+        // Nobody waits any more when the client has gone.
+        let _ = sender.send(answer.map_err(|error| {
+            tracing::debug!(?error, "the function answered with an error code");
+            Outcome::FunctionError
+        }));
+    })?;
+    proxy
+        .wasi_http_incoming_handler()
+        .call_handle(store, request, outparam)
+        .await
+}
+
+async fn serve_p3<B>(
+    store: &mut Store<State>,
+    service: &HttpP3,
+    request: Request<B>,
+    sender: oneshot::Sender<Answer>,
+) -> wasmtime::Result<()>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<HttpError>,
+{
+    let (request, sent) = RequestP3::from_http(store.data_mut().http().hooks, request);
+    store
+        .run_concurrent(async move |accessor| {
+            let answer = match service.handle(accessor, request).await? {
+                Ok(response) => {
+                    Ok(accessor.with(|store| response.into_http(store, sent))?)
+                }
+                Err(error) => {
+                    tracing::debug!(?error, "the function answered with an error code");
+                    Err(Outcome::FunctionError)
+                }
+            };
+            let _ = sender.send(answer);
+            // The body may still be written, and the guest may have more to do.
+            poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
+            Ok(())
+        })
+        .await?
+}
+
+/// Has an instance handle an event. Gives JSON, or the function's own error.
+pub(super) async fn event(
+    lease: Lease,
+    event: String,
+    context: InvocationContext,
+    account: Arc<Account>,
+    bounds: impl FnOnce(Call<Option<Result<String, FunctionError>>>) -> Bounded<Call<Option<Result<String, FunctionError>>>>,
+) -> Result<Result<String, FunctionError>, Outcome> {
+    let mut cancelled = Cancelled(Some(account.clone()));
+    let mut guest = bounds(Box::pin(handle(lease, event, context, account.clone())));
+    let ended = (&mut guest).await;
+    cancelled.0 = None;
+    account.set_cpu(guest.cpu());
+    match ended {
+        Ok(Some(answer)) => {
+            match &answer {
+                Ok(json) => account.count_out(json.len()),
+                Err(_) => account.fail(Outcome::FunctionError),
+            }
+            Ok(answer)
+        }
+        Ok(None) => Err(account.outcome()),
+        Err(limit) => {
+            account.fail(limit);
+            Err(account.outcome())
+        }
+    }
+}
+
+/// The guest's side of an event call.
+async fn handle(
+    mut lease: Lease,
+    event: String,
+    context: InvocationContext,
+    account: Arc<Account>,
+) -> Option<Result<String, FunctionError>> {
+    let instance = lease.instance();
+    let exports = instance.exports.clone();
+    let answer = match &*exports {
+        Exports::Event(function) => call_handler(&mut instance.store, function, &event, &context).await,
+        Exports::HttpP2(_) | Exports::HttpP3(_) | Exports::CommandP2(_) | Exports::CommandP3(_) => {
+            Err(wasmtime::format_err!("the function does not take events"))
+        }
+    };
+    match answer {
+        Ok(answer) => {
+            end(lease, Ok(()), &account);
+            Some(answer)
+        }
+        Err(error) => {
+            end(lease, Err(error), &account);
+            None
+        }
+    }
+}
+
+async fn call_handler(
+    store: &mut Store<State>,
+    function: &EventFunction,
+    event: &str,
+    context: &InvocationContext,
+) -> wasmtime::Result<Result<String, FunctionError>> {
+    let answer = function
+        .wharf_function_handler()
+        .call_handle(store, event, context)
+        .await?;
+    Ok(answer.map_err(|error| FunctionError {
+        error_type: error.error_type,
+        message: error.error_message,
+        trace: error.trace,
+    }))
+}

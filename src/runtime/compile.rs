@@ -1,0 +1,364 @@
+//! Compiling, away from the request path and away from the node's own process.
+//!
+//! A component is a stranger's input to a large compiler. So it is compiled by a child process, this same program, that
+//! holds itself to a processor time and a memory size; a crash or a loop there is an error message here. What comes back is
+//! an *artifact*: compiled code, named by the component's digest in a folder named by what the engine is compatible with.
+//!
+//! Loading compiled code is unsafe unless we wrote it. Every artifact therefore carries a keyed BLAKE3 hash, made with a
+//! key that only this node's user may read, and is checked against it before it is mapped.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::{fs::OpenOptionsExt, process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use tokio::{io::AsyncReadExt, process::Command, sync::Semaphore};
+use wasmtime::{Engine, component::Component};
+
+use super::engine;
+use crate::model::Digest;
+
+/// What compiling one component may use.
+#[derive(Debug, Clone, Copy)]
+pub struct CompileLimits {
+    /// Processor time of the child, all its threads together.
+    pub cpu: Duration,
+    /// Address space of the child in bytes. A JavaScript engine takes about 400 MB.
+    pub memory: u64,
+    /// Wall-clock time.
+    pub time: Duration,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        Self {
+            cpu: Duration::from_secs(120),
+            memory: 4 << 30,
+            time: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Why there is no artifact.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The bytes are not a component that can be compiled.
+    #[error("{0}")]
+    Invalid(String),
+    /// Compiling took more than it may.
+    #[error("compiling was stopped: {0}")]
+    Limit(&'static str),
+    /// The compiler crashed.
+    #[error("the compiler ended unexpectedly ({0})")]
+    Crashed(String),
+    /// The artifact on disk is not what this node wrote.
+    #[error("the compiled artifact {path} is damaged")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Reading or writing failed.
+    #[error("{doing} {path}")]
+    Io {
+        /// What was being done, as in `write`.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+fn io_error<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> CompileError + 'a {
+    move |source| CompileError::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The artifacts of a node, and the compiler that makes them.
+#[derive(Debug)]
+pub(super) struct Artifacts {
+    folder: PathBuf,
+    key: [u8; 32],
+    compiler: PathBuf,
+    limits: CompileLimits,
+    /// One compilation at a time: it has threads of its own, and requests want the other cores.
+    turn: Semaphore,
+}
+
+impl Artifacts {
+    /// Opens the artifacts in `folder`, with `compiler` as the program that compiles (`compiler __compile …`).
+    pub(super) fn open(
+        folder: &Path,
+        engine: &Engine,
+        compiler: PathBuf,
+        limits: CompileLimits,
+    ) -> Result<Self, CompileError> {
+        fs::create_dir_all(folder).map_err(io_error("create", folder))?;
+        let key = open_key(&folder.join("key"))?;
+        let folder = folder.join(engine::compatibility(engine));
+        fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
+        Ok(Self {
+            folder,
+            key,
+            compiler,
+            limits,
+            turn: Semaphore::new(1),
+        })
+    }
+
+    fn path(&self, code: &Digest) -> PathBuf {
+        self.folder.join(format!("{code}.cwasm"))
+    }
+
+    fn hash_path(&self, code: &Digest) -> PathBuf {
+        self.folder.join(format!("{code}.hash"))
+    }
+
+    /// Whether there is an artifact, without looking inside.
+    pub(super) fn contains(&self, code: &Digest) -> bool {
+        self.path(code).exists() && self.hash_path(code).exists()
+    }
+
+    /// Maps the artifact of `code`. Takes well below a millisecond for a small component: the caller is a request.
+    pub(super) fn load(&self, engine: &Engine, code: &Digest) -> Result<Component, CompileError> {
+        let path = self.path(code);
+        let damaged = || CompileError::Damaged { path: path.clone() };
+        let mut file = File::open(&path).map_err(io_error("open", &path))?;
+        let expected = fs::read(self.hash_path(code)).map_err(io_error("read", &path))?;
+        let expected: [u8; 32] = expected.try_into().map_err(|_| damaged())?;
+        let found = hash(&self.key, &mut file).map_err(io_error("read", &path))?;
+        // blake3's comparison takes the same time wherever the difference is.
+        if found != blake3::Hash::from_bytes(expected) {
+            return Err(damaged());
+        }
+        #[expect(unsafe_code, reason = "mapping compiled code trusts it, and nothing else can run it")]
+        // SAFETY: `deserialize_file` needs bytes that `Engine::precompile_component` made and that nobody changes while
+        // they are mapped. The keyed hash above says that this node wrote them (the key is readable by its user alone),
+        // artifacts are replaced by renaming and never written in place, and the folder belongs to the node.
+        let component = unsafe { Component::deserialize_file(engine, &path) };
+        component.map_err(|_| damaged())
+    }
+
+    /// Compiles the component in the file `wasm`, whose digest is `code`. Waits for its turn.
+    pub(super) async fn compile(&self, wasm: &Path, code: &Digest) -> Result<(), CompileError> {
+        let _turn = self.turn.acquire().await.expect("the semaphore is never closed");
+        if self.contains(code) {
+            return Ok(());
+        }
+        let output = tempfile::Builder::new()
+            .prefix(".compiling-")
+            .tempfile_in(&self.folder)
+            .map_err(io_error("write to", &self.folder))?;
+        self.run_child(wasm, output.path()).await?;
+        let path = self.path(code);
+        let mut compiled = File::open(output.path()).map_err(io_error("read", &path))?;
+        let hash = hash(&self.key, &mut compiled).map_err(io_error("read", &path))?;
+        compiled.sync_all().map_err(io_error("write", &path))?;
+        let hash_path = self.hash_path(code);
+        write_synced(&hash_path, hash.as_bytes()).map_err(io_error("write", &hash_path))?;
+        output
+            .persist(&path)
+            .map_err(|error| io_error("write", &path)(error.error))?;
+        Ok(())
+    }
+
+    async fn run_child(&self, wasm: &Path, output: &Path) -> Result<(), CompileError> {
+        let mut child = Command::new(&self.compiler)
+            .arg("__compile")
+            .arg(wasm)
+            .arg(output)
+            .arg(self.limits.cpu.as_secs().max(1).to_string())
+            .arg(self.limits.memory.to_string())
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(io_error("start", &self.compiler))?;
+        let mut said = Vec::new();
+        let mut stderr = child.stderr.take().expect("stderr is piped").take(16 << 10);
+        let finished = tokio::time::timeout(self.limits.time, async {
+            let (_, status) = tokio::join!(
+                stderr.read_to_end(&mut said),
+                child.wait()
+            );
+            status
+        });
+        let status = match finished.await {
+            Ok(status) => status.map_err(io_error("wait for", &self.compiler))?,
+            Err(_) => return Err(CompileError::Limit("it took too long")),
+        };
+        let said = String::from_utf8_lossy(&said).trim().to_owned();
+        match (status.code(), status.signal()) {
+            (Some(0), _) => Ok(()),
+            (Some(1), _) => Err(CompileError::Invalid(said)),
+            (_, Some(signal)) if signal == rustix::process::Signal::XCPU.as_raw() => {
+                Err(CompileError::Limit("it used too much processor time"))
+            }
+            // The allocator aborts when the address space is used up.
+            (_, Some(signal)) if signal == rustix::process::Signal::ABORT.as_raw() => {
+                Err(CompileError::Limit("it used too much memory"))
+            }
+            _ => Err(CompileError::Crashed(format!("{status}: {said}"))),
+        }
+    }
+
+    /// Deletes the artifacts of code that is not deployed any more. Mapped ones live on until they are let go.
+    pub(super) fn retain(&self, keep: impl Fn(&Digest) -> bool) {
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let digest = path
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .and_then(|stem| stem.parse::<Digest>().ok());
+            if digest.is_some_and(|digest| !keep(&digest))
+                && let Err(error) = fs::remove_file(&path)
+            {
+                tracing::warn!(path = %path.display(), %error, "cannot remove an artifact");
+            }
+        }
+    }
+}
+
+fn hash(key: &[u8; 32], file: &mut File) -> io::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize()),
+            read => hasher.update(&buffer[..read]),
+        };
+    }
+}
+
+/// Reads the node's artifact key, or makes one that only this user can read.
+fn open_key(path: &Path) -> Result<[u8; 32], CompileError> {
+    match fs::read(path) {
+        Ok(key) => key.try_into().map_err(|_| CompileError::Damaged {
+            path: path.to_owned(),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key)
+                .map_err(io::Error::from)
+                .map_err(io_error("make a key for", path))?;
+            write_synced(path, &key).map_err(io_error("write", path))?;
+            Ok(key)
+        }
+        Err(error) => Err(io_error("read", path)(error)),
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+/// The child's side: compiles the component in `input` into `output`, held to `cpu` seconds and `memory` bytes.
+///
+/// # Errors
+///
+/// The message is for the user who deployed: it names what is wrong with the component.
+pub fn compile_child(input: &Path, output: &Path, cpu: u64, memory: u64) -> anyhow::Result<()> {
+    let limit = |resource, value| {
+        setrlimit(
+            resource,
+            Rlimit {
+                current: Some(value),
+                maximum: Some(value),
+            },
+        )
+    };
+    limit(Resource::Core, 0).context("limit core dumps")?;
+    limit(Resource::Cpu, cpu).context("limit processor time")?;
+    limit(Resource::As, memory).context("limit memory")?;
+    let bytes = fs::read(input).context("read the component")?;
+    let plain = |error: wasmtime::Error| anyhow::anyhow!("{}", describe(&error));
+    let engine = Engine::new(&engine::config()).map_err(plain)?;
+    let compiled = engine.precompile_component(&bytes).map_err(plain)?;
+    fs::write(output, compiled).context("write the artifact")
+}
+
+/// The causes of an error on one line, outermost first.
+pub(super) fn describe(error: &wasmtime::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(cause.trim());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_artifact_that_somebody_changed_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::new(&engine::config()).unwrap();
+        let artifacts = Artifacts::open(
+            folder.path(),
+            &engine,
+            PathBuf::from("unused"),
+            CompileLimits::default(),
+        )
+        .unwrap();
+        let wasm = b"(component)";
+        let code = Digest::of(wasm);
+        let compiled = engine.precompile_component(wasm).unwrap();
+        fs::write(artifacts.path(&code), &compiled).unwrap();
+        let good = blake3::keyed_hash(&artifacts.key, &compiled);
+        fs::write(artifacts.hash_path(&code), good.as_bytes()).unwrap();
+        artifacts.load(&engine, &code).unwrap();
+
+        for change in [0, compiled.len() / 2, compiled.len() - 1] {
+            let mut changed = compiled.clone();
+            changed[change] ^= 1;
+            fs::write(artifacts.path(&code), &changed).unwrap();
+            assert!(matches!(
+                artifacts.load(&engine, &code),
+                Err(CompileError::Damaged { .. })
+            ));
+        }
+        fs::write(artifacts.path(&code), &compiled[..compiled.len() / 2]).unwrap();
+        assert!(matches!(
+            artifacts.load(&engine, &code),
+            Err(CompileError::Damaged { .. })
+        ));
+    }
+
+    #[test]
+    fn the_key_is_made_once_and_only_its_owner_reads_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let key = open_key(&path).unwrap();
+        assert_eq!(open_key(&path).unwrap(), key);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

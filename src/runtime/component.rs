@@ -1,0 +1,169 @@
+//! From bytes to something that can be instantiated in microseconds.
+//!
+//! A *prepared component* is a mapped artifact whose imports are resolved: what wasmtime calls `InstancePre`. A node holds
+//! far more deployed functions than it could keep prepared, so they sit in a cache weighed by their bytes. Requests that
+//! miss together load once.
+
+use std::{path::Path, sync::Arc};
+
+use moka::future::Cache;
+use wasmtime::{
+    Engine,
+    component::{Component, InstancePre, Linker},
+};
+use wasmtime_wasi::{p2::bindings::CommandPre as CommandP2Pre, p3::bindings::CommandPre as CommandP3Pre};
+use wasmtime_wasi_http::{
+    p2::bindings::ProxyPre as HttpP2Pre, p3::bindings::ServicePre as HttpP3Pre,
+};
+
+use super::{
+    bindings::EventFunctionPre,
+    compile::{Artifacts, CompileError, describe},
+    instance::State,
+};
+use crate::model::{Digest, Kind};
+
+/// A component with everything resolved but the instance.
+pub(super) struct Prepared {
+    pub(super) target: Target,
+    bytes: u32,
+}
+
+/// How a prepared component is called.
+pub(super) enum Target {
+    HttpP2(HttpP2Pre<State>),
+    HttpP3(HttpP3Pre<State>),
+    Event(EventFunctionPre<State>),
+    CommandP2(CommandP2Pre<State>),
+    CommandP3(CommandP3Pre<State>),
+    Hook,
+}
+
+impl Target {
+    /// Finds out how a component is called from what it exports. HTTP comes first: a component that also exports
+    /// `wasi:cli/run` (as `cargo component` makes them) is meant to answer HTTP.
+    fn classify(pre: &InstancePre<State>) -> Option<Self> {
+        None.or_else(|| HttpP3Pre::new(pre.clone()).ok().map(Self::HttpP3))
+            .or_else(|| HttpP2Pre::new(pre.clone()).ok().map(Self::HttpP2))
+            .or_else(|| EventFunctionPre::new(pre.clone()).ok().map(Self::Event))
+            .or_else(|| CommandP3Pre::new(pre.clone()).ok().map(Self::CommandP3))
+            .or_else(|| CommandP2Pre::new(pre.clone()).ok().map(Self::CommandP2))
+            .or_else(|| exports_hook(pre).then_some(Self::Hook))
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::HttpP2(_) => Kind::HttpP2,
+            Self::HttpP3(_) => Kind::HttpP3,
+            Self::Event(_) => Kind::Event,
+            Self::CommandP2(_) => Kind::CommandP2,
+            Self::CommandP3(_) => Kind::CommandP3,
+            Self::Hook => Kind::Hook,
+        }
+    }
+}
+
+fn exports_hook(pre: &InstancePre<State>) -> bool {
+    pre.component()
+        .component_type()
+        .exports(pre.engine())
+        .any(|(name, _)| name.starts_with("wharf:edge/"))
+}
+
+/// Why a component cannot be run here.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// There is no artifact, or none that can be trusted.
+    #[error(transparent)]
+    Artifact(#[from] CompileError),
+    /// It imports what the node does not have.
+    #[error("this node cannot run the component: {0}")]
+    Import(String),
+    /// It exports nothing that the node calls.
+    #[error(
+        "the component exports nothing that Wharf calls: it needs wasi:http/incoming-handler@0.2, \
+         wasi:http/handler@0.3, wharf:function/handler, wharf:edge/… or wasi:cli/run"
+    )]
+    Export,
+}
+
+/// Resolves the imports of a component and finds out how it is called.
+pub(super) fn prepare(
+    component: &Component,
+    linker: &Linker<State>,
+) -> Result<Prepared, PrepareError> {
+    let pre = linker
+        .instantiate_pre(component)
+        .map_err(|error| PrepareError::Import(describe(&error)))?;
+    let target = Target::classify(&pre).ok_or(PrepareError::Export)?;
+    let image = component.image_range();
+    let bytes = u32::try_from(image.end.addr() - image.start.addr()).unwrap_or(u32::MAX);
+    Ok(Prepared { target, bytes })
+}
+
+/// The prepared components in memory, and the way to those that are not.
+pub(super) struct Components {
+    engine: Engine,
+    linker: Linker<State>,
+    artifacts: Artifacts,
+    cache: Cache<Digest, Arc<Prepared>>,
+}
+
+impl Components {
+    /// A cache that holds `capacity` bytes of compiled code.
+    pub(super) fn new(
+        engine: Engine,
+        linker: Linker<State>,
+        artifacts: Artifacts,
+        capacity: u64,
+    ) -> Self {
+        let cache = Cache::builder()
+            .max_capacity(capacity)
+            .weigher(|_, prepared: &Arc<Prepared>| prepared.bytes)
+            .build();
+        Self {
+            engine,
+            linker,
+            artifacts,
+            cache,
+        }
+    }
+
+    /// The prepared component of `code`. In memory, or mapped from its artifact; never compiled.
+    pub(super) async fn get(&self, code: &Digest) -> Result<Arc<Prepared>, Arc<PrepareError>> {
+        if let Some(prepared) = self.cache.get(code).await {
+            return Ok(prepared);
+        }
+        self.cache
+            .try_get_with(*code, async {
+                let component = self.artifacts.load(&self.engine, code)?;
+                prepare(&component, &self.linker).map(Arc::new)
+            })
+            .await
+    }
+
+    /// Makes the artifact of a component if there is none, and checks that this node can run it.
+    pub(super) async fn compile(&self, wasm: &Path, code: &Digest) -> Result<Kind, Arc<PrepareError>> {
+        if !self.artifacts.contains(code) {
+            self.artifacts
+                .compile(wasm, code)
+                .await
+                .map_err(|error| Arc::new(error.into()))?;
+        }
+        Ok(self.get(code).await?.target.kind())
+    }
+
+    pub(super) fn is_compiled(&self, code: &Digest) -> bool {
+        self.artifacts.contains(code)
+    }
+
+    /// Forgets the artifacts of code that is not deployed any more.
+    pub(super) fn retain(&self, keep: impl Fn(&Digest) -> bool) {
+        self.artifacts.retain(keep);
+    }
+
+    /// Prepared components in memory, and their bytes of compiled code.
+    pub(super) fn size(&self) -> (u64, u64) {
+        (self.cache.entry_count(), self.cache.weighted_size())
+    }
+}

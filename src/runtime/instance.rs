@@ -1,0 +1,233 @@
+//! One execution environment: a `wasmtime::Store`, its instance, and everything the host holds for it.
+//!
+//! An instance belongs to one version of one function for life. Between invocations it holds nothing of the last one but
+//! what the guest itself kept in its memory and in `/tmp`.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::{Engine, Store, component::ResourceTable};
+use wasmtime_wasi::{
+    WasiCtx, WasiCtxView, WasiView,
+    p2::bindings::Command as CommandP2,
+    p3::bindings::Command as CommandP3,
+};
+use wasmtime_wasi_http::{
+    WasiHttpCtx, WasiHttpCtxView, WasiHttpView, p2::bindings::Proxy as HttpP2,
+    p3::bindings::Service as HttpP3,
+};
+
+use super::{
+    account::Account,
+    bindings::EventFunction,
+    component::{Prepared, Target},
+    function::Code,
+    limits::{
+        FIELD_BYTES, HOST_RESOURCES, HOSTCALL_BYTES, MemoryLimiter, YIELD_INTERVAL, classify,
+    },
+};
+use crate::model::{Isolation, Outcome};
+
+/// How long an instance that was made ahead may wait for its one request.
+const FRESH_MAY_WAIT: Duration = Duration::from_secs(300);
+
+/// What is known of an invocation before it starts.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// Its id, in the log lines and in the response.
+    pub request_id: crate::model::RequestId,
+    /// When it began: at the door, not when an instance was found.
+    pub started: Instant,
+    /// When it will be stopped.
+    pub deadline: Instant,
+    /// How many functions are already waiting for it, each for the next.
+    pub hops: u8,
+    /// The caller's W3C trace context.
+    pub traceparent: Option<Box<str>>,
+    /// The caller's client context, a JSON document.
+    pub client_context: Option<Box<str>>,
+}
+
+/// What an instance's host interfaces work on.
+pub(crate) struct State {
+    pub(super) code: Arc<Code>,
+    pub(super) invocation: Option<(Invocation, Arc<Account>)>,
+    pub(super) memory: MemoryLimiter,
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outbound: Outbound,
+}
+
+/// PLACEHOLDER until the outbound client is merged.
+#[derive(Default)]
+struct Outbound;
+impl wasmtime_wasi_http::WasiHttpHooks for Outbound {
+    fn send_request(
+        &mut self,
+        _request: http::Request<wasmtime_wasi_http::WasiBody>,
+        _options: Option<wasmtime_wasi_http::RequestOptions>,
+        _fut: Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>,
+    ) -> Box<
+        dyn Future<
+                Output = Result<
+                    (
+                        http::Response<wasmtime_wasi_http::WasiBody>,
+                        Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>,
+                    ),
+                    wasmtime_wasi_http::Error,
+                >,
+            > + Send,
+    > {
+        Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.outbound,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
+    }
+}
+
+/// What an instance exports.
+pub(super) enum Exports {
+    HttpP2(HttpP2),
+    HttpP3(HttpP3),
+    Event(EventFunction),
+    CommandP2(CommandP2),
+    CommandP3(CommandP3),
+}
+
+/// An instance, ready or in use.
+pub(super) struct Instance {
+    pub(super) store: Store<State>,
+    pub(super) exports: Arc<Exports>,
+    born: Instant,
+    served: u32,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Instance {
+    /// Makes an instance. Its start-up code runs here, under the function's fuel and memory.
+    pub(super) async fn new(
+        engine: &Engine,
+        prepared: &Prepared,
+        code: &Arc<Code>,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Self, (Outcome, wasmtime::Error)> {
+        let configuration = &code.deployment.configuration;
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELD_BYTES);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HOST_RESOURCES);
+        let state = State {
+            code: code.clone(),
+            invocation: None,
+            memory: MemoryLimiter::new(configuration.memory.as_usize()),
+            table,
+            wasi: code.wasi(),
+            http,
+            outbound: Outbound,
+        };
+        let mut store = Store::new(engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(HOSTCALL_BYTES);
+        store.set_max_component_handles(HOST_RESOURCES);
+        let exports = instantiate(&mut store, prepared, configuration.fuel).await;
+        match exports {
+            Ok(exports) => Ok(Self {
+                store,
+                exports: Arc::new(exports),
+                born: Instant::now(),
+                served: 0,
+                _slot: slot,
+            }),
+            Err(error) => Err((classify(&error, &store.data().memory), error)),
+        }
+    }
+
+    /// Begins an invocation: its fuel, its log, its place to account to.
+    pub(super) fn begin(&mut self, invocation: Invocation, account: Arc<Account>) {
+        let fuel = self.store.data().code.deployment.configuration.fuel;
+        self.store.set_fuel(fuel).expect("the engine consumes fuel");
+        self.served += 1;
+        self.store.data_mut().invocation = Some((invocation, account));
+    }
+
+    /// Ends the invocation: accounts for it and lets go of everything that belongs to it.
+    pub(super) fn end(&mut self) {
+        let left = self.store.get_fuel().expect("the engine consumes fuel");
+        let state = self.store.data_mut();
+        if let Some((_, account)) = state.invocation.take() {
+            let fuel = state.code.deployment.configuration.fuel.saturating_sub(left);
+            account.guest_ended(fuel, state.memory.peak());
+        }
+    }
+
+    /// Tells the function's log why the invocation failed.
+    pub(super) fn report_failure(&self, outcome: Outcome, error: &wasmtime::Error) {
+        tracing::debug!(%outcome, error = %super::compile::describe(error), "invocation failed");
+    }
+
+    /// Whether another invocation may use it.
+    pub(super) fn is_reusable(&self) -> bool {
+        let state = self.store.data();
+        match state.code.deployment.configuration.isolation {
+            Isolation::Fresh => false,
+            Isolation::Reuse { requests, age } => {
+                self.served < requests
+                    && self.born.elapsed() < age
+                    && !state.memory.refused()
+            }
+        }
+    }
+
+    /// Whether it may still wait for an invocation. A reused instance ends at its age, one that was made ahead gets stale
+    /// too: its clocks and random seeds are of when it was made.
+    pub(super) fn may_wait(&self) -> bool {
+        let age = match self.store.data().code.deployment.configuration.isolation {
+            Isolation::Fresh => FRESH_MAY_WAIT,
+            Isolation::Reuse { age, .. } => age,
+        };
+        self.born.elapsed() < age
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+async fn instantiate(
+    store: &mut Store<State>,
+    prepared: &Prepared,
+    fuel: u64,
+) -> wasmtime::Result<Exports> {
+    store.set_fuel(fuel)?;
+    store.fuel_async_yield_interval(Some(YIELD_INTERVAL))?;
+    Ok(match &prepared.target {
+        Target::HttpP2(pre) => Exports::HttpP2(pre.instantiate_async(store).await?),
+        Target::HttpP3(pre) => Exports::HttpP3(pre.instantiate_async(store).await?),
+        Target::Event(pre) => Exports::Event(pre.instantiate_async(store).await?),
+        Target::CommandP2(pre) => Exports::CommandP2(pre.instantiate_async(store).await?),
+        Target::CommandP3(pre) => Exports::CommandP3(pre.instantiate_async(store).await?),
+        Target::Hook => wasmtime::bail!("a hook runs in a distribution, which this node does not have"),
+    })
+}

@@ -1,0 +1,365 @@
+//! All of wasmtime: nothing outside this module names it.
+//!
+//! Code goes `compile` (bytes → artifact, in a child process) → `component` (artifact → prepared component, cached) →
+//! `pool` (prepared component → warm instance) → `call` (instance + request → answer, under `limits`). An `account` is
+//! opened for each invocation and is closed when nothing of it is left.
+
+mod account;
+mod bindings;
+mod body;
+mod call;
+mod compile;
+mod component;
+mod engine;
+mod function;
+mod instance;
+mod limits;
+mod pool;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::Ordering::{AcqRel, Relaxed, Release},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::{Engine, component::Linker};
+
+pub use account::Observer;
+pub use body::{GuestBody, IncompleteBody};
+pub use call::FunctionError;
+pub use compile::{CompileError, CompileLimits, compile_child};
+pub use component::PrepareError;
+pub use engine::EngineSettings;
+pub use function::Function;
+pub use instance::Invocation;
+
+use account::Account;
+use bindings::InvocationContext;
+use component::Components;
+use instance::{Instance, State};
+use limits::Bounded;
+use pool::Lease;
+
+use crate::model::{Digest, Kind, Outcome, Start};
+
+/// How a node runs components.
+#[derive(Debug, Clone)]
+pub struct RuntimeSettings {
+    /// The engine's pools.
+    pub engine: EngineSettings,
+    /// Bytes of compiled code in memory.
+    pub components: u64,
+    /// How long an invocation waits for a slot before it is shed.
+    pub slot_wait: Duration,
+    /// The folder of the artifacts.
+    pub artifacts: PathBuf,
+    /// The program that compiles: this one.
+    pub compiler: PathBuf,
+    /// What compiling may use.
+    pub compile: CompileLimits,
+}
+
+/// Runs components. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    components: Components,
+    slots: Arc<Semaphore>,
+    total_slots: usize,
+    slot_wait: Duration,
+    /// Functions whose pools are not empty or may have to grow.
+    ticked: Mutex<Vec<Weak<Function>>>,
+}
+
+/// Why there is no runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The engine's settings do not fit this machine.
+    #[error("start the engine: {0}")]
+    Engine(String),
+    /// The folder of the artifacts is not usable.
+    #[error(transparent)]
+    Artifacts(#[from] CompileError),
+}
+
+impl Runtime {
+    /// Starts an engine and opens the artifacts. Must be called in a tokio runtime: pools are looked after there.
+    ///
+    /// # Errors
+    ///
+    /// The machine cannot reserve the address space, or the folder of the artifacts cannot be written.
+    pub fn start(settings: RuntimeSettings) -> Result<Self, StartError> {
+        let failed = |error: wasmtime::Error| StartError::Engine(compile::describe(&error));
+        let engine = engine::pooling(settings.engine).map_err(failed)?;
+        let mut linker = Linker::<State>::new(&engine);
+        link(&mut linker).map_err(failed)?;
+        let artifacts = compile::Artifacts::open(
+            &settings.artifacts,
+            &engine,
+            settings.compiler,
+            settings.compile,
+        )?;
+        let inner = Arc::new(Inner {
+            components: Components::new(engine.clone(), linker, artifacts, settings.components),
+            engine,
+            slots: Arc::new(Semaphore::new(settings.engine.slots as usize)),
+            total_slots: settings.engine.slots as usize,
+            slot_wait: settings.slot_wait,
+            ticked: Mutex::default(),
+        });
+        tokio::spawn(tick(Arc::downgrade(&inner)));
+        Ok(Self(inner))
+    }
+
+    /// Makes a component ready to run: compiles it if it never was, and checks that this node has what it imports.
+    /// Says how it is called.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are no component, compiling met a limit, or an import is missing: the message is for who deploys.
+    pub async fn compile(&self, wasm: &Path, code: &Digest) -> Result<Kind, Arc<PrepareError>> {
+        self.0.components.compile(wasm, code).await
+    }
+
+    /// Whether the component was compiled before.
+    pub fn is_compiled(&self, code: &Digest) -> bool {
+        self.0.components.is_compiled(code)
+    }
+
+    /// Deletes the artifacts of code that `keep` does not name.
+    pub fn retain(&self, keep: impl Fn(&Digest) -> bool) {
+        self.0.components.retain(keep);
+    }
+
+    /// Prepared components in memory, and their bytes of compiled code.
+    pub fn prepared(&self) -> (u64, u64) {
+        self.0.components.size()
+    }
+
+    /// Makes the function's minimum of instances ahead, and looks after its pool from now on.
+    pub fn warm(&self, function: &Arc<Function>) {
+        self.look_after(function);
+        self.refill(function);
+    }
+
+    /// Has a function answer an HTTP request.
+    ///
+    /// # Errors
+    ///
+    /// The outcome says what happened; the function's log has the cause.
+    pub async fn http<B>(
+        &self,
+        function: &Arc<Function>,
+        request: Request<B>,
+        invocation: Invocation,
+    ) -> Result<Response<GuestBody>, Outcome>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<wasmtime_wasi_http::Error>,
+    {
+        let configuration = &function.deployment().configuration;
+        let (cpu, deadline) = (configuration.cpu.unwrap_or(configuration.timeout), invocation.deadline);
+        let (lease, account) = self.lease(function, invocation).await?;
+        call::http(lease, request, account, |call| Bounded::new(call, cpu, deadline)).await
+    }
+
+    /// Has a function handle an event.
+    ///
+    /// # Errors
+    ///
+    /// The outer error is how the function was stopped, the inner one its own answer.
+    pub async fn event(
+        &self,
+        function: &Arc<Function>,
+        event: String,
+        invocation: Invocation,
+    ) -> Result<Result<String, FunctionError>, Outcome> {
+        let configuration = &function.deployment().configuration;
+        let (cpu, deadline) = (configuration.cpu.unwrap_or(configuration.timeout), invocation.deadline);
+        let context = context(function, &invocation);
+        let (lease, account) = self.lease(function, invocation).await?;
+        account.count_in(event.len());
+        call::event(lease, event, context, account, |call| Bounded::new(call, cpu, deadline)).await
+    }
+
+    /// A warm instance or a new one, and the account of what it will use.
+    async fn lease(
+        &self,
+        function: &Arc<Function>,
+        invocation: Invocation,
+    ) -> Result<(Lease, Arc<Account>), Outcome> {
+        let open = |start, init| {
+            Account::open(
+                invocation.request_id,
+                function.observer.clone(),
+                invocation.started,
+                start,
+                init,
+            )
+        };
+        let (mut instance, account) = if let Some(instance) = function.pool.take() {
+            (instance, open(Start::Warm, None))
+        } else {
+            let started = Instant::now();
+            match self.cold_start(function, invocation.deadline).await {
+                Ok(instance) => (instance, open(Start::Cold, Some(started.elapsed()))),
+                Err(outcome) => {
+                    open(Start::Cold, Some(started.elapsed())).fail(outcome);
+                    return Err(outcome);
+                }
+            }
+        };
+        self.look_after(function);
+        self.refill(function);
+        instance.begin(invocation, account.clone());
+        Ok((Lease::new(instance, function.clone()), account))
+    }
+
+    async fn cold_start(&self, function: &Arc<Function>, deadline: Instant) -> Result<Instance, Outcome> {
+        let slot = self.slot().await?;
+        let start = Box::pin(self.instantiate(function, slot));
+        let cpu = function.deployment().configuration.timeout;
+        Bounded::new(start, cpu, deadline).await?
+    }
+
+    /// A slot, waited for a bounded time.
+    async fn slot(&self) -> Result<OwnedSemaphorePermit, Outcome> {
+        if let Ok(slot) = self.0.slots.clone().try_acquire_owned() {
+            return Ok(slot);
+        }
+        match tokio::time::timeout(self.0.slot_wait, self.0.slots.clone().acquire_owned()).await {
+            Ok(slot) => Ok(slot.expect("the semaphore is never closed")),
+            Err(_) => Err(Outcome::Overloaded),
+        }
+    }
+
+    async fn instantiate(
+        &self,
+        function: &Arc<Function>,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Instance, Outcome> {
+        let deployment = function.deployment();
+        let prepared = match self.0.components.get(&deployment.code).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                tracing::error!(function = %deployment.name, code = %deployment.code, %error, "cannot load a deployed component");
+                return Err(Outcome::Internal);
+            }
+        };
+        match Instance::new(&self.0.engine, &prepared, &function.code, slot).await {
+            Ok(instance) => Ok(instance),
+            Err((outcome, error)) => {
+                tracing::info!(function = %deployment.name, %outcome, error = %compile::describe(&error), "an instance did not start");
+                Err(outcome)
+            }
+        }
+    }
+
+    /// Makes instances until the pool has what it wants, unless somebody already does.
+    ///
+    /// tokio runs a task that was spawned last next, on the same thread: while the client reads its answer.
+    fn refill(&self, function: &Arc<Function>) {
+        let pool = &function.pool;
+        if !pool.wants_more() || pool.refilling.swap(true, AcqRel) {
+            return;
+        }
+        let (runtime, function) = (self.clone(), function.clone());
+        tokio::spawn(async move {
+            while function.pool.wants_more() {
+                // Slots are for requests first: what waits takes at most half of them.
+                let slots = &runtime.0.slots;
+                if slots.available_permits() < runtime.0.total_slots / 2 {
+                    break;
+                }
+                let Ok(slot) = slots.clone().try_acquire_owned() else { break };
+                let Ok(instance) = runtime.instantiate(&function, slot).await else { break };
+                if function.pool.put(instance).is_some() {
+                    break;
+                }
+            }
+            function.pool.refilling.store(false, Release);
+        });
+    }
+
+    /// Has the ticker size the function's pool.
+    fn look_after(&self, function: &Arc<Function>) {
+        let known = &function.pool.ticked;
+        if !known.load(Relaxed) && !known.swap(true, AcqRel) {
+            self.0.ticked().push(Arc::downgrade(function));
+        }
+    }
+
+    /// Instances that wait, of all functions together.
+    pub fn idle(&self) -> usize {
+        let ticked = self.0.ticked();
+        ticked.iter().filter_map(Weak::upgrade).map(|function| function.pool.idle()).sum()
+    }
+
+    /// Slots that are free.
+    pub fn free_slots(&self) -> usize {
+        self.0.slots.available_permits()
+    }
+}
+
+impl Inner {
+    fn ticked(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Function>>> {
+        self.ticked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sizes the pools, until the runtime is dropped.
+async fn tick(runtime: Weak<Inner>) {
+    let mut interval = tokio::time::interval(pool::TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let Some(inner) = runtime.upgrade() else { return };
+        let functions = std::mem::take(&mut *inner.ticked());
+        let mut further = Vec::with_capacity(functions.len());
+        for weak in functions {
+            let Some(function) = weak.upgrade() else { continue };
+            if function.pool.tick() {
+                Runtime(inner.clone()).refill(&function);
+                further.push(weak);
+            } else {
+                function.pool.ticked.store(false, Release);
+            }
+        }
+        inner.ticked().append(&mut further);
+    }
+}
+
+fn context(function: &Function, invocation: &Invocation) -> InvocationContext {
+    let deployment = function.deployment();
+    let left = invocation.deadline.saturating_duration_since(Instant::now());
+    let deadline = std::time::SystemTime::now() + left;
+    let deadline = deadline.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    InvocationContext {
+        request_id: invocation.request_id.to_string(),
+        function_name: deployment.name.to_string(),
+        function_version: deployment.version.to_string(),
+        invoked_function_arn: format!("arn:aws:lambda:us-east-1:000000000000:function:{}", deployment.name),
+        memory_limit_mb: deployment.configuration.memory.as_mb(),
+        deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
+        traceparent: invocation.traceparent.as_deref().map(str::to_owned),
+        client_context: invocation.client_context.as_deref().map(str::to_owned),
+    }
+}
+
+/// Links everything a guest may import.
+fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    wasmtime_wasi::p3::add_to_linker(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(linker)?;
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! Warm instances, ready for the next request.
+//!
+//! [`Runtime::acquire`](super::Runtime) takes a [`Lease`] from here or starts a new instance. Dropping the lease ends the
+//! instance, or puts it back where the function reuses its environment.
+//!
+//! An instance is never shared by two versions, and never returns after a trap, a timeout or a refused growth of memory.
+//! How many wait follows the arrival rate: [`Pool::tick`] looks at it ten times a second. Compiling is not done here: see
+//! [`component`](super::component).
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use super::{function::Function, instance::Instance};
+use crate::model::{FunctionConfiguration, Isolation};
+
+/// How often the sizes of pools are looked at.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+
+/// The share of a second's arrivals that waits ready. Refilling starts when an instance is taken, and may have to wait for
+/// its turn behind other requests on a busy core.
+const READY_SECONDS: f64 = 0.001;
+
+/// The most instances that wait for one function beyond its minimum.
+const MOST_IDLE: u32 = 64;
+
+/// How much of the old estimate of the arrival rate stays each tick: a quiet pool has shrunk to nothing after about three
+/// seconds.
+const MEMORY_OF_RATE: f64 = 0.8;
+
+/// The warm instances of one version of a function.
+pub(super) struct Pool {
+    idle: Mutex<Idle>,
+    min: u32,
+    /// How many shall wait.
+    target: AtomicU32,
+    /// Acquisitions since the last tick.
+    arrivals: AtomicU64,
+    /// Whether somebody makes instances for it right now.
+    pub(super) refilling: AtomicBool,
+    /// Whether the ticker knows it.
+    pub(super) ticked: AtomicBool,
+    reuse: bool,
+}
+
+#[derive(Default)]
+struct Idle {
+    instances: Vec<Instance>,
+    closed: bool,
+    rate: f64,
+}
+
+impl Pool {
+    pub(super) fn new(configuration: &FunctionConfiguration) -> Self {
+        Self {
+            idle: Mutex::default(),
+            min: configuration.pool.min,
+            target: AtomicU32::new(configuration.pool.min),
+            arrivals: AtomicU64::new(0),
+            refilling: AtomicBool::new(false),
+            ticked: AtomicBool::new(false),
+            reuse: matches!(configuration.isolation, Isolation::Reuse { .. }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        // A panic while it is held leaves a list of instances, which is all it guards.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the instance that was made or used last: its memory is most likely still in the processor's cache.
+    pub(super) fn take(&self) -> Option<Instance> {
+        self.arrivals.fetch_add(1, Relaxed);
+        self.lock().instances.pop()
+    }
+
+    /// Puts an instance in. Gives it back if the pool is closed or has enough.
+    pub(super) fn put(&self, instance: Instance) -> Option<Instance> {
+        let mut idle = self.lock();
+        // A reused instance comes back from work that may come again at once, so all of them may wait until the next tick.
+        let most = if self.reuse { MOST_IDLE.max(self.min) } else { self.target.load(Relaxed) };
+        if idle.closed || idle.instances.len() >= most as usize {
+            return Some(instance);
+        }
+        idle.instances.push(instance);
+        None
+    }
+
+    /// Whether more instances should be made.
+    pub(super) fn wants_more(&self) -> bool {
+        let target = self.target.load(Relaxed);
+        target > 0 && {
+            let idle = self.lock();
+            !idle.closed && idle.instances.len() < target as usize
+        }
+    }
+
+    pub(super) fn idle(&self) -> usize {
+        self.lock().instances.len()
+    }
+
+    /// Ends the waiting instances and takes no more.
+    pub(super) fn close(&self) {
+        let ended = {
+            let mut idle = self.lock();
+            idle.closed = true;
+            std::mem::take(&mut idle.instances)
+        };
+        drop(ended);
+    }
+
+    /// Sets the size by what arrived since the last tick, and ends instances that are too many or too old. Says whether
+    /// the pool needs further ticks.
+    pub(super) fn tick(&self) -> bool {
+        let arrivals = self.arrivals.swap(0, Relaxed);
+        let mut ended = Vec::new();
+        let mut idle = self.lock();
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let now = arrivals as f64 / TICK.as_secs_f64();
+        // Up at once, down slowly.
+        idle.rate = (idle.rate * MEMORY_OF_RATE).max(now);
+        let target = target(idle.rate, self.min, self.reuse);
+        self.target.store(target, Relaxed);
+        let before = idle.instances.len();
+        for position in (0..before).rev() {
+            if !idle.instances[position].may_wait() {
+                ended.push(idle.instances.swap_remove(position));
+            }
+        }
+        // The oldest stand first.
+        let excess = idle.instances.len().saturating_sub(self.most(target, idle.rate) as usize);
+        ended.extend(idle.instances.drain(..excess));
+        let further = !idle.closed && (idle.rate > 0.5 || !idle.instances.is_empty() || self.min > 0);
+        drop(idle);
+        drop(ended);
+        further
+    }
+
+    fn most(&self, target: u32, rate: f64) -> u32 {
+        if self.reuse && rate > 0.5 { MOST_IDLE.max(self.min) } else { target }
+    }
+}
+
+/// How many instances shall wait for a function that `rate` requests a second arrive for.
+fn target(rate: f64, min: u32, reuse: bool) -> u32 {
+    // An instance that is reused comes back by itself: one that is made ahead covers the moment it is away.
+    let share = if reuse { READY_SECONDS / 4.0 } else { READY_SECONDS };
+    let wanted = if rate > 0.5 { 2.0 + (rate * share).ceil() } else { 0.0 };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 0 and MOST_IDLE"
+    )]
+    let wanted = wanted.clamp(0.0, f64::from(MOST_IDLE)) as u32;
+    wanted.max(min)
+}
+
+/// The right to use an instance for one invocation.
+pub(super) struct Lease {
+    instance: Option<Instance>,
+    function: Arc<Function>,
+}
+
+impl Lease {
+    pub(super) fn new(instance: Instance, function: Arc<Function>) -> Self {
+        Self {
+            instance: Some(instance),
+            function,
+        }
+    }
+
+    pub(super) fn instance(&mut self) -> &mut Instance {
+        self.instance.as_mut().expect("a lease has its instance until it is released")
+    }
+
+    /// Ends an invocation that went well: the instance may be used again where the function allows it.
+    pub(super) fn release(mut self) {
+        if let Some(mut instance) = self.instance.take() {
+            instance.end();
+            if instance.is_reusable() {
+                drop(self.function.pool.put(instance));
+            }
+        }
+    }
+}
+
+// Dropping a lease that was not released ends the instance: its guest was stopped in the middle of something.
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_follows_the_arrival_rate_within_its_bounds() {
+        assert_eq!(target(0.0, 0, false), 0);
+        assert_eq!(target(0.0, 5, false), 5, "the minimum waits however quiet it is");
+        assert_eq!(target(10.0, 0, false), 3);
+        assert_eq!(target(10_000.0, 0, false), 12);
+        assert_eq!(target(1e9, 0, false), MOST_IDLE);
+        assert_eq!(target(1e9, 100, false), 100);
+    }
+
+    #[test]
+    fn a_quiet_pool_shrinks_to_nothing_and_needs_no_more_ticks() {
+        let pool = Pool::new(&FunctionConfiguration::default());
+        assert!(pool.take().is_none());
+        assert!(pool.tick());
+        assert!(pool.wants_more());
+        let ticks = (0..100).take_while(|_| pool.tick()).count();
+        assert!((10..60).contains(&ticks), "{ticks} ticks of 100 ms");
+        assert!(!pool.wants_more());
+    }
+}
