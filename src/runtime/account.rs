@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -24,8 +24,9 @@ pub(super) struct Account {
     pub(super) request_id: RequestId,
     observer: Arc<dyn Observer>,
     started: Instant,
-    start: Start,
-    init: Option<Duration>,
+    cold: AtomicBool,
+    /// Nanoseconds of making the instance, on a cold start.
+    init: AtomicU64,
     /// Nanoseconds from the start until the guest ended.
     duration: AtomicU64,
     cpu: AtomicU64,
@@ -42,15 +43,13 @@ impl Account {
         request_id: RequestId,
         observer: Arc<dyn Observer>,
         started: Instant,
-        start: Start,
-        init: Option<Duration>,
     ) -> Arc<Self> {
         Arc::new(Self {
             request_id,
             observer,
             started,
-            start,
-            init,
+            cold: AtomicBool::new(false),
+            init: AtomicU64::new(0),
             duration: AtomicU64::new(0),
             cpu: AtomicU64::new(0),
             fuel: AtomicU64::new(0),
@@ -77,6 +76,12 @@ impl Account {
         Outcome::ALL[usize::from(self.outcome.load(Relaxed))]
     }
 
+    /// Notes that no instance was ready, and how long one took to make.
+    pub(super) fn cold_start(&self, init: Duration) {
+        self.cold.store(true, Relaxed);
+        self.init.store(nanoseconds(init), Relaxed);
+    }
+
     /// Notes that the guest has ended, and what it used.
     pub(super) fn guest_ended(&self, fuel: u64, peak_memory: usize) {
         self.duration.store(nanoseconds(self.started.elapsed()), Relaxed);
@@ -88,8 +93,8 @@ impl Account {
         self.cpu.store(nanoseconds(cpu), Relaxed);
     }
 
-    pub(super) fn count_host_calls(&self, calls: u64) {
-        self.host_calls.fetch_add(calls, Relaxed);
+    pub(super) fn count_host_call(&self) {
+        self.host_calls.fetch_add(1, Relaxed);
     }
 
     pub(super) fn count_in(&self, bytes: usize) {
@@ -106,18 +111,40 @@ impl Account {
             0 => self.started.elapsed(),
             nanoseconds => Duration::from_nanos(nanoseconds),
         };
+        let cold = self.cold.load(Relaxed);
         InvocationRecord {
             request_id: self.request_id,
             outcome: self.outcome(),
             duration,
-            init: self.init,
+            init: cold.then(|| Duration::from_nanos(self.init.load(Relaxed))),
             cpu: Duration::from_nanos(self.cpu.load(Relaxed)),
             fuel: self.fuel.load(Relaxed),
             peak_memory: self.peak_memory.load(Relaxed),
-            start: self.start,
+            start: if cold { Start::Cold } else { Start::Warm },
             host_calls: self.host_calls.load(Relaxed),
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
+        }
+    }
+}
+
+/// Notes that an invocation was cancelled if the future that runs it is dropped before [`Running::done`].
+pub(super) struct Running(Option<Arc<Account>>);
+
+impl Running {
+    pub(super) fn new(account: &Arc<Account>) -> Self {
+        Self(Some(account.clone()))
+    }
+
+    pub(super) fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(account) = &self.0 {
+            account.fail(Outcome::Cancelled);
         }
     }
 }

@@ -8,12 +8,12 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::Body;
+use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 use wasmtime::Store;
 use wasmtime_wasi_http::{
@@ -49,29 +49,21 @@ pub struct FunctionError {
     pub trace: Vec<String>,
 }
 
-/// Marks an invocation as cancelled when the future that runs it is dropped.
-struct Cancelled(Option<Arc<Account>>);
-
-impl Drop for Cancelled {
-    fn drop(&mut self) {
-        if let Some(account) = &self.0 {
-            account.fail(Outcome::Cancelled);
-        }
-    }
-}
-
-/// Has an instance answer an HTTP request.
+/// Has an instance answer an HTTP request. With `receipt`, the response carries the [`InvocationRecord`] as it stands when
+/// the head is sent, as an extension.
+///
+/// [`InvocationRecord`]: crate::model::InvocationRecord
 pub(super) async fn http<B>(
     lease: Lease,
     request: Request<B>,
     account: Arc<Account>,
+    receipt: bool,
     bounds: impl FnOnce(Call<()>) -> Bounded<Call<()>>,
 ) -> Result<Response<GuestBody>, Outcome>
 where
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<HttpError>,
+    B::Error: std::fmt::Display,
 {
-    let mut cancelled = Cancelled(Some(account.clone()));
     let (sender, mut receiver) = oneshot::channel();
     let mut guest = bounds(Box::pin(serve(lease, request, sender, account.clone())));
     let answered = poll_fn(|context| match Pin::new(&mut guest).poll(context) {
@@ -83,7 +75,6 @@ where
         },
     })
     .await;
-    cancelled.0 = None;
     account.set_cpu(guest.cpu());
     let (answer, running) = match answered {
         // The guest is still there: it streams its body, or works on after its answer.
@@ -101,7 +92,10 @@ where
             return Err(account.outcome());
         }
     };
-    let (parts, body) = response.into_parts();
+    let (mut parts, body) = response.into_parts();
+    if receipt {
+        parts.extensions.insert(account.record());
+    }
     let body = if running {
         let task = tokio::spawn(finish(guest, account.clone()));
         GuestBody::stream(body, account, Some(task.abort_handle()))
@@ -132,8 +126,12 @@ async fn serve<B>(
     account: Arc<Account>,
 ) where
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<HttpError>,
+    B::Error: std::fmt::Display,
 {
+    let request = request.map(|body| Counted {
+        body,
+        account: account.clone(),
+    });
     let instance = lease.instance();
     let exports = instance.exports.clone();
     let store = &mut instance.store;
@@ -163,12 +161,12 @@ fn end(mut lease: Lease, ended: wasmtime::Result<()>, account: &Account) {
 async fn serve_p2<B>(
     store: &mut Store<State>,
     proxy: &HttpP2,
-    request: Request<B>,
+    request: Request<Counted<B>>,
     sender: oneshot::Sender<Answer>,
 ) -> wasmtime::Result<()>
 where
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<HttpError>,
+    B::Error: std::fmt::Display,
 {
     let scheme = match request.uri().scheme_str() {
         Some("https") => Scheme::Https,
@@ -192,12 +190,12 @@ where
 async fn serve_p3<B>(
     store: &mut Store<State>,
     service: &HttpP3,
-    request: Request<B>,
+    request: Request<Counted<B>>,
     sender: oneshot::Sender<Answer>,
 ) -> wasmtime::Result<()>
 where
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<HttpError>,
+    B::Error: std::fmt::Display,
 {
     let (request, sent) = RequestP3::from_http(store.data_mut().http().hooks, request);
     store
@@ -227,10 +225,8 @@ pub(super) async fn event(
     account: Arc<Account>,
     bounds: impl FnOnce(Call<Option<Result<String, FunctionError>>>) -> Bounded<Call<Option<Result<String, FunctionError>>>>,
 ) -> Result<Result<String, FunctionError>, Outcome> {
-    let mut cancelled = Cancelled(Some(account.clone()));
     let mut guest = bounds(Box::pin(handle(lease, event, context, account.clone())));
     let ended = (&mut guest).await;
-    cancelled.0 = None;
     account.set_cpu(guest.cpu());
     match ended {
         Ok(Some(answer)) => {
@@ -290,4 +286,47 @@ async fn call_handler(
         message: error.error_message,
         trace: error.trace,
     }))
+}
+
+pin_project_lite::pin_project! {
+    /// A request's body on its way into the guest, counted.
+    struct Counted<B> {
+        #[pin]
+        body: B,
+        account: Arc<Account>,
+    }
+}
+
+impl<B> Body for Counted<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let this = self.project();
+        this.body.poll_frame(context).map(|frame| match frame? {
+            Ok(frame) => {
+                this.account.count_in(frame.data_ref().map_or(0, Bytes::len));
+                Some(Ok(frame))
+            }
+            Err(error) => {
+                tracing::debug!(%error, request_id = %this.account.request_id, "request body failed");
+                Some(Err(HttpError::ConnectionTerminated))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

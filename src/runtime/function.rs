@@ -1,19 +1,57 @@
 //! A deployed version of a function, as the runtime holds it.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
-use super::{account::Observer, pool::Pool};
-use crate::model::Deployment;
+use super::{
+    account::Observer, bindings::InvocationContext, imports::function::InProcess,
+    instance::Invocation, pool::Pool,
+};
+use crate::{model::Deployment, telemetry::logs::FunctionLog};
 
 /// What stays the same for every instance of a version.
 pub(crate) struct Code {
     pub(super) deployment: Deployment,
+    pub(super) log: Arc<FunctionLog>,
     environment: Vec<(String, String)>,
+    services: Arc<Services>,
+}
+
+/// What the node's functions have in common.
+pub(super) struct Services {
+    /// The other functions of the node, once there is a door to them.
+    pub(super) in_process: OnceLock<Weak<dyn InProcess>>,
+    /// The account and region that stand in ARNs, as in `us-east-1:000000000000`.
+    pub(super) arn_prefix: String,
 }
 
 impl Code {
+    /// The other functions of the node.
+    pub(super) fn in_process(&self) -> Option<Arc<dyn InProcess>> {
+        self.services.in_process.get()?.upgrade()
+    }
+
+    /// What the function is told about an invocation.
+    pub(super) fn context(&self, invocation: &Invocation) -> InvocationContext {
+        let left = invocation.deadline.saturating_duration_since(Instant::now());
+        let deadline = (SystemTime::now() + left).duration_since(UNIX_EPOCH).unwrap_or_default();
+        let Deployment { name, version, configuration, .. } = &self.deployment;
+        InvocationContext {
+            request_id: invocation.request_id.to_string(),
+            function_name: name.to_string(),
+            function_version: version.to_string(),
+            invoked_function_arn: format!("{}:function:{name}", self.services.arn_prefix),
+            memory_limit_mb: configuration.memory.as_mb(),
+            deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
+            traceparent: invocation.traceparent.as_deref().map(str::to_owned),
+            client_context: invocation.client_context.as_deref().map(str::to_owned),
+        }
+    }
+
     /// The WASI context of a new instance.
     pub(super) fn wasi(&self) -> WasiCtx {
         let mut builder = WasiCtxBuilder::new();
@@ -38,17 +76,21 @@ pub struct Function {
 }
 
 impl Function {
-    /// A function of this deployment. `environment` is the configuration's, with the values of its secrets.
-    pub fn new(
+    /// See [`Runtime::function`](super::Runtime::function).
+    pub(super) fn new(
         deployment: Deployment,
         environment: Vec<(String, String)>,
+        log: Arc<FunctionLog>,
         observer: Arc<dyn Observer>,
+        services: Arc<Services>,
     ) -> Arc<Self> {
         let pool = Pool::new(&deployment.configuration);
         Arc::new(Self {
             code: Arc::new(Code {
                 deployment,
+                log,
                 environment,
+                services,
             }),
             observer,
             pool,

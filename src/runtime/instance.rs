@@ -86,6 +86,16 @@ impl wasmtime_wasi_http::WasiHttpHooks for Outbound {
     }
 }
 
+impl State {
+    /// The invocation that runs.
+    pub(super) fn running(&self) -> wasmtime::Result<(&Invocation, &Arc<Account>)> {
+        match &self.invocation {
+            Some((invocation, account)) => Ok((invocation, account)),
+            None => wasmtime::bail!("there is no invocation while an instance starts"),
+        }
+    }
+}
+
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {

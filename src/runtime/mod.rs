@@ -12,6 +12,7 @@ mod compile;
 mod component;
 mod engine;
 mod function;
+mod imports;
 mod instance;
 mod limits;
 mod pool;
@@ -38,16 +39,20 @@ pub use compile::{CompileError, CompileLimits, compile_child};
 pub use component::PrepareError;
 pub use engine::EngineSettings;
 pub use function::Function;
+pub use imports::function::{InProcess, InProcessError};
 pub use instance::Invocation;
 
-use account::Account;
-use bindings::InvocationContext;
+use account::{Account, Running};
 use component::Components;
+use function::Services;
 use instance::{Instance, State};
 use limits::Bounded;
 use pool::Lease;
 
-use crate::model::{Digest, Kind, Outcome, Start};
+use crate::{
+    model::{Deployment, Digest, Kind, Outcome},
+    telemetry::logs::FunctionLog,
+};
 
 /// How a node runs components.
 #[derive(Debug, Clone)]
@@ -64,6 +69,8 @@ pub struct RuntimeSettings {
     pub compiler: PathBuf,
     /// What compiling may use.
     pub compile: CompileLimits,
+    /// The beginning of ARNs: `arn:aws:lambda:REGION:ACCOUNT`.
+    pub arn_prefix: String,
 }
 
 /// Runs components. Cheap to clone.
@@ -73,6 +80,7 @@ pub struct Runtime(Arc<Inner>);
 struct Inner {
     engine: Engine,
     components: Components,
+    services: Arc<Services>,
     slots: Arc<Semaphore>,
     total_slots: usize,
     slot_wait: Duration,
@@ -111,6 +119,10 @@ impl Runtime {
         let inner = Arc::new(Inner {
             components: Components::new(engine.clone(), linker, artifacts, settings.components),
             engine,
+            services: Arc::new(Services {
+                in_process: std::sync::OnceLock::new(),
+                arn_prefix: settings.arn_prefix,
+            }),
             slots: Arc::new(Semaphore::new(settings.engine.slots as usize)),
             total_slots: settings.engine.slots as usize,
             slot_wait: settings.slot_wait,
@@ -118,6 +130,23 @@ impl Runtime {
         });
         tokio::spawn(tick(Arc::downgrade(&inner)));
         Ok(Self(inner))
+    }
+
+    /// Lets functions call each other through `in_process`. Before it is set they cannot.
+    pub fn connect(&self, in_process: Weak<dyn InProcess>) {
+        // Set once, when the node is put together.
+        let _ = self.0.services.in_process.set(in_process);
+    }
+
+    /// A function of this deployment. `environment` is the configuration's, with the values of its secrets.
+    pub fn function(
+        &self,
+        deployment: Deployment,
+        environment: Vec<(String, String)>,
+        log: Arc<FunctionLog>,
+        observer: Arc<dyn Observer>,
+    ) -> Arc<Function> {
+        Function::new(deployment, environment, log, observer, self.0.services.clone())
     }
 
     /// Makes a component ready to run: compiles it if it never was, and checks that this node has what it imports.
@@ -161,15 +190,26 @@ impl Runtime {
         function: &Arc<Function>,
         request: Request<B>,
         invocation: Invocation,
+        receipt: bool,
     ) -> Result<Response<GuestBody>, Outcome>
     where
         B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<wasmtime_wasi_http::Error>,
+        B::Error: std::fmt::Display,
     {
         let configuration = &function.deployment().configuration;
         let (cpu, deadline) = (configuration.cpu.unwrap_or(configuration.timeout), invocation.deadline);
-        let (lease, account) = self.lease(function, invocation).await?;
-        call::http(lease, request, account, |call| Bounded::new(call, cpu, deadline)).await
+        let account = open(function, &invocation);
+        let running = Running::new(&account);
+        let lease = self.lease(function, invocation, &account).await;
+        let answer = match lease {
+            Ok(lease) => {
+                let bounds = |call| Bounded::new(call, cpu, deadline);
+                call::http(lease, request, account, receipt, bounds).await
+            }
+            Err(outcome) => Err(outcome),
+        };
+        running.done();
+        answer
     }
 
     /// Has a function handle an event.
@@ -185,43 +225,42 @@ impl Runtime {
     ) -> Result<Result<String, FunctionError>, Outcome> {
         let configuration = &function.deployment().configuration;
         let (cpu, deadline) = (configuration.cpu.unwrap_or(configuration.timeout), invocation.deadline);
-        let context = context(function, &invocation);
-        let (lease, account) = self.lease(function, invocation).await?;
+        let context = function.code.context(&invocation);
+        let account = open(function, &invocation);
         account.count_in(event.len());
-        call::event(lease, event, context, account, |call| Bounded::new(call, cpu, deadline)).await
+        let running = Running::new(&account);
+        let lease = self.lease(function, invocation, &account).await;
+        let answer = match lease {
+            Ok(lease) => {
+                let bounds = |call| Bounded::new(call, cpu, deadline);
+                call::event(lease, event, context, account, bounds).await
+            }
+            Err(outcome) => Err(outcome),
+        };
+        running.done();
+        answer
     }
 
-    /// A warm instance or a new one, and the account of what it will use.
+    /// A warm instance, or a new one.
     async fn lease(
         &self,
         function: &Arc<Function>,
         invocation: Invocation,
-    ) -> Result<(Lease, Arc<Account>), Outcome> {
-        let open = |start, init| {
-            Account::open(
-                invocation.request_id,
-                function.observer.clone(),
-                invocation.started,
-                start,
-                init,
-            )
-        };
-        let (mut instance, account) = if let Some(instance) = function.pool.take() {
-            (instance, open(Start::Warm, None))
-        } else {
-            let started = Instant::now();
-            match self.cold_start(function, invocation.deadline).await {
-                Ok(instance) => (instance, open(Start::Cold, Some(started.elapsed()))),
-                Err(outcome) => {
-                    open(Start::Cold, Some(started.elapsed())).fail(outcome);
-                    return Err(outcome);
-                }
+        account: &Arc<Account>,
+    ) -> Result<Lease, Outcome> {
+        let mut instance = match function.pool.take() {
+            Some(instance) => instance,
+            None => {
+                let started = Instant::now();
+                let instance = self.cold_start(function, invocation.deadline).await;
+                account.cold_start(started.elapsed());
+                instance.inspect_err(|outcome| account.fail(*outcome))?
             }
         };
         self.look_after(function);
         self.refill(function);
         instance.begin(invocation, account.clone());
-        Ok((Lease::new(instance, function.clone()), account))
+        Ok(Lease::new(instance, function.clone()))
     }
 
     async fn cold_start(&self, function: &Arc<Function>, deadline: Instant) -> Result<Instance, Outcome> {
@@ -338,21 +377,8 @@ async fn tick(runtime: Weak<Inner>) {
     }
 }
 
-fn context(function: &Function, invocation: &Invocation) -> InvocationContext {
-    let deployment = function.deployment();
-    let left = invocation.deadline.saturating_duration_since(Instant::now());
-    let deadline = std::time::SystemTime::now() + left;
-    let deadline = deadline.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    InvocationContext {
-        request_id: invocation.request_id.to_string(),
-        function_name: deployment.name.to_string(),
-        function_version: deployment.version.to_string(),
-        invoked_function_arn: format!("arn:aws:lambda:us-east-1:000000000000:function:{}", deployment.name),
-        memory_limit_mb: deployment.configuration.memory.as_mb(),
-        deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
-        traceparent: invocation.traceparent.as_deref().map(str::to_owned),
-        client_context: invocation.client_context.as_deref().map(str::to_owned),
-    }
+fn open(function: &Function, invocation: &Invocation) -> Arc<Account> {
+    Account::open(invocation.request_id, function.observer.clone(), invocation.started)
 }
 
 /// Links everything a guest may import.
@@ -361,5 +387,5 @@ fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p3::add_to_linker(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     wasmtime_wasi_http::p3::add_to_linker(linker)?;
-    Ok(())
+    imports::function::add_to_linker(linker)
 }

@@ -1,0 +1,3 @@
+//! What the node offers to guests, a file an interface.
+
+pub(super) mod function;
