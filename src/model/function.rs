@@ -136,8 +136,10 @@ pub struct FunctionConfiguration {
     pub fuel: u64,
     /// Processor time of an invocation; none means as long as the timeout.
     pub cpu: Option<Duration>,
-    /// Environment variables, secrets included, 4 KB in all.
+    /// Environment variables, 4 KB in all.
     pub environment: BTreeMap<String, String>,
+    /// Environment variables whose values are read on the node when the function is deployed or the node starts.
+    pub secrets: BTreeMap<String, SecretSource>,
     /// What `wasi:config` answers.
     pub config: BTreeMap<String, String>,
     /// Whether an instance serves one request or many.
@@ -175,6 +177,7 @@ impl Default for FunctionConfiguration {
             fuel: 10_000_000_000,
             cpu: None,
             environment: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             config: BTreeMap::new(),
             isolation: Isolation::default(),
             pool: Pool::default(),

@@ -1,0 +1,98 @@
+//! What the API's requests and answers look like, for the server and the client alike.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Digest, FunctionConfiguration, FunctionName, Kind, Route};
+
+/// `POST /wharf/v1/deployments`: functions and routes that are deployed together or not at all.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deploy {
+    /// The app they belong to. Functions of the app that are not named here are removed, and its routes replaced. Without
+    /// an app only the named functions change.
+    pub app: Option<String>,
+    /// The functions.
+    pub functions: Vec<DeployFunction>,
+    /// The app's routes.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+}
+
+/// One function to deploy. Its component was uploaded before.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployFunction {
+    /// Its name.
+    pub name: FunctionName,
+    /// The SHA-256 of its component.
+    pub code: Digest,
+    /// How it runs.
+    pub configuration: FunctionConfiguration,
+}
+
+/// The answer to a [`Deploy`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Deployed {
+    /// The catalog's revision with it.
+    pub revision: u64,
+    /// The functions, as they are now.
+    pub functions: Vec<FunctionSummary>,
+}
+
+/// A function, as `GET /wharf/v1/functions` lists it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FunctionSummary {
+    /// Its name.
+    pub name: FunctionName,
+    /// The version: `$LATEST`.
+    pub version: String,
+    /// How it is called.
+    pub kind: Kind,
+    /// The SHA-256 of its component.
+    pub code: Digest,
+    /// The size of its component in bytes.
+    pub code_size: u64,
+    /// The app it belongs to.
+    pub app: Option<String>,
+    /// When it was deployed: milliseconds since 1970-01-01T00:00:00Z.
+    pub modified_ms: u64,
+    /// Where it answers.
+    pub url: String,
+    /// Invocations at this moment.
+    pub in_flight: u32,
+    /// How it runs. The values of its environment are not shown.
+    pub configuration: FunctionConfiguration,
+}
+
+/// The answer of a request that failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Problem {
+    /// One word.
+    pub error: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// `GET /wharf/v1/node`: what the node is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeSummary {
+    /// The program's version.
+    pub version: String,
+    /// Where functions answer, as `http://127.0.0.1:8080`.
+    pub http: String,
+    /// Functions deployed.
+    pub functions: usize,
+    /// Invocations at this moment.
+    pub in_flight: u32,
+    /// Instance slots that are free.
+    pub free_slots: usize,
+    /// Instances that wait for a request.
+    pub idle_instances: usize,
+    /// Prepared components in memory.
+    pub prepared_components: u64,
+    /// Whatever else a later version says.
+    #[serde(flatten)]
+    pub more: BTreeMap<String, serde_json::Value>,
+}

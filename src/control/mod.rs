@@ -1,0 +1,354 @@
+//! The control plane: who may change what the node serves, and see how it goes.
+//!
+//! [`verbs`] is what can be done, without HTTP; here is how it is asked for. Nothing in this module is on the way of a
+//! function's request. Every path but the health checks wants the node's [`token`].
+//!
+//! | request | what |
+//! | --- | --- |
+//! | `GET /healthz` | the process is alive |
+//! | `GET /readyz` | the node takes requests: 503 while it starts and drains |
+//! | `GET /metrics` | Prometheus text format |
+//! | `GET /wharf/v1/node` | what the node is |
+//! | `HEAD`, `PUT /wharf/v1/blobs/DIGEST` | whether a component is here; upload it |
+//! | `POST /wharf/v1/deployments` | deploy functions and routes |
+//! | `GET /wharf/v1/functions`, `GET`, `DELETE …/NAME` | functions |
+//! | `GET /wharf/v1/functions/NAME/logs?last=N&follow=true` | log lines, a JSON document each |
+//! | `DELETE /wharf/v1/apps/NAME` | remove an app |
+//! | `POST /2015-03-31/functions/NAME/invocations` | Lambda API, Invoke |
+
+pub mod api;
+pub mod client;
+mod error;
+mod token;
+pub mod verbs;
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{DefaultBodyLimit, Path, Query, Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use serde::Deserialize;
+use serde_json::json;
+
+pub use error::Error;
+pub use token::{TOKEN_FILE, Token};
+use verbs::{Control, MAX_COMPONENT};
+
+use crate::{
+    invoke::{EventAnswer, MAX_EVENT},
+    model::{Digest, Outcome},
+    runtime::FunctionError,
+    telemetry::{logs::TailFrom, metrics::Metrics},
+};
+
+/// The largest JSON document that the API takes, where nothing else is said.
+const MAX_DOCUMENT: usize = 8 << 20;
+
+/// Whether the node takes requests.
+#[derive(Debug, Default)]
+pub struct Readiness(AtomicBool);
+
+impl Readiness {
+    /// Says whether it does.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Relaxed);
+    }
+}
+
+struct Api {
+    control: Control,
+    token: Token,
+    readiness: Arc<Readiness>,
+    metrics: Metrics,
+}
+
+type Shared = State<Arc<Api>>;
+
+/// The API as a service that answers any request.
+pub fn router(control: Control, token: Token, readiness: Arc<Readiness>, metrics: Metrics) -> Router {
+    let api = Arc::new(Api {
+        control,
+        token,
+        readiness,
+        metrics,
+    });
+    let guarded = Router::new()
+        .route("/metrics", get(metrics_text))
+        .route("/wharf/v1/node", get(node))
+        .route(
+            "/wharf/v1/blobs/{digest}",
+            put(upload).head(has).layer(DefaultBodyLimit::max(MAX_COMPONENT)),
+        )
+        .route("/wharf/v1/deployments", post(deploy))
+        .route("/wharf/v1/functions", get(functions))
+        .route("/wharf/v1/functions/{name}", get(function).delete(remove))
+        .route("/wharf/v1/functions/{name}/logs", get(logs))
+        .route("/wharf/v1/apps/{name}", axum::routing::delete(remove_app))
+        .route(
+            "/2015-03-31/functions/{name}/invocations",
+            post(invoke).layer(DefaultBodyLimit::max(MAX_EVENT)),
+        )
+        .fallback(no_path)
+        .layer(DefaultBodyLimit::max(MAX_DOCUMENT))
+        .route_layer(middleware::from_fn_with_state(api.clone(), authorize));
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .merge(guarded)
+        .with_state(api)
+}
+
+async fn authorize(State(api): Shared, request: Request, next: Next) -> Response {
+    if api.token.authorizes(request.headers()) {
+        next.run(request).await
+    } else {
+        Error::Unauthorized.into_response()
+    }
+}
+
+async fn no_path(uri: Uri) -> Error {
+    Error::NoPath(uri.path().chars().take(200).collect())
+}
+
+async fn ready(State(api): Shared) -> Response {
+    if api.readiness.0.load(Relaxed) {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}
+
+async fn metrics_text(State(api): Shared) -> Response {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], api.metrics.encode()).into_response()
+}
+
+async fn node(State(api): Shared) -> Json<api::NodeSummary> {
+    Json(api.control.node())
+}
+
+fn digest(text: &str) -> Result<Digest, Error> {
+    text.parse().map_err(|error| Error::Invalid(format!("`{text}`: {error}")))
+}
+
+async fn has(State(api): Shared, Path(code): Path<String>) -> Result<StatusCode, Error> {
+    Ok(match api.control.has(&digest(&code)?).await? {
+        true => StatusCode::OK,
+        false => StatusCode::NOT_FOUND,
+    })
+}
+
+async fn upload(State(api): Shared, Path(code): Path<String>, body: Body) -> Result<StatusCode, Error> {
+    let code = digest(&code)?;
+    let bytes = axum::body::to_bytes(body, MAX_COMPONENT)
+        .await
+        .map_err(|error| body_error(&error, MAX_COMPONENT))?;
+    api.control.upload(code, bytes).await?;
+    Ok(StatusCode::CREATED)
+}
+
+fn body_error(error: &(dyn std::error::Error + 'static), limit: usize) -> Error {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return Error::TooLarge(limit);
+        }
+        cause = error.source();
+    }
+    Error::Invalid("the request's body broke off".to_owned())
+}
+
+async fn deploy(State(api): Shared, body: Body) -> Result<Json<api::Deployed>, Error> {
+    let bytes = axum::body::to_bytes(body, MAX_DOCUMENT)
+        .await
+        .map_err(|error| body_error(&error, MAX_DOCUMENT))?;
+    let deploy = serde_json::from_slice(&bytes).map_err(|error| Error::Invalid(format!("not a deployment: {error}")))?;
+    // A client that hangs up does not leave a deployment half done.
+    let deployed = tokio::spawn(async move { api.control.deploy(deploy).await });
+    Ok(Json(deployed.await.map_err(|_| Error::Internal)??))
+}
+
+async fn functions(State(api): Shared) -> Json<Vec<api::FunctionSummary>> {
+    Json(api.control.functions())
+}
+
+async fn function(State(api): Shared, Path(name): Path<String>) -> Result<Json<api::FunctionSummary>, Error> {
+    api.control.function(&name)?;
+    let summary = api.control.functions().into_iter().find(|function| function.name.as_str() == name);
+    summary.map(Json).ok_or(Error::NoFunction(name))
+}
+
+async fn remove(State(api): Shared, Path(name): Path<String>) -> Result<StatusCode, Error> {
+    api.control.remove(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn remove_app(State(api): Shared, Path(app): Path<String>) -> Result<StatusCode, Error> {
+    api.control.remove_app(&app).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogsQuery {
+    last: Option<usize>,
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn logs(
+    State(api): Shared,
+    Path(name): Path<String>,
+    query: Result<Query<LogsQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Error> {
+    let Query(query) = query.map_err(|error| Error::Invalid(error.body_text()))?;
+    let tail = api.control.tail(&name, TailFrom::Last(query.last.unwrap_or(100)), query.follow)?;
+    let lines = futures::stream::unfold(tail, async |mut tail| {
+        let line = tail.next().await?;
+        let mut json = serde_json::to_vec(&line).ok()?;
+        json.push(b'\n');
+        Some((Ok::<_, Infallible>(Bytes::from(json)), tail))
+    });
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+}
+
+/// Lambda API, Invoke: `RequestResponse` and `DryRun`.
+async fn invoke(
+    State(api): Shared,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Error> {
+    let name = name.strip_suffix(":$LATEST").unwrap_or(&name);
+    let function = api.control.function(name)?;
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    match text("x-amz-invocation-type").unwrap_or("RequestResponse") {
+        "RequestResponse" => {}
+        "DryRun" => return Ok(StatusCode::NO_CONTENT.into_response()),
+        "Event" => {
+            return Err(Error::Invalid(
+                "asynchronous invocation (Event) is not built yet; invoke with RequestResponse".to_owned(),
+            ));
+        }
+        other => {
+            return Err(Error::Invalid(format!(
+                "`{other}` is no invocation type: RequestResponse or DryRun is"
+            )));
+        }
+    }
+    let client_context = text("x-amz-client-context")
+        .map(|context| {
+            BASE64_STANDARD
+                .decode(context)
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .map(String::into_boxed_str)
+                .ok_or_else(|| Error::Invalid("X-Amz-Client-Context is not base64 of text".to_owned()))
+        })
+        .transpose()?;
+    let wants_log = text("x-amz-log-type") == Some("Tail");
+    let event = axum::body::to_bytes(body, MAX_EVENT)
+        .await
+        .map_err(|error| body_error(&error, MAX_EVENT))?;
+    let event = event_text(&event)?;
+    let timeout = function.deployment().configuration.timeout;
+    let answer = api.control.invoke.event(&function, event, client_context).await;
+    let mut response = answer_response(&answer, timeout);
+    if wants_log {
+        let log = api.control.log_of(&function, answer.request_id).await;
+        if let Ok(log) = HeaderValue::from_str(&BASE64_STANDARD.encode(log)) {
+            response.headers_mut().insert("x-amz-log-result", log);
+        }
+    }
+    Ok(response)
+}
+
+/// The event as JSON; nothing stands for `{}`.
+fn event_text(bytes: &Bytes) -> Result<String, Error> {
+    if bytes.is_empty() {
+        return Ok("{}".to_owned());
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| Error::Invalid(format!("the event is not UTF-8: {error}")))?;
+    serde_json::from_str::<serde::de::IgnoredAny>(text)
+        .map_err(|error| Error::Invalid(format!("the event is not JSON: {error}")))?;
+    Ok(text.to_owned())
+}
+
+fn answer_response(answer: &EventAnswer, timeout: std::time::Duration) -> Response {
+    let (status, error, body) = match &answer.result {
+        Ok(Ok(json)) => (StatusCode::OK, None, json.clone()),
+        Ok(Err(error)) => (StatusCode::OK, Some("Unhandled"), error_document(error)),
+        Err(outcome @ (Outcome::Throttled | Outcome::Overloaded)) => {
+            let reason = match outcome {
+                Outcome::Throttled => "ReservedFunctionConcurrentInvocationLimitExceeded",
+                _ => "ConcurrentInvocationLimitExceeded",
+            };
+            let body = json!({"Type": "User", "message": "Rate Exceeded.", "Reason": reason});
+            (StatusCode::TOO_MANY_REQUESTS, None, body.to_string())
+        }
+        Err(Outcome::Internal) => {
+            let body = json!({"Type": "Service", "message": "the node failed; its log has the cause"});
+            (StatusCode::INTERNAL_SERVER_ERROR, None, body.to_string())
+        }
+        Err(outcome) => (StatusCode::OK, Some("Unhandled"), stopped_document(*outcome, answer, timeout)),
+    };
+    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&answer.request_id.to_string()) {
+        headers.insert("x-amzn-requestid", id);
+    }
+    if let Some(error) = error {
+        headers.insert("x-amz-function-error", HeaderValue::from_static(error));
+    }
+    if let Err(outcome) = &answer.result {
+        headers.insert("x-wharf-error", HeaderValue::from_static(outcome.code()));
+    }
+    if status == StatusCode::OK {
+        headers.insert("x-amz-executed-version", HeaderValue::from_static("$LATEST"));
+    }
+    response
+}
+
+fn error_document(error: &FunctionError) -> String {
+    json!({
+        "errorType": error.error_type,
+        "errorMessage": error.message,
+        "trace": error.trace,
+    })
+    .to_string()
+}
+
+/// What Lambda says of a function that it stopped.
+fn stopped_document(outcome: Outcome, answer: &EventAnswer, timeout: std::time::Duration) -> String {
+    let id = answer.request_id;
+    let (error_type, message) = match outcome {
+        Outcome::Timeout => (
+            "Sandbox.Timedout",
+            format!("RequestId: {id} Error: Task timed out after {:.2} seconds", timeout.as_secs_f64()),
+        ),
+        Outcome::OutOfMemory => ("Runtime.OutOfMemory", format!("RequestId: {id} Error: out of memory")),
+        Outcome::OutOfFuel => ("Runtime.OutOfFuel", format!("RequestId: {id} Error: out of fuel")),
+        Outcome::OutOfCpu => ("Runtime.OutOfCpu", format!("RequestId: {id} Error: out of processor time")),
+        Outcome::ResponseTooLarge => (
+            "Function.ResponseSizeTooLarge",
+            "Response payload size exceeded maximum allowed payload size (6291556 bytes).".to_owned(),
+        ),
+        Outcome::BadResponse => ("Runtime.BadResponse", format!("RequestId: {id} Error: the answer is not JSON")),
+        _ => ("Runtime.ExitError", format!("RequestId: {id} Error: Runtime exited with error: {outcome}")),
+    };
+    json!({"errorType": error_type, "errorMessage": message}).to_string()
+}

@@ -1,0 +1,294 @@
+//! What the control plane does, without HTTP.
+//!
+//! A change is written to the catalog, whole; the node turns the catalog into what is served and says so. A verb that
+//! changes something returns when it is served: who deploys and then asks gets what was deployed.
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::{
+    api::{Deploy, Deployed, FunctionSummary, NodeSummary},
+    error::Error,
+};
+use crate::{
+    invoke::{Function, Invoke},
+    model::{Deployment, Digest, FunctionName, RequestId, SecretSource, Version},
+    runtime::Runtime,
+    store::{Blobs, Catalog, Change, Changes},
+    telemetry::logs::{Logs, Tail, TailFrom},
+};
+
+/// The largest component (Lambda quota: 250 MB unzipped).
+pub const MAX_COMPONENT: usize = 250 << 20;
+
+/// The control plane of a node.
+pub struct Control {
+    /// What is deployed.
+    pub catalog: Arc<dyn Catalog>,
+    /// The components.
+    pub blobs: Arc<Blobs>,
+    /// What compiles them.
+    pub runtime: Runtime,
+    /// What runs them.
+    pub invoke: Arc<Invoke>,
+    /// What they said.
+    pub logs: Arc<Logs>,
+    /// The catalog's revision that is served.
+    pub served: watch::Receiver<u64>,
+    /// Where functions answer, as `127.0.0.1:8080`.
+    pub http: std::net::SocketAddr,
+}
+
+impl Control {
+    /// Takes a component. Its bytes are checked against the digest it was announced with; whether it can be run is found
+    /// out when it is deployed.
+    pub async fn upload(&self, announced: Digest, bytes: Bytes) -> Result<(), Error> {
+        if Digest::of(&bytes) != announced {
+            return Err(Error::Invalid(format!(
+                "the bytes that came are not those of {announced}; send them again"
+            )));
+        }
+        self.blobs.put(bytes).await?;
+        Ok(())
+    }
+
+    /// Whether a component is here already.
+    pub async fn has(&self, code: &Digest) -> Result<bool, Error> {
+        Ok(self.blobs.contains(code).await?)
+    }
+
+    /// Deploys functions and routes, all or none.
+    pub async fn deploy(&self, deploy: Deploy) -> Result<Deployed, Error> {
+        let mut changes = Vec::new();
+        let mut names = HashSet::new();
+        for function in &deploy.functions {
+            if !names.insert(function.name.clone()) {
+                return Err(Error::Invalid(format!("function `{}` is there twice", function.name)));
+            }
+            function.configuration.validate().map_err(|invalid| {
+                Error::Invalid(format!("function `{}`: {invalid}", function.name))
+            })?;
+            if let Some(present) = self.invoke.find(function.name.as_str())
+                && present.deployment().app != deploy.app
+                && present.deployment().app.is_some()
+            {
+                return Err(Error::Invalid(format!(
+                    "function `{}` belongs to the app `{}`; remove it there or give it another name",
+                    function.name,
+                    present.deployment().app.as_deref().unwrap_or_default()
+                )));
+            }
+            resolve_secrets(&function.name, &function.configuration.secrets)?;
+            if !self.has(&function.code).await? {
+                return Err(Error::NoCode(function.name.clone()));
+            }
+            let path = self.blobs.path(&function.code);
+            let kind = self
+                .runtime
+                .compile(&path, &function.code)
+                .await
+                .map_err(|error| Error::component(&function.name, &error))?;
+            let code_size = tokio::fs::metadata(&path).await.map_or(0, |metadata| metadata.len());
+            changes.push(Change::Deploy {
+                deployment: Box::new(Deployment {
+                    name: function.name.clone(),
+                    version: Version::Latest,
+                    code: function.code,
+                    code_size,
+                    kind,
+                    configuration: function.configuration.clone(),
+                    app: deploy.app.clone(),
+                    modified_ms: now_ms(),
+                    revision: 0,
+                }),
+                expected: None,
+            });
+        }
+        if let Some(app) = &deploy.app {
+            for route in &deploy.routes {
+                self.check_route(route, &names)?;
+            }
+            changes.extend(self.removals(app, &names));
+            changes.push(Change::Route {
+                app: app.clone(),
+                routes: serde_json::to_value(&deploy.routes).map_err(|_| Error::Internal)?,
+            });
+        } else if !deploy.routes.is_empty() {
+            return Err(Error::Invalid("routes belong to an app; name it".to_owned()));
+        }
+        let revision = self.apply(changes).await?;
+        let functions = deploy
+            .functions
+            .iter()
+            .filter_map(|function| self.invoke.find(function.name.as_str()))
+            .map(|function| self.summary(&function))
+            .collect();
+        Ok(Deployed { revision, functions })
+    }
+
+    fn check_route(&self, route: &crate::model::Route, names: &HashSet<FunctionName>) -> Result<(), Error> {
+        match &route.answer {
+            crate::model::Answer::Function(name) if !names.contains(name) && self.invoke.find(name.as_str()).is_none() => {
+                Err(Error::Invalid(format!("a route leads to the function `{name}`, which is not there")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Functions of the app that are not deployed any more.
+    fn removals(&self, app: &str, keep: &HashSet<FunctionName>) -> Vec<Change> {
+        self.invoke
+            .functions()
+            .values()
+            .map(|function| function.deployment())
+            .filter(|deployment| deployment.app.as_deref() == Some(app) && !keep.contains(&deployment.name))
+            .map(|deployment| Change::Remove {
+                name: deployment.name.clone(),
+                version: deployment.version,
+            })
+            .collect()
+    }
+
+    /// Removes a function. What is in flight ends by itself.
+    pub async fn remove(&self, name: &str) -> Result<(), Error> {
+        let function = self.function(name)?;
+        let deployment = function.deployment();
+        self.apply(vec![Change::Remove {
+            name: deployment.name.clone(),
+            version: deployment.version,
+        }])
+        .await?;
+        Ok(())
+    }
+
+    /// Removes an app: its functions and its routes.
+    pub async fn remove_app(&self, app: &str) -> Result<(), Error> {
+        let mut changes = self.removals(app, &HashSet::new());
+        changes.push(Change::Unroute { app: app.to_owned() });
+        self.apply(changes).await?;
+        Ok(())
+    }
+
+    /// Writes changes and waits until they are served.
+    async fn apply(&self, changes: Vec<Change>) -> Result<u64, Error> {
+        let revision = self.catalog.apply(Changes::from(changes)).await?;
+        let mut served = self.served.clone();
+        served
+            .wait_for(|served| *served >= revision)
+            .await
+            .map_err(|_| Error::Unavailable("the node is shutting down".to_owned()))?;
+        Ok(revision)
+    }
+
+    /// The function of that name.
+    pub fn function(&self, name: &str) -> Result<Arc<Function>, Error> {
+        self.invoke.find(name).ok_or_else(|| Error::NoFunction(name.chars().take(80).collect()))
+    }
+
+    /// All functions, by name.
+    pub fn functions(&self) -> Vec<FunctionSummary> {
+        let functions = self.invoke.functions();
+        let mut summaries: Vec<_> = functions.values().map(|function| self.summary(function)).collect();
+        summaries.sort_by(|one, other| one.name.cmp(&other.name));
+        summaries
+    }
+
+    fn summary(&self, function: &Function) -> FunctionSummary {
+        let deployment = function.deployment();
+        let mut configuration = deployment.configuration.clone();
+        // Values are often secrets, whatever their name.
+        configuration.environment.values_mut().for_each(|value| "…".clone_into(value));
+        FunctionSummary {
+            name: deployment.name.clone(),
+            version: deployment.version.to_string(),
+            kind: deployment.kind,
+            code: deployment.code,
+            code_size: deployment.code_size,
+            app: deployment.app.clone(),
+            modified_ms: deployment.modified_ms,
+            url: format!("http://{}.localhost:{}/", deployment.name, self.http.port()).to_ascii_lowercase(),
+            in_flight: function.in_flight(),
+            configuration,
+        }
+    }
+
+    /// The lines of a function's log, and with `follow` those to come.
+    pub fn tail(&self, name: &str, from: TailFrom, follow: bool) -> Result<Tail, Error> {
+        let function = self.function(name)?;
+        Ok(self.logs.tail(&function.deployment().name, from, follow))
+    }
+
+    /// The last 4 KB of what an invocation left in its function's log (Lambda API, Invoke, `LogType: Tail`).
+    pub async fn log_of(&self, function: &Function, request_id: RequestId) -> String {
+        const MOST: usize = 4096;
+        let logs = self.logs.clone();
+        // The writer comes by every few milliseconds; a caller who wants the log waits for it.
+        let _ = tokio::task::spawn_blocking(move || logs.flush()).await;
+        let name = &function.deployment().name;
+        let mut tail = self.logs.tail(name, TailFrom::Last(1000), false);
+        let wanted = request_id.to_string();
+        let mut text = String::new();
+        while let Some(line) = tail.next().await {
+            if line.request_id.as_deref() == Some(wanted.as_str()) {
+                text.push_str(&line.message);
+                text.push('\n');
+            }
+        }
+        let mut from = text.len().saturating_sub(MOST);
+        while !text.is_char_boundary(from) {
+            from += 1;
+        }
+        text.split_off(from)
+    }
+
+    /// What the node is.
+    pub fn node(&self) -> NodeSummary {
+        NodeSummary {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            http: format!("http://{}", self.http),
+            functions: self.invoke.functions().len(),
+            in_flight: self.invoke.in_flight(),
+            free_slots: self.runtime.free_slots(),
+            idle_instances: self.runtime.idle(),
+            prepared_components: self.runtime.prepared().0,
+            more: std::collections::BTreeMap::new(),
+        }
+    }
+}
+
+/// Reads the secrets of a function where they are kept: on this node.
+///
+/// # Errors
+///
+/// One is not there. Its name and place are in the message, never its value.
+pub fn resolve_secrets(
+    function: &FunctionName,
+    secrets: &std::collections::BTreeMap<String, SecretSource>,
+) -> Result<Vec<(String, String)>, Error> {
+    secrets
+        .iter()
+        .map(|(name, source)| {
+            let value = match source {
+                SecretSource::Env(variable) => std::env::var(variable)
+                    .map_err(|_| format!("the node's environment has no `{variable}`")),
+                SecretSource::File(path) => std::fs::read_to_string(path)
+                    .map(|text| text.strip_suffix('\n').map_or(text.clone(), str::to_owned))
+                    .map_err(|error| format!("cannot read {}: {error}", path.display())),
+            };
+            value.map(|value| (name.clone(), value)).map_err(|problem| {
+                Error::Invalid(format!("function `{function}`: secret `{name}`: {problem}"))
+            })
+        })
+        .collect()
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,220 @@
+//! One request: the table of contents of the data plane.
+//!
+//! [`DataPlane::serve`] is what happens to a request, [`DataPlane::handle`] what every request gets whatever happens: an
+//! id, the answer to a failure, one line in the node's log. The routes are an immutable snapshot that the node swaps; a
+//! request keeps the function it was routed to.
+
+use std::{sync::Arc, time::Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+
+use super::{ConnectionInfo, Handler, RequestBody, error, sanitize, trace};
+use crate::{
+    invoke::{Arrival, Function, Invoke, ResponseBody},
+    model::{Kind, Outcome, RedirectStatus, RedirectTarget, RequestId},
+    router::{Miss, Router},
+    telemetry::metrics::NodeMetrics,
+};
+
+/// What serves requests: functions, and the answers that routes give themselves.
+pub struct DataPlane {
+    routes: ArcSwap<Router<Target>>,
+    invoke: Arc<Invoke>,
+    metrics: Arc<NodeMetrics>,
+}
+
+/// What a route leads to.
+#[derive(Clone)]
+pub enum Target {
+    /// A function.
+    Function(Arc<Function>),
+    /// A response that is always the same.
+    Respond {
+        /// Its status.
+        status: StatusCode,
+        /// Its header fields.
+        headers: HeaderMap,
+        /// Its body.
+        body: Bytes,
+    },
+    /// Another place.
+    Redirect {
+        /// Where to.
+        to: RedirectTarget,
+        /// How.
+        status: RedirectStatus,
+    },
+}
+
+/// Why a request was not answered by what it asked for.
+enum Failure {
+    /// It was refused at the door.
+    Refused(sanitize::Refusal),
+    /// No route takes it with this method.
+    Method(Vec<Method>),
+    /// Anything else.
+    Outcome(Outcome),
+}
+
+impl From<sanitize::Refusal> for Failure {
+    fn from(refusal: sanitize::Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Outcome> for Failure {
+    fn from(outcome: Outcome) -> Self {
+        Self::Outcome(outcome)
+    }
+}
+
+impl From<Miss> for Failure {
+    fn from(miss: Miss) -> Self {
+        match miss {
+            Miss::Route => Self::Outcome(Outcome::NoRoute),
+            Miss::Method(allowed) => Self::Method(allowed),
+            Miss::DotSegment => Self::Outcome(Outcome::BadRequest),
+        }
+    }
+}
+
+impl DataPlane {
+    /// Serves what `invoke` runs. Until [`route`](Self::route) is called nothing has a route.
+    pub fn new(routes: Router<Target>, invoke: Arc<Invoke>, metrics: Arc<NodeMetrics>) -> Self {
+        Self {
+            routes: ArcSwap::from_pointee(routes),
+            invoke,
+            metrics,
+        }
+    }
+
+    /// Makes `routes` the ones in force, for requests from now on.
+    pub fn route(&self, routes: Router<Target>) {
+        self.routes.store(Arc::new(routes));
+    }
+
+    async fn serve(
+        &self,
+        request: Request<RequestBody>,
+        connection: &ConnectionInfo,
+        id: RequestId,
+        started: Instant,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let (mut head, body) = request.into_parts();
+        sanitize::request(&mut head, connection)?;
+        trace::propagate(&mut head.headers);
+        let target = {
+            let routes = self.routes.load();
+            let authority = head.uri.authority().map_or("", |authority| authority.as_str());
+            let found = routes.find(authority, &head.method, head.uri.path())?;
+            match found.target {
+                Target::Function(function) => Found::Function(
+                    function.clone(),
+                    match function.deployment().kind {
+                        // Only an event carries them; a component that speaks HTTP reads its path itself.
+                        Kind::HttpP2 | Kind::HttpP3 => Vec::new(),
+                        Kind::Event | Kind::CommandP2 | Kind::CommandP3 | Kind::Hook => found
+                            .parameters
+                            .iter()
+                            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                            .collect(),
+                    },
+                ),
+                Target::Respond {
+                    status,
+                    headers,
+                    body,
+                } => Found::Response(respond(*status, headers.clone(), body.clone())),
+                Target::Redirect { to, status } => {
+                    let location = to.location(&found.parameters, head.uri.query());
+                    let headers = HeaderMap::from_iter([(header::LOCATION, location)]);
+                    Found::Response(respond(status.code(), headers, Bytes::new()))
+                }
+            }
+        };
+        match target {
+            Found::Function(function, path_parameters) => {
+                let arrival = Arrival {
+                    request_id: id,
+                    started,
+                    source_ip: connection.peer.ip().to_canonical(),
+                    path_parameters: &path_parameters,
+                };
+                let request = Request::from_parts(head, body);
+                let response = self.invoke.http(&function, request, arrival).await?;
+                let (mut head, body) = response.into_parts();
+                sanitize::response(&mut head).map_err(|error| {
+                    tracing::debug!(request_id = %id, %error, "the function's answer is no response");
+                    Outcome::BadResponse
+                })?;
+                Ok(Response::from_parts(head, body))
+            }
+            Found::Response(response) => Ok(response),
+        }
+    }
+
+    fn fail(&self, failure: Failure, id: RequestId) -> Response<Bytes> {
+        match failure {
+            Failure::Refused(refusal) => {
+                self.metrics.unrouted(refusal.outcome());
+                error::refuse(&refusal, id)
+            }
+            Failure::Method(allowed) => {
+                self.metrics.unrouted(Outcome::NoRoute);
+                let mut response = error::respond(Outcome::NoRoute, id);
+                *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+                let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+                if let Ok(allowed) = HeaderValue::from_str(&allowed.join(", ")) {
+                    response.headers_mut().insert(header::ALLOW, allowed);
+                }
+                response
+            }
+            Failure::Outcome(outcome) => {
+                if matches!(outcome, Outcome::NoRoute | Outcome::BadRequest) {
+                    self.metrics.unrouted(outcome);
+                }
+                error::respond(outcome, id)
+            }
+        }
+    }
+}
+
+/// What a request was routed to, without a hold on the routes.
+enum Found {
+    Function(Arc<Function>, Vec<(String, String)>),
+    Response(Response<ResponseBody>),
+}
+
+fn respond(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Complete(Some(body)));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+impl Handler for DataPlane {
+    type Body = ResponseBody;
+
+    async fn handle(
+        &self,
+        request: Request<RequestBody>,
+        connection: &Arc<ConnectionInfo>,
+    ) -> Response<ResponseBody> {
+        let started = Instant::now();
+        let id = RequestId::generate();
+        let mut response = match self.serve(request, connection, id, started).await {
+            Ok(response) => response,
+            Err(failure) => self.fail(failure, id).map(|body| ResponseBody::Complete(Some(body))),
+        };
+        response.headers_mut().insert(error::REQUEST_ID, error::id_value(id));
+        tracing::debug!(
+            request_id = %id,
+            status = response.status().as_u16(),
+            elapsed_us = started.elapsed().as_micros(),
+            "request"
+        );
+        response
+    }
+}
