@@ -7,5 +7,7 @@
 //! main → cli → node → { ingress, control, events, workflow } → edge → invoke → { runtime, router } → store → { model, telemetry }
 //! ```
 
+pub mod invoke;
 pub mod model;
 pub mod runtime;
+pub mod telemetry;
