@@ -7,4 +7,5 @@
 //! main → cli → node → { ingress, control, events, workflow } → edge → invoke → { runtime, router } → store → { model, telemetry }
 //! ```
 
+pub mod ingress;
 pub mod model;
