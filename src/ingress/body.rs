@@ -1,0 +1,193 @@
+//! The bodies of a connection's requests and responses: hyper's and the handler's, each with what the connection wants to know.
+
+use std::{
+    error::Error,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    ListenerStats,
+    progress::{InFlight, StreamProgress},
+};
+
+/// The body of a request. It fails when the client sends none of it for the listener's body deadline while it is waited for.
+#[derive(Debug)]
+pub struct RequestBody {
+    incoming: Incoming,
+    allowed: Duration,
+    /// Made when the body is first waited for: the bodies that come with their heads need none.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Whether the timer is about the wait that goes on.
+    waiting: bool,
+    stats: Arc<ListenerStats>,
+}
+
+/// Why a request's body did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The client sent nothing for this long.
+    #[error("the request's body made no progress for {0:?}")]
+    Stalled(Duration),
+    /// The connection failed, or the body's framing is wrong.
+    #[error("read the request's body")]
+    Connection(#[source] hyper::Error),
+}
+
+impl RequestBody {
+    pub(super) fn new(incoming: Incoming, allowed: Duration, stats: &Arc<ListenerStats>) -> Self {
+        Self {
+            incoming,
+            allowed,
+            timer: None,
+            waiting: false,
+            stats: Arc::clone(stats),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) {
+            this.waiting = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Connection)));
+        }
+        let timer = match &mut this.timer {
+            Some(timer) => {
+                if !this.waiting {
+                    timer.as_mut().reset(Instant::now() + this.allowed);
+                }
+                timer
+            }
+            timer @ None => timer.insert(Box::pin(tokio::time::sleep(this.allowed))),
+        };
+        this.waiting = true;
+        if timer.as_mut().poll(cx).is_ready() {
+            this.waiting = false;
+            this.stats.body_timeouts.increment();
+            return Poll::Ready(Some(Err(BodyError::Stalled(this.allowed))));
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// The most bytes of a body given to an HTTP/2 stream at once, as large as a frame. So a client that takes a large answer slowly
+/// shows progress piece by piece.
+const STREAM_PIECE: usize = 16 * 1024;
+
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+
+pin_project! {
+    /// The body of a response: keeps its request in flight until it is dropped.
+    pub(super) struct ResponseBody<B> {
+        // Nothing when the answer has no body whatever the handler gave.
+        #[pin]
+        inner: Option<B>,
+        rest: Bytes,
+        stream: Option<Arc<StreamProgress>>,
+        in_flight: InFlight,
+    }
+}
+
+impl<B: Body<Data = Bytes>> ResponseBody<B> {
+    /// A body on HTTP/1, where writing is watched at the socket.
+    pub(super) fn on_connection(inner: B, in_flight: InFlight) -> Self {
+        Self {
+            inner: Some(inner),
+            rest: Bytes::new(),
+            stream: None,
+            in_flight,
+        }
+    }
+
+    /// A body on an HTTP/2 stream.
+    pub(super) fn on_stream(
+        inner: Option<B>,
+        stream: Arc<StreamProgress>,
+        in_flight: InFlight,
+    ) -> Self {
+        Self {
+            inner,
+            rest: Bytes::new(),
+            stream: Some(stream),
+            in_flight,
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        let Some(stream) = this.stream else {
+            return match this.inner.as_pin_mut() {
+                Some(inner) => inner.poll_frame(cx),
+                None => Poll::Ready(None),
+            };
+        };
+        stream.asked();
+        if this.rest.is_empty() {
+            let Some(inner) = this.inner.as_pin_mut() else {
+                return Poll::Ready(None);
+            };
+            match ready!(inner.poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => *this.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let piece = this.rest.split_to(this.rest.len().min(STREAM_PIECE));
+        stream.given();
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.rest.len() as u64;
+        let Some(inner) = &self.inner else {
+            return SizeHint::with_exact(rest);
+        };
+        let mut hint = inner.size_hint();
+        if rest > 0 {
+            // The upper bound first: a lower bound may not pass it.
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper.saturating_add(rest));
+            }
+            hint.set_lower(hint.lower().saturating_add(rest));
+        }
+        hint
+    }
+}

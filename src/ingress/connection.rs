@@ -1,0 +1,472 @@
+//! The life of a connection: handshake, protocol, requests, end.
+//!
+//! One task a connection. HTTP/1.1 runs its handler in that task too; HTTP/2 has a task a stream, which hyper asks for. Every wait
+//! has a deadline, except for the handler's: what it calls has its own.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, uri::Scheme};
+use http_body::Body as _;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    Handler, Limits, ListenerStats, Protocol, RequestBody, ServerConfig, TlsInfo,
+    body::{BoxError, ResponseBody},
+    progress::{InFlight, Missed, Progress, Stage, StreamProgress, Watchdog},
+    socket::{Socket, detect},
+};
+
+/// hyper's own maximum, whose storage is on the stack: any other allocates for every request.
+const HYPER_MAX_FIELDS: usize = 100;
+
+/// What is known of a connection when a request comes on it.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    /// The client, or the proxy that speaks for it.
+    pub peer: SocketAddr,
+    /// The address that it connected to.
+    pub local: SocketAddr,
+    /// HTTP/1 or HTTP/2.
+    pub protocol: Protocol,
+    /// What was agreed in the TLS handshake; nothing on clear text.
+    pub tls: Option<TlsInfo>,
+    /// Whether the peer is a proxy that may say for whom it speaks.
+    pub(super) trusted: bool,
+    pub(super) max_fields: usize,
+    pub(super) max_target: usize,
+    /// The peer's address as the value of `X-Forwarded-For`.
+    pub(super) forwarded_for: HeaderValue,
+    /// The peer's element of `Forwarded`, up to `host=`.
+    pub(super) forwarded: String,
+}
+
+impl ConnectionInfo {
+    /// A connection on clear text with the limits of [`Limits::default`] from a peer that is not trusted. For tests, and for
+    /// requests that come by another way than a socket.
+    pub fn clear_text(peer: SocketAddr, local: SocketAddr) -> Self {
+        let limits = Limits::default();
+        Self::new(peer, local, Protocol::Http1, None, false, &limits)
+    }
+
+    fn new(
+        peer: SocketAddr,
+        local: SocketAddr,
+        protocol: Protocol,
+        tls: Option<TlsInfo>,
+        trusted: bool,
+        limits: &Limits,
+    ) -> Self {
+        let address = peer.ip().to_canonical();
+        let proto = if tls.is_some() { "https" } else { "http" };
+        // RFC 7239 §6: IPv6 in brackets, therefore quoted.
+        let node = if address.is_ipv6() {
+            format!("\"[{address}]\"")
+        } else {
+            address.to_string()
+        };
+        Self {
+            peer,
+            local,
+            protocol,
+            tls,
+            trusted,
+            max_fields: limits.fields,
+            max_target: limits.target,
+            forwarded_for: HeaderValue::from_str(&address.to_string())
+                .expect("an address is made of visible characters"),
+            forwarded: format!("for={node};proto={proto};host="),
+        }
+    }
+
+    /// The scheme of the connection. Behind a trusted proxy, the request's URI knows better.
+    pub fn scheme(&self) -> Scheme {
+        match self.tls {
+            Some(_) => Scheme::HTTPS,
+            None => Scheme::HTTP,
+        }
+    }
+
+    pub(super) fn scheme_str(&self) -> &'static str {
+        match self.tls {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+}
+
+/// Everything that the connections of one listener have in common.
+pub(super) struct Shared<H> {
+    pub(super) handler: Arc<H>,
+    pub(super) config: ServerConfig,
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) http1: http1::Builder,
+    pub(super) stats: Arc<ListenerStats>,
+}
+
+/// hyper's HTTP/1, with our limits and without its header timer: see [`progress`](super::progress).
+pub(super) fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .header_read_timeout(None)
+        .max_buf_size(limits.head.as_usize().max(8 * 1024))
+        .pipeline_flush(true);
+    if limits.fields != HYPER_MAX_FIELDS {
+        builder.max_headers(limits.fields);
+    }
+    builder
+}
+
+fn http2_builder(limits: &Limits, executor: StreamExecutor) -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(executor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(limits.head.as_u64()).unwrap_or(u32::MAX))
+        // Streams that were opened and reset before we looked at them, and those we had to reset (CVE-2023-44487 and its kin).
+        // One above closes the connection.
+        .max_pending_accept_reset_streams(limits.reset_streams)
+        .max_local_error_reset_streams(limits.reset_streams)
+        // What a client may send us unasked, and what we hold for one that does not read.
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(64 * 1024)
+        .keep_alive_interval(limits.deadlines.idle / 3)
+        .keep_alive_timeout(limits.deadlines.write);
+    builder
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve<H: Handler>(
+    shared: &Arc<Shared<H>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    progress: &Arc<Progress>,
+) {
+    let _active = shared.stats.active.hold();
+    // Answers are written whole: waiting for more of them only delays.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "connection lost at once");
+        return;
+    }
+    let Ok(local) = stream.local_addr() else {
+        return;
+    };
+    let connection = Connection {
+        shared,
+        peer,
+        local,
+        progress,
+    };
+    match &shared.tls {
+        Some(acceptor) => connection.serve_tls(stream, acceptor).await,
+        None => connection.serve_clear_text(stream).await,
+    }
+}
+
+struct Connection<'a, H> {
+    shared: &'a Arc<Shared<H>>,
+    peer: SocketAddr,
+    local: SocketAddr,
+    progress: &'a Arc<Progress>,
+}
+
+impl<H: Handler> Connection<'_, H> {
+    async fn serve_tls(self, stream: TcpStream, acceptor: &TlsAcceptor) {
+        let stats = &self.shared.stats;
+        let deadline = self.shared.config.limits.deadlines.handshake;
+        let handshake = tokio::select! {
+            handshake = timeout(deadline, acceptor.accept(stream)) => handshake,
+            () = self.progress.drained() => return,
+        };
+        let stream = match handshake {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                stats.handshake_failures.increment();
+                tracing::debug!(peer = %self.peer, %error, "handshake failed");
+                return;
+            }
+            Err(_elapsed) => {
+                stats.handshake_timeouts.increment();
+                tracing::debug!(peer = %self.peer, "handshake timed out");
+                return;
+            }
+        };
+        let session = stream.get_ref().1;
+        let protocol = match session.alpn_protocol() {
+            Some(b"h2") => Protocol::Http2,
+            Some(_) | None => Protocol::Http1,
+        };
+        let tls = TlsInfo::of(session);
+        self.serve_requests(stream, Bytes::new(), protocol, Some(tls))
+            .await;
+    }
+
+    async fn serve_clear_text(self, mut stream: TcpStream) {
+        let deadline = self.shared.config.limits.deadlines.head;
+        let detected = tokio::select! {
+            detected = timeout(deadline, detect(&mut stream)) => detected,
+            () = self.progress.drained() => return,
+        };
+        match detected {
+            Ok(Ok((protocol, read))) => self.serve_requests(stream, read, protocol, None).await,
+            Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "connection lost"),
+            Err(_elapsed) => self.shared.stats.head_timeouts.increment(),
+        }
+    }
+
+    async fn serve_requests<S>(
+        self,
+        stream: S,
+        read_before: Bytes,
+        protocol: Protocol,
+        tls: Option<TlsInfo>,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let config = &self.shared.config;
+        let trusted = config
+            .trusted_proxies
+            .iter()
+            .any(|network| network.contains(self.peer.ip()));
+        let info = Arc::new(ConnectionInfo::new(
+            self.peer,
+            self.local,
+            protocol,
+            tls,
+            trusted,
+            &config.limits,
+        ));
+        let socket = TokioIo::new(Socket::new(stream, read_before, self.progress));
+        match protocol {
+            Protocol::Http1 => {
+                let service = service_fn(|request| self.on_connection(&info, request));
+                let connection = self.shared.http1.serve_connection(socket, service);
+                self.run(pin!(connection), protocol).await;
+            }
+            Protocol::Http2 => {
+                let streams = StreamExecutor::new(&config.limits, &self.shared.stats);
+                let service = service_fn(|request| self.on_stream(&info, &streams, request));
+                let connection = http2_builder(&config.limits, streams.clone())
+                    .serve_connection(socket, service);
+                self.run(pin!(connection), protocol).await;
+            }
+        }
+    }
+
+    /// A request on HTTP/1: runs in the connection's task.
+    fn on_connection(
+        &self,
+        info: &Arc<ConnectionInfo>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<ResponseBody<H::Body>>, Infallible>> + use<H> {
+        let in_flight = InFlight::begin(self.progress);
+        let shared = Arc::clone(self.shared);
+        let info = Arc::clone(info);
+        async move {
+            let request = shared.wrap(request);
+            let response = shared.handler.handle(request, &info).await;
+            Ok(response.map(|body| ResponseBody::on_connection(body, in_flight)))
+        }
+    }
+
+    /// A request on an HTTP/2 stream: runs in a task that `streams` is asked for when this returns.
+    fn on_stream(
+        &self,
+        info: &Arc<ConnectionInfo>,
+        streams: &StreamExecutor,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<ResponseBody<H::Body>>, Infallible>> + use<H> {
+        let in_flight = InFlight::begin(self.progress);
+        let stream = streams.announce();
+        let shared = Arc::clone(self.shared);
+        let info = Arc::clone(info);
+        async move {
+            let is_head = request.method() == Method::HEAD;
+            let request = shared.wrap(request);
+            let response = shared.handler.handle(request, &info).await;
+            let (mut head, body) = response.into_parts();
+            // On HTTP/1 hyper withholds the body of such an answer; on HTTP/2 it leaves that to us.
+            let bodiless = is_head
+                || matches!(
+                    head.status,
+                    StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+                );
+            if is_head && !head.headers.contains_key(header::CONTENT_LENGTH) {
+                if let Some(length) = body.size_hint().exact() {
+                    head.headers.insert(header::CONTENT_LENGTH, length.into());
+                }
+            }
+            let body = (!bodiless).then_some(body);
+            let body = ResponseBody::on_stream(body, stream, in_flight);
+            Ok(Response::from_parts(head, body))
+        }
+    }
+
+    /// Drives hyper's connection to its end, or until it misses a deadline.
+    async fn run<C: Graceful>(&self, mut connection: Pin<&mut C>, protocol: Protocol) {
+        let stats = &self.shared.stats;
+        let deadlines = self.shared.config.limits.deadlines;
+        let mut watchdog = Watchdog::new(deadlines, protocol);
+        let mut timer = pin!(tokio::time::sleep(deadlines.head));
+        let mut leaving = false;
+        let mut lingering = false;
+        std::future::poll_fn(|cx| {
+            let stage = self.progress.stage(cx);
+            if stage == Stage::Stopped {
+                return Poll::Ready(());
+            }
+            if stage == Stage::Draining && !leaving {
+                leaving = true;
+                connection.as_mut().leave();
+            }
+            loop {
+                if let Poll::Ready(end) = connection.as_mut().poll(cx) {
+                    if let Err(error) = end {
+                        stats.protocol_errors.increment();
+                        tracing::debug!(
+                            peer = %self.peer,
+                            error = &error as &dyn std::error::Error,
+                            "connection ended"
+                        );
+                    }
+                    return Poll::Ready(());
+                }
+                if lingering {
+                    if timer.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    if !self.progress.is_serving() {
+                        return Poll::Ready(());
+                    }
+                    // A request that crossed our good-bye on its way is still answered.
+                    timer.as_mut().reset(Instant::now() + deadlines.linger);
+                    continue;
+                }
+                let Poll::Ready(missed) = watchdog.poll(self.progress, timer.as_mut(), cx) else {
+                    return Poll::Pending;
+                };
+                match missed {
+                    Missed::Head => stats.head_timeouts.increment(),
+                    Missed::Write => stats.write_timeouts.increment(),
+                    Missed::Idle => {
+                        // Said politely: GOAWAY, close_notify. A client that does not listen is left after a moment.
+                        stats.idle_closes.increment();
+                        connection.as_mut().leave();
+                        lingering = true;
+                        timer.as_mut().reset(Instant::now() + deadlines.linger);
+                        continue;
+                    }
+                }
+                tracing::debug!(peer = %self.peer, ?missed, "connection closed at its deadline");
+                return Poll::Ready(());
+            }
+        })
+        .await;
+    }
+}
+
+impl<H> Shared<H> {
+    fn wrap(&self, request: Request<Incoming>) -> Request<RequestBody> {
+        let allowed = self.config.limits.deadlines.body;
+        request.map(|body| RequestBody::new(body, allowed, &self.stats))
+    }
+}
+
+/// What hyper's connections have in common.
+trait Graceful: Future<Output = hyper::Result<()>> {
+    /// Ends after the requests in flight.
+    fn leave(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> Graceful for http1::Connection<I, S>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<BoxError>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: http_body::Body<Error: Into<BoxError>> + 'static,
+{
+    fn leave(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, B, E> Graceful for http2::Connection<I, S, E>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<BoxError>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: http_body::Body<Error: Into<BoxError>> + 'static,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
+{
+    fn leave(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Spawns the streams of one HTTP/2 connection, each with a deadline for a client that does not read.
+///
+/// hyper calls the service with a request and then, in the same turn, the executor with that request's stream: so the first
+/// tells the second here which progress to watch.
+#[derive(Clone)]
+struct StreamExecutor {
+    announced: Arc<Mutex<Option<Arc<StreamProgress>>>>,
+    allowed: std::time::Duration,
+    stats: Arc<ListenerStats>,
+}
+
+impl StreamExecutor {
+    fn new(limits: &Limits, stats: &Arc<ListenerStats>) -> Self {
+        Self {
+            announced: Arc::default(),
+            allowed: limits.deadlines.write,
+            stats: Arc::clone(stats),
+        }
+    }
+
+    fn announce(&self) -> Arc<StreamProgress> {
+        let progress = Arc::<StreamProgress>::default();
+        *self.slot() = Some(Arc::clone(&progress));
+        progress
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<StreamProgress>>> {
+        self.announced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F> hyper::rt::Executor<F> for StreamExecutor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let progress = self.slot().take().unwrap_or_default();
+        let allowed = self.allowed;
+        let stats = Arc::clone(&self.stats);
+        tokio::spawn(async move {
+            if !progress.watch(allowed, stream).await {
+                stats.write_timeouts.increment();
+                tracing::debug!("stream reset: its client does not read");
+            }
+        });
+    }
+}

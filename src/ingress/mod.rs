@@ -1,0 +1,343 @@
+//! HTTP in, HTTP out.
+//!
+//! ```text
+//! Server::bind → run: accept ─┬─ connection: handshake, HTTP/1.1 or HTTP/2 ── Handler::handle(request) → response
+//!                             └─ connection …
+//! ```
+//!
+//! What is always true here:
+//! * nothing a client does ends the listener, and a client harms at most its own connection;
+//! * every wait for a client has a deadline and everything a client sends has a limit ([`Limits`]);
+//! * bodies stream both ways, and who reads slowly slows the writer down, not the node;
+//! * a connection serves HTTP/1.1 requests in its own task, without a task, a timer or a box for each.
+//!
+//! What a request means is for its [`Handler`]; it begins with [`sanitize::request`] and every failure ends in [`error`].
+//! Not here: WebSocket and other upgrades (`Upgrade` is ignored, as RFC 9110 §7.8 allows), CONNECT, HTTP/3, `Upgrade: h2c`.
+
+mod body;
+mod connection;
+pub mod error;
+mod listener;
+mod progress;
+pub mod sanitize;
+mod socket;
+mod stats;
+mod tls;
+pub mod trace;
+
+use std::{
+    collections::HashMap,
+    error::Error,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::{
+    body::{BodyError, RequestBody},
+    connection::ConnectionInfo,
+    progress::Protocol,
+    sanitize::Network,
+    stats::{Counter, ListenerStats},
+    tls::{CertificateFiles, CertificateSource, TlsConfig, TlsError, TlsInfo, TlsVersion},
+};
+use self::{
+    connection::Shared,
+    listener::Listener,
+    progress::{Progress, Stage},
+    tls::Certificates,
+};
+use crate::model::ByteSize;
+
+/// What a connection hands each request to.
+pub trait Handler: Send + Sync + 'static {
+    /// The body of a response.
+    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
+        + Send
+        + 'static;
+
+    /// Answers a request. Failures are answers too ([`error::respond`]).
+    ///
+    /// The future is dropped when the client goes away before it is done, the body when the client goes away later: so what a
+    /// request holds belongs into the one and then the other. An error of the body breaks the answer off.
+    fn handle(
+        &self,
+        request: Request<RequestBody>,
+        connection: &Arc<ConnectionInfo>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+/// A listener's configuration.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Where to listen. Port 0 takes any free port.
+    pub address: SocketAddr,
+    /// TLS; clear text without it.
+    pub tls: Option<TlsConfig>,
+    /// Proxies that may say for whom they speak (`Forwarded`, `X-Forwarded-*`). What others say is dropped. None by default.
+    pub trusted_proxies: Vec<Network>,
+    /// What clients may use.
+    pub limits: Limits,
+    /// How long requests in flight may go on after the shutdown; 30 s by default.
+    pub grace: Duration,
+}
+
+impl ServerConfig {
+    /// Clear text at `address` with the defaults.
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            tls: None,
+            trusted_proxies: Vec::new(),
+            limits: Limits::default(),
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What clients may use of a listener.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at one moment; 16,384 by default. More wait in the kernel's backlog.
+    pub connections: usize,
+    /// Header fields of a request; 100 by default. More are answered 431. Another value than 100 costs an allocation a request.
+    pub fields: usize,
+    /// Bytes of a request's head, of its trailers, and of a decoded HTTP/2 field section; 64 KB by default, 8 KB at least. More
+    /// are answered 431.
+    pub head: ByteSize,
+    /// Bytes of a request target; 16 KB by default. More are answered 414.
+    pub target: usize,
+    /// HTTP/2 streams of a connection at one moment; 128 by default.
+    pub streams: u32,
+    /// HTTP/2 streams of a connection that were reset before they were served; 64 by default. More close the connection.
+    pub reset_streams: usize,
+    /// How long clients may take.
+    pub deadlines: Deadlines,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 16_384,
+            fields: 100,
+            head: ByteSize::kb(64),
+            target: 16 * 1024,
+            streams: 128,
+            reset_streams: 64,
+            deadlines: Deadlines::default(),
+        }
+    }
+}
+
+/// How long clients may take. All but `head` and `handshake` are about progress, and begin anew with each byte or piece.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// For a TLS handshake; 10 s by default.
+    pub handshake: Duration,
+    /// For the head of a request, from the connection's start or the head's first byte to its end; 10 s by default.
+    pub head: Duration,
+    /// Between two requests; 75 s by default.
+    pub idle: Duration,
+    /// Between two pieces of a request's body that is waited for; 30 s by default.
+    pub body: Duration,
+    /// For a client to take something of an answer that waits; 30 s by default.
+    pub write: Duration,
+    /// For a client to hang up after an idle connection was ended; 5 s by default.
+    pub linger: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            body: Duration::from_secs(30),
+            write: Duration::from_secs(30),
+            linger: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a server cannot be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address cannot be listened at.
+    #[error("listen at {0}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The certificates cannot be used.
+    #[error("load certificates")]
+    Tls(#[source] TlsError),
+}
+
+/// A listener that is bound and not yet serving: connections wait in the kernel until [`run`](Self::run).
+#[derive(Debug)]
+pub struct Server {
+    listener: Listener,
+    local: SocketAddr,
+    config: ServerConfig,
+    certificates: Option<Arc<Certificates>>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    stats: Arc<ListenerStats>,
+}
+
+impl Server {
+    /// Binds the address and loads the certificates. Whatever is wrong with the configuration comes out here. To be called in a
+    /// tokio runtime.
+    pub fn bind(config: ServerConfig) -> Result<Self, BindError> {
+        let stats = Arc::<ListenerStats>::default();
+        let (certificates, tls) = match &config.tls {
+            None => (None, None),
+            Some(tls) => {
+                let certificates =
+                    Certificates::load(tls.certificates.clone()).map_err(BindError::Tls)?;
+                let server = certificates.server_config().map_err(BindError::Tls)?;
+                (Some(certificates), Some(server))
+            }
+        };
+        let unbound = |error| BindError::Listen(config.address, error);
+        let listener = Listener::bind(
+            config.address,
+            config.limits.connections,
+            Arc::clone(&stats),
+        )
+        .map_err(unbound)?;
+        Ok(Self {
+            local: listener.local_addr().map_err(unbound)?,
+            listener,
+            config,
+            certificates,
+            tls,
+            stats,
+        })
+    }
+
+    /// The address that is listened at, with the port that was found.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The counters, for telemetry.
+    pub fn stats(&self) -> Arc<ListenerStats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Serves until `shutdown`; then takes no more connections and requests, lets those in flight end within the grace period,
+    /// and stops what is left.
+    pub async fn run<H: Handler>(self, handler: Arc<H>, shutdown: CancellationToken) {
+        let grace = self.config.grace;
+        let reloading = self
+            .certificates
+            .zip(self.config.tls.as_ref().map(|tls| tls.poll));
+        let shared = Arc::new(Shared {
+            handler,
+            http1: connection::http1_builder(&self.config.limits),
+            config: self.config,
+            tls: self.tls.map(TlsAcceptor::from),
+            stats: self.stats,
+        });
+        let live = Live::default();
+        let accepting = async {
+            loop {
+                let (stream, peer, permit) = self.listener.accept().await;
+                let shared = Arc::clone(&shared);
+                let entry = live.enter();
+                live.tasks.spawn(async move {
+                    connection::serve(&shared, stream, peer, &entry.progress).await;
+                    drop(permit);
+                });
+            }
+        };
+        let reloading = async {
+            match reloading {
+                Some((certificates, poll)) => certificates.watch(poll).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = accepting => {}
+            () = reloading => {}
+        }
+        // Those who come now are refused by the kernel.
+        drop(self.listener);
+        live.drain(grace).await;
+    }
+}
+
+/// The connections that are open, each with its progress, so that each can be told to end.
+///
+/// They are told one by one, once: a token that every connection polls is a lock that every request takes.
+#[derive(Debug, Default)]
+struct Live {
+    tasks: TaskTracker,
+    connections: Arc<Mutex<Connections>>,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    next: u64,
+    open: HashMap<u64, Arc<Progress>>,
+}
+
+/// A connection's entry among the live ones, to its end.
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    progress: Arc<Progress>,
+    connections: Arc<Mutex<Connections>>,
+}
+
+impl Live {
+    fn enter(&self) -> Entry {
+        let progress = Arc::new(Progress::new());
+        let mut connections = lock(&self.connections);
+        let number = connections.next;
+        connections.next += 1;
+        connections.open.insert(number, Arc::clone(&progress));
+        Entry {
+            number,
+            progress,
+            connections: Arc::clone(&self.connections),
+        }
+    }
+
+    /// Ends all connections: in peace within `grace`, then at once.
+    async fn drain(self, grace: Duration) {
+        self.tasks.close();
+        self.advance(Stage::Draining);
+        if timeout(grace, self.tasks.wait()).await.is_ok() {
+            return;
+        }
+        tracing::warn!(
+            connections = lock(&self.connections).open.len(),
+            "grace period is over, connections are cut"
+        );
+        self.advance(Stage::Stopped);
+        self.tasks.wait().await;
+    }
+
+    fn advance(&self, stage: Stage) {
+        for progress in lock(&self.connections).open.values() {
+            progress.advance(stage);
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        lock(&self.connections).open.remove(&self.number);
+    }
+}
+
+fn lock(connections: &Mutex<Connections>) -> MutexGuard<'_, Connections> {
+    // A panic between two of its lines leaves no entry half made.
+    connections.lock().unwrap_or_else(PoisonError::into_inner)
+}
