@@ -7,4 +7,6 @@
 //! main → cli → node → { ingress, control, events, workflow } → edge → invoke → { runtime, router } → store → { model, telemetry }
 //! ```
 
+pub mod store;
+
 pub mod model;
