@@ -7,6 +7,7 @@
 //! main → cli → node → { ingress, control, events, workflow } → edge → invoke → { runtime, router } → store → { model, telemetry }
 //! ```
 
+pub mod runtime;
 pub mod store;
 
 pub mod model;

@@ -42,7 +42,7 @@ pub enum Error {
         what: String,
         /// How it shows, if the database told.
         #[source]
-        source: Option<Source>,
+        source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     },
     /// The disk is full, or the user's share of it.
     #[error("the disk is full")]
@@ -81,6 +81,12 @@ pub enum Error {
         /// The limit.
         limit: ByteSize,
     },
+    /// A call on several keys carries more than it may, one way or the other.
+    #[error("keys and values of one call are more than {limit}")]
+    BatchTooLarge {
+        /// The limit.
+        limit: ByteSize,
+    },
     /// A value that was to be counted with is not a whole number, or not one of the wanted width.
     #[error("the value of `{key}` is not a number that can be incremented")]
     NotANumber {
@@ -107,11 +113,8 @@ pub enum Error {
     },
     /// The database failed in a way that has no name of its own here.
     #[error("the database failed")]
-    Database(#[source] Source),
+    Database(#[source] Arc<dyn std::error::Error + Send + Sync>),
 }
-
-/// The error of a layer below, shared by those whom it hit.
-pub type Source = Arc<dyn std::error::Error + Send + Sync>;
 
 impl Error {
     /// Whose fault it is: `Guest` where a function asked for what it may not have, else `Host`.
@@ -123,6 +126,7 @@ impl Error {
             Self::QuotaExceeded { .. }
             | Self::KeyTooLong { .. }
             | Self::ValueTooLarge { .. }
+            | Self::BatchTooLarge { .. }
             | Self::NotANumber { .. }
             | Self::Overflow { .. } => Fault::Guest,
             Self::InUse { .. }

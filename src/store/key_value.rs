@@ -12,7 +12,7 @@ pub trait KeyValue: Send + Sync {
     /// The value of a key.
     async fn get(&self, store: &str, key: &str) -> Result<Option<Vec<u8>>, Error>;
 
-    /// The values of several keys, in their order, as they were at one moment.
+    /// The values of several keys, in their order, as they were at one moment; at most [`KeyValueLimits::batch`] of them.
     async fn get_many(&self, store: &str, keys: Vec<String>)
     -> Result<Vec<Option<Vec<u8>>>, Error>;
 
@@ -89,6 +89,11 @@ pub struct KeyValueLimits {
     pub value: ByteSize,
     /// The most a store holds: for each entry, its key, its value and [`ENTRY`](Self::ENTRY) bytes; 256 MB by default.
     pub store: ByteSize,
+    /// The most bytes of keys and values that one call carries, either way; 16 MB by default.
+    ///
+    /// A list of keys is small and may name a large value a thousand times: without this, its answer would be the node's
+    /// memory.
+    pub batch: ByteSize,
     /// The most keys of a page; 1,000 by default.
     pub page: usize,
 }
@@ -105,6 +110,7 @@ impl Default for KeyValueLimits {
             key: ByteSize::kb(1),
             value: ByteSize::mb(1),
             store: ByteSize::mb(256),
+            batch: ByteSize::mb(16),
             page: 1000,
         }
     }

@@ -3,7 +3,10 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{Sqlite, from_sql, to_sql};
-use crate::store::{Error, KeyPage, KeyValue, KeyValueLimits, Swap};
+use crate::{
+    model::ByteSize,
+    store::{Error, KeyPage, KeyValue, KeyValueLimits, Swap},
+};
 
 #[async_trait::async_trait]
 impl KeyValue for Sqlite {
@@ -23,10 +26,20 @@ impl KeyValue for Sqlite {
         keys: Vec<String>,
     ) -> Result<Vec<Option<Vec<u8>>>, Error> {
         let store = store.to_owned();
+        let mut batch = Batch::new(&self.limits);
+        batch.add_keys(&keys)?;
         self.reader
-            .read(move |connection| match find(connection, &store)? {
-                Some(store) => keys.iter().map(|key| get(connection, store, key)).collect(),
-                None => Ok(vec![None; keys.len()]),
+            .read(move |connection| {
+                let Some(store) = find(connection, &store)? else {
+                    return Ok(vec![None; keys.len()]);
+                };
+                keys.iter()
+                    .map(|key| {
+                        let value = get(connection, store, key)?;
+                        batch.add(value.as_ref().map_or(0, Vec::len))?;
+                        Ok(value)
+                    })
+                    .collect()
             })
             .await
     }
@@ -60,8 +73,10 @@ impl KeyValue for Sqlite {
     }
 
     async fn set_many(&self, store: &str, entries: Vec<(String, Vec<u8>)>) -> Result<(), Error> {
+        let mut batch = Batch::new(&self.limits);
         for (key, value) in &entries {
             check_entry(&self.limits, key, value)?;
+            batch.add(key.len() + value.len())?;
         }
         self.change(store, move |store| {
             entries
@@ -72,6 +87,7 @@ impl KeyValue for Sqlite {
     }
 
     async fn delete_many(&self, store: &str, keys: Vec<String>) -> Result<(), Error> {
+        Batch::new(&self.limits).add_keys(&keys)?;
         self.change(store, move |store| {
             keys.iter().try_for_each(|key| store.delete(key))
         })
@@ -239,6 +255,36 @@ fn check_entry(limits: &KeyValueLimits, key: &str, value: &[u8]) -> Result<(), E
     Ok(())
 }
 
+/// What one call may still carry.
+struct Batch {
+    left: usize,
+    limit: ByteSize,
+}
+
+impl Batch {
+    /// What a key or value counts beside its bytes: about what it takes in memory.
+    const ITEM: usize = 32;
+
+    fn new(limits: &KeyValueLimits) -> Self {
+        Self {
+            left: limits.batch.as_usize(),
+            limit: limits.batch,
+        }
+    }
+
+    fn add_keys(&mut self, keys: &[String]) -> Result<(), Error> {
+        keys.iter().try_for_each(|key| self.add(key.len()))
+    }
+
+    fn add(&mut self, bytes: usize) -> Result<(), Error> {
+        self.left = self
+            .left
+            .checked_sub(bytes.saturating_add(Self::ITEM))
+            .ok_or(Error::BatchTooLarge { limit: self.limit })?;
+        Ok(())
+    }
+}
+
 fn find(connection: &Connection, name: &str) -> Result<Option<i64>, Error> {
     Ok(connection
         .prepare_cached("SELECT id FROM key_value_store WHERE name = ?1")?
@@ -300,7 +346,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{super::tests::*, *};
-    use crate::{model::ByteSize, store::DataFolder};
+    use crate::store::DataFolder;
 
     #[tokio::test]
     async fn a_value_is_there_after_a_kill() {
@@ -362,6 +408,20 @@ mod tests {
             store.list_keys("s", None, 10).await.unwrap(),
             KeyPage::default()
         );
+    }
+
+    #[tokio::test]
+    async fn a_small_question_for_a_large_answer_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        store.set("s", "k", vec![0; 1 << 20]).await.unwrap();
+        let keys = vec!["k".to_owned(); 17];
+        let error = store.get_many("s", keys.clone()).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "keys and values of one call are more than 16 MB"
+        );
+        store.get_many("s", keys[2..].to_vec()).await.unwrap();
     }
 
     #[tokio::test]

@@ -202,13 +202,13 @@ mod tests {
         );
 
         let second = store.lease(50, 80, 2).await.unwrap();
-        assert_eq!(bodies(&second), ["late", "a"]);
+        assert_eq!(bodies(&second), ["late", "b"]);
         assert_eq!(second[1].attempt, 2);
         assert!(
-            !store.delete(&first[0]).await.unwrap(),
+            !store.delete(&first[1]).await.unwrap(),
             "somebody else has it"
         );
-        assert!(!store.retry_at(&first[0], 60).await.unwrap());
+        assert!(!store.retry_at(&first[1], 60).await.unwrap());
         assert!(store.delete(&second[1]).await.unwrap());
         assert!(!store.delete(&second[1]).await.unwrap());
         assert_eq!(

@@ -1,0 +1,6 @@
+//! What components may import, a file an interface.
+
+pub(crate) mod config;
+pub(crate) mod key_value;
+mod key_value_draft2;
+pub(crate) mod logging;

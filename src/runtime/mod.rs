@@ -1,0 +1,4 @@
+//! All of wasmtime.
+
+mod bindings;
+mod imports;
