@@ -4,3 +4,4 @@ pub(crate) mod config;
 pub(crate) mod key_value;
 mod key_value_draft2;
 pub(crate) mod logging;
+pub(crate) mod outbound;
