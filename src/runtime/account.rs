@@ -11,7 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::model::{InvocationRecord, Outcome, RequestId, Start};
+use super::{function::Code, imports::outbound::OutboundLog};
+use crate::{
+    model::{InvocationRecord, Outcome, RequestId, Start},
+    telemetry::logs::Level,
+};
 
 /// Who is told that an invocation has ended.
 pub trait Observer: Send + Sync {
@@ -22,6 +26,7 @@ pub trait Observer: Send + Sync {
 /// What one invocation uses, counted while it runs.
 pub(super) struct Account {
     pub(super) request_id: RequestId,
+    code: Arc<Code>,
     observer: Arc<dyn Observer>,
     started: Instant,
     cold: AtomicBool,
@@ -41,11 +46,13 @@ pub(super) struct Account {
 impl Account {
     pub(super) fn open(
         request_id: RequestId,
+        code: Arc<Code>,
         observer: Arc<dyn Observer>,
         started: Instant,
     ) -> Arc<Self> {
         Arc::new(Self {
             request_id,
+            code,
             observer,
             started,
             cold: AtomicBool::new(false),
@@ -83,7 +90,8 @@ impl Account {
     }
 
     /// Notes that the guest has ended, and what it used.
-    pub(super) fn guest_ended(&self, fuel: u64, peak_memory: usize) {
+    pub(super) fn guest_ended(&self, fuel: u64, peak_memory: usize, host_calls: u64) {
+        self.host_calls.store(host_calls, Relaxed);
         self.duration.store(nanoseconds(self.started.elapsed()), Relaxed);
         self.fuel.store(fuel, Relaxed);
         self.peak_memory.store(peak_memory as u64, Relaxed);
@@ -93,16 +101,18 @@ impl Account {
         self.cpu.store(nanoseconds(cpu), Relaxed);
     }
 
-    pub(super) fn count_host_call(&self) {
-        self.host_calls.fetch_add(1, Relaxed);
-    }
-
     pub(super) fn count_in(&self, bytes: usize) {
         self.bytes_in.fetch_add(bytes as u64, Relaxed);
     }
 
     pub(super) fn count_out(&self, bytes: usize) {
         self.bytes_out.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Says something about the invocation in its function's log.
+    pub(super) fn say(&self, level: Level, message: &str) {
+        let version = self.code.deployment.version;
+        self.code.log.platform(self.request_id, version, level, message);
     }
 
     /// The receipt as it stands now.
@@ -146,6 +156,12 @@ impl Drop for Running {
         if let Some(account) = &self.0 {
             account.fail(Outcome::Cancelled);
         }
+    }
+}
+
+impl OutboundLog for Account {
+    fn refused(&self, message: &str) {
+        self.say(Level::Warn, message);
     }
 }
 

@@ -24,7 +24,7 @@ use wasmtime_wasi_http::{
 
 use super::{
     account::Account,
-    bindings::{EventFunction, InvocationContext},
+    bindings::{EventFunction, wharf::function::types::InvocationContext},
     body::GuestBody,
     instance::{Exports, State},
     limits::{Bounded, classify},

@@ -8,23 +8,29 @@ use std::{
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
 use super::{
-    account::Observer, bindings::InvocationContext, imports::function::InProcess,
+    account::Observer, bindings::wharf::function::types::InvocationContext,
+    imports::{function::InProcess, outbound::{OutboundClient, OutboundPool}},
     instance::Invocation, pool::Pool,
 };
-use crate::{model::Deployment, telemetry::logs::FunctionLog};
+use crate::{model::Deployment, store::KeyValue, telemetry::logs::FunctionLog};
 
 /// What stays the same for every instance of a version.
 pub(crate) struct Code {
     pub(super) deployment: Deployment,
     pub(super) log: Arc<FunctionLog>,
+    pub(super) outbound: OutboundPool,
     environment: Vec<(String, String)>,
-    services: Arc<Services>,
+    pub(super) services: Arc<Services>,
 }
 
 /// What the node's functions have in common.
 pub(super) struct Services {
     /// The other functions of the node, once there is a door to them.
     pub(super) in_process: OnceLock<Weak<dyn InProcess>>,
+    /// What functions keep through `wasi:keyvalue`.
+    pub(super) key_value: Arc<dyn KeyValue>,
+    /// What functions call through `wasi:http`.
+    pub(super) outbound: OutboundClient,
     /// The account and region that stand in ARNs, as in `us-east-1:000000000000`.
     pub(super) arn_prefix: String,
 }
@@ -87,6 +93,7 @@ impl Function {
         let pool = Pool::new(&deployment.configuration);
         Arc::new(Self {
             code: Arc::new(Code {
+                outbound: services.outbound.pool(&deployment.configuration.outbound),
                 deployment,
                 log,
                 environment,

@@ -9,7 +9,10 @@ use std::{
 };
 
 use tokio::sync::OwnedSemaphorePermit;
-use wasmtime::{Engine, Store, component::ResourceTable};
+use wasmtime::{
+    Engine, Store,
+    component::{Linker, ResourceTable},
+};
 use wasmtime_wasi::{
     WasiCtx, WasiCtxView, WasiView,
     p2::bindings::Command as CommandP2,
@@ -23,13 +26,24 @@ use wasmtime_wasi_http::{
 use super::{
     account::Account,
     bindings::EventFunction,
+    compile::describe,
     component::{Prepared, Target},
     function::Code,
+    imports::{
+        self,
+        config::ConfigView,
+        key_value::KeyValueView,
+        logging::{Level as WitLevel, LogSink, LoggingView},
+        outbound::Outbound,
+    },
     limits::{
         FIELD_BYTES, HOST_RESOURCES, HOSTCALL_BYTES, MemoryLimiter, YIELD_INTERVAL, classify,
     },
 };
-use crate::model::{Isolation, Outcome};
+use crate::{
+    model::{Isolation, Outcome},
+    telemetry::logs::Level,
+};
 
 /// How long an instance that was made ahead may wait for its one request.
 const FRESH_MAY_WAIT: Duration = Duration::from_secs(300);
@@ -56,34 +70,13 @@ pub(crate) struct State {
     pub(super) code: Arc<Code>,
     pub(super) invocation: Option<(Invocation, Arc<Account>)>,
     pub(super) memory: MemoryLimiter,
+    /// Calls of the current invocation to key-value stores and other functions.
+    pub(super) calls: u64,
+    // Before the table: what is left of its requests must not look complete when their bodies are dropped.
+    outbound: Outbound,
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outbound: Outbound,
-}
-
-/// PLACEHOLDER until the outbound client is merged.
-#[derive(Default)]
-struct Outbound;
-impl wasmtime_wasi_http::WasiHttpHooks for Outbound {
-    fn send_request(
-        &mut self,
-        _request: http::Request<wasmtime_wasi_http::WasiBody>,
-        _options: Option<wasmtime_wasi_http::RequestOptions>,
-        _fut: Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>,
-    ) -> Box<
-        dyn Future<
-                Output = Result<
-                    (
-                        http::Response<wasmtime_wasi_http::WasiBody>,
-                        Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>,
-                    ),
-                    wasmtime_wasi_http::Error,
-                >,
-            > + Send,
-    > {
-        Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
-    }
 }
 
 impl State {
@@ -93,6 +86,27 @@ impl State {
             Some((invocation, account)) => Ok((invocation, account)),
             None => wasmtime::bail!("there is no invocation while an instance starts"),
         }
+    }
+}
+
+/// Links what the node offers beside wasi.
+pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    imports::function::add_to_linker(linker)?;
+    imports::key_value::add_to_linker(linker, |state| KeyValueView {
+        store: &state.code.services.key_value,
+        grants: &state.code.deployment.configuration.key_value,
+        table: &mut state.table,
+        calls: &mut state.calls,
+    })?;
+    imports::config::add_to_linker(linker, |state| ConfigView {
+        values: &state.code.deployment.configuration.config,
+    })?;
+    imports::logging::add_to_linker(linker, |state| LoggingView { sink: state })
+}
+
+impl LogSink for State {
+    fn log(&mut self, level: WitLevel, context: &str, message: &str) {
+        let _ = (level, context, message);
     }
 }
 
@@ -150,10 +164,11 @@ impl Instance {
             code: code.clone(),
             invocation: None,
             memory: MemoryLimiter::new(configuration.memory.as_usize()),
+            calls: 0,
+            outbound: Outbound::new(code.outbound.clone()),
             table,
             wasi: code.wasi(),
             http,
-            outbound: Outbound,
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.memory);
@@ -174,10 +189,18 @@ impl Instance {
 
     /// Begins an invocation: its fuel, its log, its place to account to.
     pub(super) fn begin(&mut self, invocation: Invocation, account: Arc<Account>) {
-        let fuel = self.store.data().code.deployment.configuration.fuel;
-        self.store.set_fuel(fuel).expect("the engine consumes fuel");
         self.served += 1;
-        self.store.data_mut().invocation = Some((invocation, account));
+        let state = self.store.data_mut();
+        let configuration = &state.code.deployment.configuration;
+        let fuel = configuration.fuel;
+        state.calls = 0;
+        state.outbound.begin(
+            configuration.outbound_requests,
+            configuration.outbound_concurrency,
+            account.clone(),
+        );
+        state.invocation = Some((invocation, account));
+        self.store.set_fuel(fuel).expect("the engine consumes fuel");
     }
 
     /// Ends the invocation: accounts for it and lets go of everything that belongs to it.
@@ -186,13 +209,16 @@ impl Instance {
         let state = self.store.data_mut();
         if let Some((_, account)) = state.invocation.take() {
             let fuel = state.code.deployment.configuration.fuel.saturating_sub(left);
-            account.guest_ended(fuel, state.memory.peak());
+            account.guest_ended(fuel, state.memory.peak(), state.calls + state.outbound.calls());
+            state.outbound.end();
         }
     }
 
     /// Tells the function's log why the invocation failed.
     pub(super) fn report_failure(&self, outcome: Outcome, error: &wasmtime::Error) {
-        tracing::debug!(%outcome, error = %super::compile::describe(error), "invocation failed");
+        if let Some((_, account)) = &self.store.data().invocation {
+            account.say(Level::Error, &format!("{outcome}: {}", describe(error)));
+        }
     }
 
     /// Whether another invocation may use it.

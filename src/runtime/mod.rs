@@ -45,12 +45,14 @@ pub use instance::Invocation;
 use account::{Account, Running};
 use component::Components;
 use function::Services;
+use imports::outbound::{OutboundClient, OutboundTimeouts};
 use instance::{Instance, State};
 use limits::Bounded;
 use pool::Lease;
 
 use crate::{
     model::{Deployment, Digest, Kind, Outcome},
+    store::KeyValue,
     telemetry::logs::FunctionLog,
 };
 
@@ -94,6 +96,9 @@ pub enum StartError {
     /// The engine's settings do not fit this machine.
     #[error("start the engine: {0}")]
     Engine(String),
+    /// TLS cannot be set up for outbound requests.
+    #[error("set up TLS for outbound requests: {0}")]
+    Outbound(String),
     /// The folder of the artifacts is not usable.
     #[error(transparent)]
     Artifacts(#[from] CompileError),
@@ -105,7 +110,7 @@ impl Runtime {
     /// # Errors
     ///
     /// The machine cannot reserve the address space, or the folder of the artifacts cannot be written.
-    pub fn start(settings: RuntimeSettings) -> Result<Self, StartError> {
+    pub fn start(settings: RuntimeSettings, key_value: Arc<dyn KeyValue>) -> Result<Self, StartError> {
         let failed = |error: wasmtime::Error| StartError::Engine(compile::describe(&error));
         let engine = engine::pooling(settings.engine).map_err(failed)?;
         let mut linker = Linker::<State>::new(&engine);
@@ -121,6 +126,9 @@ impl Runtime {
             engine,
             services: Arc::new(Services {
                 in_process: std::sync::OnceLock::new(),
+                key_value,
+                outbound: OutboundClient::new(OutboundTimeouts::default(), &[])
+                    .map_err(|error| StartError::Outbound(error.to_string()))?,
                 arn_prefix: settings.arn_prefix,
             }),
             slots: Arc::new(Semaphore::new(settings.engine.slots as usize)),
@@ -378,7 +386,12 @@ async fn tick(runtime: Weak<Inner>) {
 }
 
 fn open(function: &Function, invocation: &Invocation) -> Arc<Account> {
-    Account::open(invocation.request_id, function.observer.clone(), invocation.started)
+    Account::open(
+        invocation.request_id,
+        function.code.clone(),
+        function.observer.clone(),
+        invocation.started,
+    )
 }
 
 /// Links everything a guest may import.
@@ -387,5 +400,5 @@ fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p3::add_to_linker(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     wasmtime_wasi_http::p3::add_to_linker(linker)?;
-    imports::function::add_to_linker(linker)
+    instance::link(linker)
 }

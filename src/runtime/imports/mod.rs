@@ -1,3 +1,8 @@
 //! What the node offers to guests, a file an interface.
 
-pub(super) mod function;
+pub(crate) mod config;
+pub(crate) mod function;
+pub(crate) mod key_value;
+mod key_value_draft2;
+pub(crate) mod logging;
+pub(crate) mod outbound;

@@ -1,0 +1,277 @@
+//! Making connections, to where they may be made.
+//!
+//! The address is judged when it is dialled, after the name was resolved, and what was judged is what is dialled: a name
+//! that gives a public address to the one who checks and a private one to the one who calls gains nothing.
+
+use std::{
+    collections::HashSet,
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use http::Uri;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::{
+    client::legacy::connect::{HttpConnector, dns::Name},
+    rt::TokioIo,
+};
+use tokio::{net::TcpStream, sync::Semaphore};
+use tower_service::Service;
+
+use super::{
+    address,
+    error::{ConnectTimeout, Refused, Unresolved},
+};
+use crate::model::OutboundGrant;
+
+/// The most names that are being resolved at one moment. The system's resolver blocks a thread for each.
+const LOOKUPS: usize = 64;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How names become addresses.
+pub(super) trait Resolve: Send + Sync {
+    /// The addresses of a name; their ports do not count.
+    fn resolve(&self, name: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
+}
+
+/// The system's resolver.
+pub(super) struct SystemResolver {
+    lookups: Arc<Semaphore>,
+}
+
+impl Default for SystemResolver {
+    fn default() -> Self {
+        Self {
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+        }
+    }
+}
+
+impl Resolve for SystemResolver {
+    fn resolve(&self, name: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        let lookups = Arc::clone(&self.lookups);
+        Box::pin(async move {
+            let permit = lookups.acquire_owned().await.map_err(io::Error::other)?;
+            tokio::task::spawn_blocking(move || {
+                // Rides along: the thread is busy even if nobody waits for it any more.
+                let _permit = permit;
+                Ok((name.as_str(), 0).to_socket_addrs()?.collect())
+            })
+            .await
+            .map_err(io::Error::other)?
+        })
+    }
+}
+
+/// Resolves names, and keeps back what is not public unless told otherwise.
+#[derive(Clone)]
+struct Resolver {
+    inner: Arc<dyn Resolve>,
+    public_only: bool,
+}
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let addresses = self.inner.resolve(name.as_str().to_owned());
+        let public_only = self.public_only;
+        Box::pin(async move {
+            let mut addresses = addresses.await.map_err(Unresolved)?;
+            if public_only {
+                let mut refused = None;
+                addresses.retain(|address| match judge(address.ip()) {
+                    Ok(()) => true,
+                    Err(refusal) => {
+                        refused = Some(refusal);
+                        false
+                    }
+                });
+                if let (Some(refused), true) = (refused, addresses.is_empty()) {
+                    return Err(refused.into());
+                }
+            }
+            if addresses.is_empty() {
+                return Err(Unresolved(io::ErrorKind::NotFound.into()).into());
+            }
+            Ok(addresses.into_iter())
+        })
+    }
+}
+
+fn judge(address: IpAddr) -> Result<(), Refused> {
+    match address::refusal(address) {
+        Some(reason) => Err(Refused { address, reason }),
+        None => Ok(()),
+    }
+}
+
+/// The hosts and ports that a function was granted.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Grants(Arc<HashSet<(Host, u16)>>);
+
+/// A host as it is compared: an address is one however it is written, and names have no case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Host {
+    Address(IpAddr),
+    Name(String),
+}
+
+impl Host {
+    fn of(text: &str) -> Self {
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'))
+            .unwrap_or(text);
+        match bare.parse() {
+            Ok(address) => Self::Address(address),
+            Err(_) => Self::Name(text.to_ascii_lowercase()),
+        }
+    }
+}
+
+impl Grants {
+    pub(super) fn new(grants: &[OutboundGrant]) -> Self {
+        Self(Arc::new(
+            grants
+                .iter()
+                .map(|grant| (Host::of(&grant.host), grant.port))
+                .collect(),
+        ))
+    }
+}
+
+/// Dials TCP: freely to what was granted, and to public addresses.
+#[derive(Clone)]
+pub(super) struct Dialer {
+    grants: Grants,
+    granted: HttpConnector<Resolver>,
+    public: HttpConnector<Resolver>,
+}
+
+impl Dialer {
+    pub(super) fn new(grants: Grants, resolver: &Arc<dyn Resolve>) -> Self {
+        let connector = |public_only| {
+            let mut connector = HttpConnector::new_with_resolver(Resolver {
+                inner: Arc::clone(resolver),
+                public_only,
+            });
+            connector.enforce_http(false);
+            connector.set_nodelay(true);
+            connector.set_keepalive(Some(Duration::from_secs(60)));
+            connector
+        };
+        Self {
+            grants,
+            granted: connector(false),
+            public: connector(true),
+        }
+    }
+}
+
+impl Service<Uri> for Dialer {
+    type Response = TokioIo<TcpStream>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        ready!(self.granted.poll_ready(context))?;
+        self.public.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let host = Host::of(uri.host().unwrap_or_default());
+        let port = uri.port_u16().unwrap_or(match uri.scheme_str() {
+            Some("https") => 443,
+            _ => 80,
+        });
+        let literal = match &host {
+            Host::Address(address) => Some(*address),
+            Host::Name(_) => None,
+        };
+        if self.grants.0.contains(&(host, port)) {
+            let dialled = self.granted.call(uri);
+            return Box::pin(async { Ok(dialled.await?) });
+        }
+        // An address in the URL never reaches the resolver.
+        if let Some(Err(refused)) = literal.map(judge) {
+            return Box::pin(async { Err(refused.into()) });
+        }
+        let dialled = self.public.call(uri);
+        Box::pin(async { Ok(dialled.await?) })
+    }
+}
+
+/// Dials, and shakes hands for TLS, in bounded time.
+///
+/// The bound is the node's. A connection is made for whoever is first to need it, so a guest's own, shorter patience is
+/// looked after where it waits.
+#[derive(Clone)]
+pub(super) struct Connector {
+    https: HttpsConnector<Dialer>,
+    timeout: Duration,
+}
+
+impl Connector {
+    pub(super) fn new(dialer: Dialer, tls: Arc<rustls::ClientConfig>, timeout: Duration) -> Self {
+        Self {
+            https: HttpsConnector::from((dialer, tls)),
+            timeout,
+        }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.https.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connected = tokio::time::timeout(self.timeout, self.https.call(uri));
+        Box::pin(async { connected.await.map_err(|_| ConnectTimeout)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_is_for_one_host_and_port_however_they_are_written() {
+        let grant = |host: &str, port| OutboundGrant {
+            host: host.to_owned(),
+            port,
+        };
+        let grants = Grants::new(&[grant("DB.internal", 5432), grant("::1", 80)]);
+        let granted = |host: &str, port| grants.0.contains(&(Host::of(host), port));
+        assert!(granted("db.Internal", 5432));
+        assert!(granted("[::1]", 80));
+        assert!(granted("[0:0::1]", 80));
+        for (host, port) in [
+            ("db.internal", 80),
+            ("x.db.internal", 5432),
+            ("db.internal.", 5432),
+            ("127.0.0.1", 80),
+            ("", 80),
+        ] {
+            assert!(!granted(host, port), "{host}:{port}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Durable state: what a node knows after a restart, and after `kill -9`.
+//!
+//! * [`Catalog`]: what is deployed, and the routes to it;
+//! * [`KeyValue`]: what functions keep through `wasi:keyvalue`;
+//! * [`Queue`]: events taken over for asynchronous invocation;
+//! * [`Blobs`]: components, as files named by their digest.
+//!
+//! The first three are traits, because a cluster keeps them elsewhere; [`Sqlite`] is what a single node uses.
+//!
+//! A change that was acknowledged is on disk, in every store here. One data folder belongs to one node at a time:
+//! see [`DataFolder`]. Nothing in this module reads a clock: whoever needs the time passes it in.
+//!
+//! Compiled artifacts are not kept here: they can be made again, and only the runtime may write what it will execute.
+
+mod blobs;
+mod catalog;
+mod error;
+mod folder;
+mod key_value;
+mod queue;
+mod sqlite;
+
+pub use blobs::Blobs;
+pub use catalog::{Catalog, Change, Changes, Snapshot};
+pub use error::Error;
+pub use folder::DataFolder;
+pub use key_value::{KeyPage, KeyValue, KeyValueLimits, Swap};
+pub use queue::{Counts, EventId, Lease, NewEvent, Queue};
+pub use sqlite::Sqlite;

@@ -1,0 +1,78 @@
+//! Events taken over for asynchronous invocation.
+
+use tokio::sync::watch;
+
+use super::Error;
+
+/// Events taken over for asynchronous invocation.
+///
+/// An event that [`enqueue`](Self::enqueue) acknowledged is delivered at least once: it stays until a worker that holds
+/// its lease deletes it, and a lease that runs out makes it due again. Times are milliseconds since
+/// 1970-01-01T00:00:00Z, and the caller's: the queue has no clock.
+#[async_trait::async_trait]
+pub trait Queue: Send + Sync {
+    /// Takes over an event. When this returns, it is on disk.
+    async fn enqueue(&self, event: NewEvent) -> Result<EventId, Error>;
+
+    /// Leases up to `limit` events that are due at `now_ms`, the longest due first. Until `until_ms` nobody else gets
+    /// them.
+    async fn lease(&self, now_ms: u64, until_ms: u64, limit: usize) -> Result<Vec<Lease>, Error>;
+
+    /// Deletes an event. False if the lease ran out and somebody else has the event, or had.
+    async fn delete(&self, lease: &Lease) -> Result<bool, Error>;
+
+    /// Gives an event back, due at `due_ms`. False if the lease ran out and somebody else has the event, or had.
+    async fn retry_at(&self, lease: &Lease, due_ms: u64) -> Result<bool, Error>;
+
+    /// When the next event is due, or the next lease runs out; none if there are no events.
+    async fn next_due(&self) -> Result<Option<u64>, Error>;
+
+    /// How many events there are at `now_ms`.
+    async fn counts(&self, now_ms: u64) -> Result<Counts, Error>;
+
+    /// Changes whenever events arrive, or come back for a retry, so that a worker need not ask again and again.
+    fn arrivals(&self) -> watch::Receiver<u64>;
+}
+
+/// The number of an event: later ones have higher numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(pub(super) i64);
+
+/// An event to be taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// For whom it is: the function, with its qualifier.
+    pub target: String,
+    /// The event, and whatever else a worker has to know about it.
+    pub body: Vec<u8>,
+    /// When it came.
+    pub enqueued_ms: u64,
+    /// When it is due, not before.
+    pub due_ms: u64,
+}
+
+/// An event that a worker holds for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Its number.
+    pub id: EventId,
+    /// For whom it is.
+    pub target: String,
+    /// The event.
+    pub body: Vec<u8>,
+    /// When it came.
+    pub enqueued_ms: u64,
+    /// How often it was leased, this time included: 1 on the first delivery.
+    pub attempt: u32,
+}
+
+/// How many events there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Due, and nobody has them.
+    pub due: u64,
+    /// Due later.
+    pub delayed: u64,
+    /// With a worker, its lease not run out.
+    pub leased: u64,
+}

@@ -1,0 +1,327 @@
+//! The catalog's tables.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use tokio::sync::watch;
+
+use super::{Sqlite, from_sql, to_sql};
+use crate::{
+    model::{Deployment, FunctionName, Version},
+    store::{Catalog, Change, Changes, Error, Snapshot},
+};
+
+#[async_trait::async_trait]
+impl Catalog for Sqlite {
+    async fn snapshot(&self) -> Result<Snapshot, Error> {
+        self.reader
+            .read(|connection| {
+                Ok(Snapshot {
+                    revision: revision(connection)?,
+                    deployments: deployments(connection)?,
+                    routes: routes(connection)?,
+                })
+            })
+            .await
+    }
+
+    async fn deployments(&self) -> Result<Vec<Deployment>, Error> {
+        self.reader.read(deployments).await
+    }
+
+    async fn deployment(
+        &self,
+        name: &FunctionName,
+        version: Version,
+    ) -> Result<Option<Deployment>, Error> {
+        let name = name.clone();
+        self.reader
+            .read(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT document FROM deployment WHERE name = ?1 AND version = ?2",
+                    )?
+                    .query_row(params![name.as_str(), number(version)], document)
+                    .optional()?
+                    .map(|text| parse(&text))
+                    .transpose()
+            })
+            .await
+    }
+
+    async fn apply(&self, changes: Changes) -> Result<u64, Error> {
+        let revision = self
+            .writer
+            .write(move |connection| apply(connection, changes))
+            .await?;
+        // Changes of one transaction are told to their callers one after another; the last word is the highest number.
+        self.revision.send_if_modified(|known| {
+            let newer = revision > *known;
+            *known = revision.max(*known);
+            newer
+        });
+        Ok(revision)
+    }
+
+    fn watch(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+}
+
+pub(super) fn revision(connection: &Connection) -> Result<u64, Error> {
+    let revision = connection
+        .prepare_cached("SELECT revision FROM catalog")?
+        .query_row([], |row| row.get(0))?;
+    Ok(from_sql(revision))
+}
+
+fn apply(connection: &Connection, Changes { expected, changes }: Changes) -> Result<u64, Error> {
+    let found = revision(connection)?;
+    check(expected, found, || "the catalog".to_owned())?;
+    let revision = found + 1;
+    for change in changes {
+        match change {
+            Change::Deploy {
+                mut deployment,
+                expected,
+            } => {
+                let key = params![deployment.name.as_str(), number(deployment.version)];
+                let found: Option<i64> = connection
+                    .prepare_cached(
+                        "SELECT revision FROM deployment WHERE name = ?1 AND version = ?2",
+                    )?
+                    .query_row(key, |row| row.get(0))
+                    .optional()?;
+                check(expected, found.map_or(0, from_sql), || {
+                    format!("function `{}`", deployment.name)
+                })?;
+                deployment.revision = revision;
+                connection
+                    .prepare_cached("REPLACE INTO deployment VALUES (?1, ?2, ?3, ?4)")?
+                    .execute(params![
+                        deployment.name.as_str(),
+                        number(deployment.version),
+                        to_sql(revision),
+                        to_json(&*deployment)?,
+                    ])?;
+            }
+            Change::Remove { name, version } => {
+                connection
+                    .prepare_cached("DELETE FROM deployment WHERE name = ?1 AND version = ?2")?
+                    .execute(params![name.as_str(), number(version)])?;
+            }
+            Change::Route { app, routes } => {
+                connection
+                    .prepare_cached("REPLACE INTO routes VALUES (?1, ?2)")?
+                    .execute(params![app, to_json(&routes)?])?;
+            }
+            Change::Unroute { app } => {
+                connection
+                    .prepare_cached("DELETE FROM routes WHERE app = ?1")?
+                    .execute([app])?;
+            }
+        }
+    }
+    connection
+        .prepare_cached("UPDATE catalog SET revision = ?1")?
+        .execute([to_sql(revision)])?;
+    Ok(revision)
+}
+
+fn check(expected: Option<u64>, found: u64, what: impl FnOnce() -> String) -> Result<(), Error> {
+    match expected {
+        Some(expected) if expected != found => Err(Error::Conflict {
+            what: what(),
+            expected,
+            found,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn deployments(connection: &Connection) -> Result<Vec<Deployment>, Error> {
+    connection
+        .prepare_cached("SELECT document FROM deployment ORDER BY name, version")?
+        .query_map([], document)?
+        .map(|text| parse(&text?))
+        .collect()
+}
+
+fn routes(connection: &Connection) -> Result<BTreeMap<String, serde_json::Value>, Error> {
+    connection
+        .prepare_cached("SELECT document, app FROM routes")?
+        .query_map([], |row| Ok((row.get(1)?, document(row)?)))?
+        .map(|row| {
+            let (app, text) = row?;
+            Ok((app, parse(&text)?))
+        })
+        .collect()
+}
+
+/// A version as a number that sorts as versions do.
+fn number(version: Version) -> u32 {
+    match version {
+        Version::Latest => 0,
+        Version::Published(number) => number,
+    }
+}
+
+fn document(row: &Row<'_>) -> rusqlite::Result<String> {
+    row.get(0)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|error| Error::Corrupt {
+        what: "a document of the catalog".to_owned(),
+        source: Some(std::sync::Arc::new(error)),
+    })
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::Database(std::sync::Arc::new(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::tests::*, *};
+    use crate::model::{Digest, FunctionConfiguration, Kind};
+
+    fn deploy(name: &str, code: &[u8], expected: Option<u64>) -> Change {
+        Change::Deploy {
+            deployment: Box::new(Deployment {
+                name: name.parse().unwrap(),
+                version: Version::Latest,
+                code: Digest::of(code),
+                code_size: 1,
+                kind: Kind::HttpP2,
+                configuration: FunctionConfiguration::default(),
+                app: Some("shop".to_owned()),
+                modified_ms: 1,
+                revision: 0,
+            }),
+            expected,
+        }
+    }
+
+    fn route(app: &str) -> Change {
+        Change::Route {
+            app: app.to_owned(),
+            routes: json!([{"path": "/", "function": "cart"}]),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_app_is_deployed_as_a_whole_and_is_there_after_a_kill() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        let mut watch = store.watch();
+        assert_eq!(*watch.borrow_and_update(), 0);
+        let revision = store
+            .apply(
+                vec![
+                    deploy("cart", b"1", None),
+                    deploy("pay", b"1", None),
+                    route("shop"),
+                ]
+                .into(),
+            )
+            .await
+            .unwrap();
+        assert_eq!(revision, 1);
+        assert_eq!(*watch.borrow_and_update(), 1);
+
+        let snapshot = store.snapshot().await.unwrap();
+        assert_eq!(snapshot.revision, 1);
+        assert_eq!(snapshot.routes["shop"][0]["function"], "cart");
+        let names: Vec<_> = snapshot
+            .deployments
+            .iter()
+            .map(|it| it.name.as_str())
+            .collect();
+        assert_eq!(names, ["cart", "pay"]);
+        assert!(snapshot.deployments.iter().all(|it| it.revision == 1));
+
+        let killed = killed(folder.path());
+        assert_eq!(open(killed.path()).snapshot().await.unwrap(), snapshot);
+        drop(store);
+        let store = open(folder.path());
+        assert_eq!(store.snapshot().await.unwrap(), snapshot);
+        assert_eq!(*store.watch().borrow(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_conflict_leaves_everything_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        store
+            .apply(vec![deploy("cart", b"1", Some(0))].into())
+            .await
+            .unwrap();
+        let before = store.snapshot().await.unwrap();
+
+        let again = vec![
+            route("shop"),
+            deploy("pay", b"1", None),
+            deploy("cart", b"2", Some(0)),
+        ];
+        let error = store.apply(again.into()).await.unwrap_err();
+        assert_eq!(error.to_string(), "function `cart` has revision 1, not 0");
+        let stale = Changes {
+            expected: Some(0),
+            changes: vec![route("shop")],
+        };
+        let error = store.apply(stale).await.unwrap_err();
+        assert_eq!(error.to_string(), "the catalog has revision 1, not 0");
+        assert_eq!(store.snapshot().await.unwrap(), before);
+        assert_eq!(*store.watch().borrow(), 1);
+
+        store
+            .apply(vec![deploy("cart", b"2", Some(1))].into())
+            .await
+            .unwrap();
+        let cart = store
+            .deployment(&"cart".parse().unwrap(), Version::Latest)
+            .await
+            .unwrap();
+        assert_eq!(cart.unwrap().code, Digest::of(b"2"));
+    }
+
+    #[tokio::test]
+    async fn what_was_removed_is_gone_and_removing_it_again_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        store
+            .apply(vec![deploy("cart", b"1", None), route("shop")].into())
+            .await
+            .unwrap();
+        let remove = vec![
+            Change::Remove {
+                name: "cart".parse().unwrap(),
+                version: Version::Latest,
+            },
+            Change::Unroute {
+                app: "shop".to_owned(),
+            },
+        ];
+        store.apply(remove.clone().into()).await.unwrap();
+        store.apply(remove.into()).await.unwrap();
+        let snapshot = store.snapshot().await.unwrap();
+        assert_eq!((snapshot.deployments.len(), snapshot.routes.len()), (0, 0));
+        assert_eq!(snapshot.revision, 3);
+    }
+
+    #[tokio::test]
+    async fn of_writers_that_read_the_same_revision_one_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        let writers = (0..20u8).map(|code| {
+            let change = deploy("cart", &[code], Some(0));
+            store.apply(vec![change].into())
+        });
+        let results = futures::future::join_all(writers).await;
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+        assert_eq!(store.snapshot().await.unwrap().revision, 1);
+    }
+}

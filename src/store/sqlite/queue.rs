@@ -1,0 +1,260 @@
+//! The events' table.
+
+use rusqlite::{Connection, params};
+use tokio::sync::watch;
+
+use super::{Sqlite, from_sql, to_sql};
+use crate::store::{Counts, Error, EventId, Lease, NewEvent, Queue};
+
+#[async_trait::async_trait]
+impl Queue for Sqlite {
+    async fn enqueue(&self, event: NewEvent) -> Result<EventId, Error> {
+        let id = self
+            .writer
+            .write(move |connection| {
+                connection
+                    .prepare_cached(
+                        "INSERT INTO event (target, body, enqueued_ms, due_ms, attempt, leased)
+                         VALUES (?1, ?2, ?3, ?4, 0, 0)",
+                    )?
+                    .execute(params![
+                        event.target,
+                        event.body,
+                        to_sql(event.enqueued_ms),
+                        to_sql(event.due_ms),
+                    ])?;
+                Ok(EventId(connection.last_insert_rowid()))
+            })
+            .await?;
+        self.arrivals.send_modify(|count| *count += 1);
+        Ok(id)
+    }
+
+    async fn lease(&self, now_ms: u64, until_ms: u64, limit: usize) -> Result<Vec<Lease>, Error> {
+        // A look first: an idle queue costs no transaction.
+        match self.next_due().await? {
+            Some(due) if due <= now_ms => {}
+            _ => return Ok(Vec::new()),
+        }
+        self.writer
+            .write(move |connection| lease(connection, now_ms, until_ms, limit))
+            .await
+    }
+
+    async fn delete(&self, lease: &Lease) -> Result<bool, Error> {
+        let (EventId(id), attempt) = (lease.id, lease.attempt);
+        self.writer
+            .write(move |connection| {
+                let deleted = connection
+                    .prepare_cached("DELETE FROM event WHERE id = ?1 AND attempt = ?2 AND leased")?
+                    .execute(params![id, attempt])?;
+                Ok(deleted != 0)
+            })
+            .await
+    }
+
+    async fn retry_at(&self, lease: &Lease, due_ms: u64) -> Result<bool, Error> {
+        let (EventId(id), attempt) = (lease.id, lease.attempt);
+        let given_back = self
+            .writer
+            .write(move |connection| {
+                let updated = connection
+                    .prepare_cached(
+                        "UPDATE event SET due_ms = ?3, leased = 0
+                         WHERE id = ?1 AND attempt = ?2 AND leased",
+                    )?
+                    .execute(params![id, attempt, to_sql(due_ms)])?;
+                Ok(updated != 0)
+            })
+            .await?;
+        if given_back {
+            self.arrivals.send_modify(|count| *count += 1);
+        }
+        Ok(given_back)
+    }
+
+    async fn next_due(&self) -> Result<Option<u64>, Error> {
+        self.reader
+            .read(|connection| {
+                let due: Option<i64> = connection
+                    .prepare_cached("SELECT min(due_ms) FROM event")?
+                    .query_row([], |row| row.get(0))?;
+                Ok(due.map(from_sql))
+            })
+            .await
+    }
+
+    async fn counts(&self, now_ms: u64) -> Result<Counts, Error> {
+        self.reader
+            .read(move |connection| {
+                let counts = connection
+                    .prepare_cached(
+                        "SELECT count(*) FILTER (WHERE due_ms <= ?1),
+                                count(*) FILTER (WHERE due_ms > ?1 AND NOT leased),
+                                count(*) FILTER (WHERE due_ms > ?1 AND leased)
+                         FROM event",
+                    )?
+                    .query_row([to_sql(now_ms)], |row| {
+                        Ok(Counts {
+                            due: from_sql(row.get(0)?),
+                            delayed: from_sql(row.get(1)?),
+                            leased: from_sql(row.get(2)?),
+                        })
+                    })?;
+                Ok(counts)
+            })
+            .await
+    }
+
+    fn arrivals(&self) -> watch::Receiver<u64> {
+        self.arrivals.subscribe()
+    }
+}
+
+fn lease(
+    connection: &Connection,
+    now_ms: u64,
+    until_ms: u64,
+    limit: usize,
+) -> Result<Vec<Lease>, Error> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut due = connection
+        .prepare_cached(
+            "SELECT id, target, body, enqueued_ms, attempt FROM event
+             WHERE due_ms <= ?1 ORDER BY due_ms, id LIMIT ?2",
+        )?
+        .query_map(params![to_sql(now_ms), limit], |row| {
+            Ok(Lease {
+                id: EventId(row.get(0)?),
+                target: row.get(1)?,
+                body: row.get(2)?,
+                enqueued_ms: from_sql(row.get(3)?),
+                attempt: row.get(4)?,
+            })
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut update = connection
+        .prepare_cached("UPDATE event SET due_ms = ?2, attempt = ?3, leased = 1 WHERE id = ?1")?;
+    for lease in &mut due {
+        lease.attempt = lease.attempt.saturating_add(1);
+        update.execute(params![lease.id.0, to_sql(until_ms), lease.attempt])?;
+    }
+    Ok(due)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::*, *};
+
+    fn event(body: &str, due_ms: u64) -> NewEvent {
+        NewEvent {
+            target: "hello".to_owned(),
+            body: body.as_bytes().to_vec(),
+            enqueued_ms: 0,
+            due_ms,
+        }
+    }
+
+    fn bodies(leases: &[Lease]) -> Vec<&str> {
+        leases
+            .iter()
+            .map(|lease| str::from_utf8(&lease.body).unwrap())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn an_acknowledged_event_is_there_after_a_kill() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        let mut arrivals = store.arrivals();
+        arrivals.mark_unchanged();
+        store.enqueue(event("one", 10)).await.unwrap();
+        assert!(arrivals.has_changed().unwrap());
+
+        let killed = killed(folder.path());
+        let store = open(killed.path());
+        assert_eq!(store.next_due().await.unwrap(), Some(10));
+        assert_eq!(store.lease(9, 100, 10).await.unwrap(), []);
+        let leases = store.lease(10, 100, 10).await.unwrap();
+        assert_eq!(bodies(&leases), ["one"]);
+        assert_eq!(leases[0].target, "hello");
+    }
+
+    #[tokio::test]
+    async fn an_event_is_with_one_worker_until_its_lease_runs_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        for (body, due) in [("late", 30), ("b", 10), ("c", 10), ("a", 5)] {
+            store.enqueue(event(body, due)).await.unwrap();
+        }
+        let first = store.lease(20, 50, 2).await.unwrap();
+        assert_eq!(bodies(&first), ["a", "b"]);
+        assert_eq!(bodies(&store.lease(20, 50, 2).await.unwrap()), ["c"]);
+        assert_eq!(store.lease(20, 50, 2).await.unwrap(), []);
+        let counts = store.counts(20).await.unwrap();
+        assert_eq!(
+            counts,
+            Counts {
+                due: 0,
+                delayed: 1,
+                leased: 3
+            }
+        );
+
+        let second = store.lease(50, 80, 2).await.unwrap();
+        assert_eq!(bodies(&second), ["late", "b"]);
+        assert_eq!(second[1].attempt, 2);
+        assert!(
+            !store.delete(&first[1]).await.unwrap(),
+            "somebody else has it"
+        );
+        assert!(!store.retry_at(&first[1], 60).await.unwrap());
+        assert!(store.delete(&second[1]).await.unwrap());
+        assert!(!store.delete(&second[1]).await.unwrap());
+        assert_eq!(
+            store.counts(50).await.unwrap(),
+            Counts {
+                due: 2,
+                delayed: 0,
+                leased: 1
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn an_event_given_back_is_due_again_when_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        store.enqueue(event("one", 0)).await.unwrap();
+        let lease = store.lease(0, 1000, 1).await.unwrap().remove(0);
+        assert!(store.retry_at(&lease, 60).await.unwrap());
+        assert!(!store.delete(&lease).await.unwrap(), "it was given back");
+        assert_eq!(store.next_due().await.unwrap(), Some(60));
+        assert_eq!(store.lease(59, 1000, 1).await.unwrap(), []);
+        assert_eq!(store.lease(60, 1000, 1).await.unwrap()[0].attempt, 2);
+    }
+
+    #[tokio::test]
+    async fn workers_at_once_share_the_events_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        let before = store.writer.commits();
+        let events = (0..100).map(|n| store.enqueue(event(&n.to_string(), 0)));
+        for id in futures::future::join_all(events).await {
+            id.unwrap();
+        }
+        let commits = store.writer.commits() - before;
+        assert!(commits <= 25, "{commits} commits for 100 events");
+
+        let workers = (0..10).map(|_| store.lease(0, 100, 10));
+        let mut ids: Vec<_> = futures::future::join_all(workers)
+            .await
+            .into_iter()
+            .flat_map(Result::unwrap)
+            .map(|lease| lease.id)
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 100);
+    }
+}
