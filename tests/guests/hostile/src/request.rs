@@ -1,7 +1,9 @@
 //! The request, with its query taken apart.
 
-use wasip2::http::types::{FutureTrailers, IncomingBody, IncomingRequest};
-use wasip2::io::streams::{InputStream, StreamError};
+use wasip2::{
+    http::types::{FutureTrailers, IncomingBody, IncomingRequest},
+    io::streams::InputStream,
+};
 
 pub(crate) struct Request {
     wasi: IncomingRequest,
@@ -79,10 +81,7 @@ pub(crate) struct Body {
 impl Body {
     /// The next piece; none at the end, and none if the client broke off.
     pub(crate) fn read(&mut self) -> Option<Vec<u8>> {
-        match self.stream.blocking_read(64 << 10) {
-            Ok(piece) => Some(piece),
-            Err(StreamError::Closed | StreamError::LastOperationFailed(_)) => None,
-        }
+        self.stream.blocking_read(64 << 10).ok()
     }
 
     /// The trailers after the end.
