@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use proc_macro2::{Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
 use syn::{Error, FnArg, ItemFn, ReturnType, spanned::Spanned as _};
 
 /// Which attribute it is.
@@ -94,12 +94,14 @@ impl Attribute {
     /// The items that make the component export the function.
     fn export(self, function: &ItemFn) -> TokenStream {
         let name = &function.sig.ident;
+        // Where a local of ours is no name of the user's: the function may well be called `event`.
+        let ours = Span::mixed_site();
         let module = format_ident!("{}", self.name());
         let sdk = quote!(::wharf_sdk::__private::#module);
         let waits = function.sig.asyncness.is_some();
         // The host always gives two arguments; the function may leave out the second.
         let both = match function.sig.inputs.len() {
-            1 => quote!(|first, _| #name(first)),
+            1 => quote_spanned!(ours=> |first, _| #name(first)),
             _ => quote!(#name),
         };
         let handle = match self {
@@ -109,7 +111,7 @@ impl Attribute {
                 } else {
                     quote!(call)
                 };
-                quote! {
+                quote_spanned! {ours=>
                     fn handle(
                         event: ::std::string::String,
                         context: #sdk::InvocationContext,
@@ -122,27 +124,27 @@ impl Attribute {
                 let call = if waits {
                     quote!(#name)
                 } else {
-                    quote!(|request| ::core::future::ready(#name(request)))
+                    quote_spanned!(ours=> |request| ::core::future::ready(#name(request)))
                 };
-                quote! {
+                quote_spanned! {ours=>
                     fn handle(request: #sdk::IncomingRequest, response: #sdk::ResponseOutparam) {
                         #sdk::call(request, response, #call)
                     }
                 }
             }
-            Self::ViewerRequest | Self::OriginRequest => quote! {
+            Self::ViewerRequest | Self::OriginRequest => quote_spanned! {ours=>
                 fn handle(request: #sdk::Request, client: #sdk::Client) -> #sdk::RequestAction {
                     #sdk::call(request, client, #both)
                 }
             },
-            Self::OriginResponse | Self::ViewerResponse => quote! {
+            Self::OriginResponse | Self::ViewerResponse => quote_spanned! {ours=>
                 fn handle(request: #sdk::Request, response: #sdk::Response) -> #sdk::ResponseAction {
                     #sdk::call(request, response, #both)
                 }
             },
         };
         quote! {
-            struct Export;
+            enum Export {}
             impl #sdk::Guest for Export { #handle }
             #sdk::export!(Export with_types_in #sdk::bindings);
         }
