@@ -25,10 +25,15 @@ async fn thumbnail(request: Request<Body>) -> Result<Response<Body>, Error> {
         Ok(jpeg) => Response::builder()
             .header("content-type", "image/jpeg")
             .body(jpeg.into())?,
-        Err(Rejection(status, reason)) => Response::builder()
-            .status(status)
-            .header("content-type", "text/plain; charset=utf-8")
-            .body(format!("{reason}\n").into())?,
+        Err(Rejection(status, reason)) => {
+            let mut response = Response::builder()
+                .status(status)
+                .header("content-type", "text/plain; charset=utf-8");
+            if status == StatusCode::METHOD_NOT_ALLOWED {
+                response = response.header("allow", "POST");
+            }
+            response.body(format!("{reason}\n").into())?
+        }
     };
     Ok(response)
 }
