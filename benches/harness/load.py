@@ -50,19 +50,16 @@ class LoadGenerator:
     def __init__(self, program: Path):
         self._program = program
 
+    def argv(self, load: Load, port: int) -> list[str]:
+        return load.argv(self._program, port)
+
     def run(self, load: Load, port: int) -> Outcome:
         done = subprocess.run(
-            load.argv(self._program, port), env=ENVIRONMENT, capture_output=True, text=True, timeout=load.seconds + 60
+            self.argv(load, port), env=ENVIRONMENT, capture_output=True, text=True, timeout=load.seconds + 60
         )
         if done.returncode != 0:
             raise BenchError(f"the load generator failed: {done.stderr.strip()}")
         return outcome(json.loads(done.stdout))
-
-    def start(self, load: Load, port: int) -> subprocess.Popen[bytes]:
-        """The same beside something else; the caller ends it."""
-        return subprocess.Popen(
-            load.argv(self._program, port), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
 
 
 def outcome(printed: dict) -> Outcome:

@@ -5,24 +5,30 @@ begins with another one. So what the machine does meanwhile falls on all of them
 absolute figures do not.
 """
 
+import os
 import random
 import shutil
+import subprocess
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from . import provision, servers
 from .error import BenchError
 from .load import Load, LoadGenerator, Outcome
-from .process import Process
+from .process import ENVIRONMENT, Process
 from .report import Bar, Column, Rows, Sample
 from .servers import FIB, HELLO, Function, Server, Wharf, Workload
+
+T = TypeVar("T")
 
 WARM_UP_SECONDS = 1.0
 MIB = 1 << 20
 
-FRESH_PEERS = ("wasmtime", "wasmtime-tuned")
-WASM_PEERS = (*FRESH_PEERS, "wasmtime-reuse", "envoy")
+WASM_PEERS = ("wasmtime", "wasmtime-tuned", "wasmtime-reuse", "envoy")
 
 
 @dataclass(frozen=True)
@@ -63,17 +69,19 @@ def under_load(options: Options, workload: Workload, connections: list[int]) -> 
     load = LoadGenerator(provision.native("load"))
     contenders = list(choose(workload, options))
     for number in range(options.rounds):
-        samples = []
+        samples: dict[str, Sample] = {}
         for server in rotated(contenders, number):
-            samples += measured(server, load, connections, number, options.seconds)
-        natives = {s.row: s.values for s in samples}
-        for sample in samples:
-            native = natives.get(row("native", int(sample.row.rpartition("=")[2])), {})
-            for value in ("cpu", "rps"):
-                if sample.values and native:
-                    sample.values[f"{value}_x_native"] = sample.values[value] / native[value]
+            provision.say(f"round {number + 1} of {options.rounds}: {server.name}")
+            samples |= {s.row: s for s in measured(server, load, connections, number, options.seconds)}
         # In one order in every round, whatever the order of the runs.
-        yield from sorted(samples, key=lambda s: order_of(s, connections, contenders))
+        for count in connections:
+            native = samples.get(row("native", count))
+            for server in contenders:
+                sample = samples[row(server.name, count)]
+                if native and native.values and sample.values:
+                    for value in ("cpu", "rps"):
+                        sample.values[f"{value}_x_native"] = sample.values[value] / native.values[value]
+                yield sample
 
 
 def choose(workload: Workload, options: Options) -> Iterator[Server]:
@@ -214,7 +222,7 @@ def many_functions(program: Path, name: str, count: int) -> Wharf:
     components = [provision.distinct_copy(hello, place, number) for number in range(count)]
     functions = [Function(f"f{n}", component, f"/f/{n}") for n, component in enumerate(components)]
     node = Wharf(program, f"{name}-{count}", functions)
-    node.deploy(HELLO.body)
+    node.deploy(["/f/0", f"/f/{count - 1}"], HELLO.body)
     return node
 
 
@@ -223,6 +231,8 @@ def many_functions(program: Path, name: str, count: int) -> Wharf:
 BUSY_GUESTS = 8
 # A client that asks a thousand times a second: it measures the node, without being its load.
 QUIET_PAUSE_US = 1_000
+# By then the neighbour is at full load.
+NEIGHBOUR_LEAD_SECONDS = 0.5
 
 
 def neighbour(options: Options) -> Iterator[Sample]:
@@ -240,16 +250,139 @@ def neighbour(options: Options) -> Iterator[Sample]:
         Function("spin", provision.guest("spin"), "/spin"),
     ]
     node = Wharf(options.wharf, "neighbour", functions)
-    node.deploy_with_first(HELLO.body)
+    node.deploy([HELLO.path], HELLO.body)
     quiet = Load(HELLO.path, HELLO.body, 1, options.seconds, pause_us=QUIET_PAUSE_US)
     busy = Load("/spin", None, BUSY_GUESTS, options.seconds + 30)
     for number in range(options.rounds):
-        for beside in rotated(["nobody", "native", "guest"], number):
+        for kind in rotated(["nobody", "native", "guest"], number):
             with node.serve() as process:
                 process.wait_until_answers(HELLO.path, HELLO.body, servers.READY_SECONDS)
                 neighbours = {
-                    "nobody": lambda: None,
-                    "native": lambda: servers.burning(burn),
-                    "guest": lambda: load.start(busy, process.port),
+                    "nobody": [],
+                    "native": [str(burn), str(os.cpu_count())],
+                    "guest": load.argv(busy, process.port),
                 }
-    yield from ()
+                with beside(neighbours[kind]):
+                    yield loaded(f"hello beside {kind}", number, process, load, quiet)
+
+
+@contextmanager
+def beside(argv: list[str]) -> Iterator[None]:
+    """Runs a program while the block runs; an empty command is nobody."""
+    if not argv:
+        yield
+        return
+    with subprocess.Popen(argv, env=ENVIRONMENT, stdout=subprocess.DEVNULL) as program:
+        try:
+            time.sleep(NEIGHBOUR_LEAD_SECONDS)
+            yield
+            if program.poll() is not None:
+                raise BenchError(f"{argv[0]} ended early with {program.returncode}")
+        finally:
+            program.kill()
+
+
+def rotated(items: list[T], number: int) -> list[T]:
+    start = number % len(items) if items else 0
+    return items[start:] + items[:start]
+
+
+def row(server: str, connections: int) -> str:
+    return f"{server} c={connections}"
+
+
+# The promises. README.md has them as a table too.
+
+
+def cpu_ratio(wharf: str, other: str, connections: int) -> Callable[[Rows], float]:
+    return lambda rows: rows.median_ratio(row(wharf, connections), row(other, connections), "cpu")
+
+
+def above_native(wharf: str) -> Callable[[Rows], float]:
+    return lambda rows: rows.median(row(wharf, 1), "p50") - rows.median(row("native", 1), "p50")
+
+
+def p99_to_best_peer(wharf: str, connections: int) -> Callable[[Rows], float]:
+    def value(rows: Rows) -> float:
+        best = min(rows.median(row(peer, connections), "p99") for peer in WASM_PEERS)
+        return rows.median(row(wharf, connections), "p99") / best
+
+    return value
+
+
+LOAD_COLUMNS = [
+    Column("rps", "req/s", ",.0f"),
+    Column("rps_x_native", "× native", ".2f"),
+    Column("cpu", "CPU s/10k", ".3f"),
+    Column("cpu_x_native", "× native", ".2f"),
+    Column("p50", "p50 µs", ",.0f"),
+    Column("p99", "p99 µs", ",.0f"),
+    Column("resident", "RSS MiB", ",.0f"),
+]
+
+HELLO_BARS = [
+    Bar("fresh: CPU to native", 4.5, "×", cpu_ratio("wharf-fresh", "native", 32)),
+    Bar("fresh: CPU to wasmtime serve", 0.25, "×", cpu_ratio("wharf-fresh", "wasmtime", 32)),
+    Bar("fresh: CPU to wasmtime serve, tuned", 0.5, "×", cpu_ratio("wharf-fresh", "wasmtime-tuned", 32)),
+    Bar("reuse: CPU to native", 2.5, "×", cpu_ratio("wharf-reuse", "native", 32)),
+    Bar("reuse: CPU to wasmtime serve, reusing", 1.0, "×", cpu_ratio("wharf-reuse", "wasmtime-reuse", 32)),
+    Bar("reuse: CPU to workerd", 1.0, "×", cpu_ratio("wharf-reuse", "workerd", 32)),
+    Bar("reuse: CPU to Envoy with a filter", 1.0, "×", cpu_ratio("wharf-reuse", "envoy", 32)),
+]
+
+LATENCY_BARS = [
+    Bar("fresh: p50 above native, c=1", 40, "µs", above_native("wharf-fresh")),
+    Bar("reuse: p50 above native, c=1", 15, "µs", above_native("wharf-reuse")),
+    *(
+        Bar(f"{kind}: p99 to the best wasm peer, c={count}", 1.0, "×", p99_to_best_peer(f"wharf-{kind}", count))
+        for kind in ("fresh", "reuse")
+        for count in (32, 256)
+    ),
+]
+
+SCENARIOS = [
+    Scenario("hello", "server CPU a request under load", hello, LOAD_COLUMNS, HELLO_BARS),
+    Scenario(
+        "fib",
+        "a CPU-bound, call-heavy guest",
+        fib,
+        LOAD_COLUMNS,
+        [Bar("fresh: CPU to wasmtime serve without limits", 1.3, "×", cpu_ratio("wharf-fresh", "wasmtime", 8))],
+    ),
+    Scenario("latency", "p50 and p99 at concurrency 1, 32, 256", latency, LOAD_COLUMNS, LATENCY_BARS),
+    Scenario(
+        "first-request",
+        "the first request to a function that is not in memory; a server's start to its first answer",
+        first_request,
+        [Column("p50", "p50 µs", ",.0f"), Column("p99", "p99 µs", ",.0f"), Column("max", "max µs", ",.0f")],
+        [Bar("first request, median", 1.5, "ms", lambda rows: rows.median("wharf: first request", "p50") / 1_000)],
+    ),
+    Scenario(
+        "restart-1000",
+        "a node with 1,000 deployed functions: start to first answer",
+        restart_1000,
+        [Column("seconds", "seconds", ".3f"), Column("resident", "RSS MiB", ",.0f")],
+        [Bar("restart to first answer", 1.0, "s", lambda rows: rows.median("wharf", "seconds"))],
+    ),
+    Scenario(
+        "random-10000",
+        "10,000 deployed functions asked at random",
+        random_10000,
+        [*LOAD_COLUMNS[:1], *LOAD_COLUMNS[2:3], *LOAD_COLUMNS[4:], Column("anonymous", "anonymous MiB", ",.0f")],
+        [Bar("memory in the last round to that half-way", 1.1, "×", memory_growth)],
+    ),
+    Scenario(
+        "neighbour",
+        "hello beside an endless loop in the same node, and beside a native process",
+        neighbour,
+        LOAD_COLUMNS[4:6],
+        [
+            Bar(
+                "p50 beside a looping guest above that beside a native process",
+                0,
+                "µs",
+                lambda rows: rows.median("hello beside guest", "p50") - rows.median("hello beside native", "p50"),
+            )
+        ],
+    ),
+]

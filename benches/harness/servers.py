@@ -7,7 +7,6 @@ says otherwise.
 
 import hashlib
 import json
-import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -146,8 +145,11 @@ class Wharf:
         self._functions = functions
         self._folder = provision.CACHE / "wharf" / name
 
-    def deploy(self, expected: str) -> None:
-        """Leaves a data folder with every function compiled; does nothing when an earlier run left the same."""
+    def deploy(self, paths: list[str], body: str) -> None:
+        """Leaves a data folder with every function compiled; does nothing when an earlier run left the same.
+
+        It is done when each of `paths` answers `body`.
+        """
         stamp = self._folder / "stamp"
         if stamp.exists() and stamp.read_text() == self._digest():
             return
@@ -156,15 +158,12 @@ class Wharf:
         (app / "wharf.toml").write_text(self._manifest())
         provision.say(f"deploying {len(self._functions)} function(s) to wharf as {self._name}")
         with self._run("up", str(app)) as node:
-            for function in (self._functions[0], self._functions[-1]):
-                node.wait_until_answers(function.path, expected, READY_SECONDS + len(self._functions))
+            for path in paths:
+                node.wait_until_answers(path, body, READY_SECONDS + len(self._functions))
         stamp.write_text(self._digest())
 
     def serve(self) -> Process:
         return self._run("serve")
-
-    def forget(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, *verb: str) -> Process:
         port = free_port()
@@ -194,7 +193,7 @@ def wharf(workload: Workload, program: Path, isolation: str) -> Server:
     component = provision.guest(workload.guest)
     function = Function(workload.guest, component, workload.path, isolation)
     node = Wharf(program, f"{workload.guest}-{isolation}", [function])
-    node.deploy(workload.body)
+    node.deploy([workload.path], workload.body)
     return Server(f"wharf-{isolation}", workload, node.serve)
 
 
