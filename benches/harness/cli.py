@@ -42,14 +42,19 @@ def main() -> int:
     except KeyboardInterrupt:
         return FAILED
     if failed:
-        provision.say(f"failed rows in: {', '.join(failed)}")
+        provision.say(f"failed: {', '.join(failed)}")
     return FAILED if failed else DONE
 
 
 def run(scenario: Scenario, options: Options) -> bool:
-    """Runs a scenario and prints it; whether no row failed. A missed bar is a result, not a failure."""
+    """Runs a scenario and prints it; whether nothing failed. A missed bar is a result, not a failure."""
     provision.say(f"\n{scenario.name}: {scenario.text}")
-    rows = Rows(list(scenario.run(options)))
+    try:
+        rows = Rows(list(scenario.run(options)))
+    except BenchError as error:
+        # Nothing of it could be measured; the next scenario may still be.
+        provision.say(f"error: {error}")
+        return False
     verdicts = report.judge(rows, scenario.bars)
     print(f"\n## {scenario.name}: {scenario.text}\n")
     if rows.samples:

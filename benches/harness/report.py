@@ -5,18 +5,18 @@ import os
 import platform
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sample:
-    """One row in one round: measured values by name, or why there are none."""
+    """One row in one round: measured values by name, and what was wrong with them, if anything."""
 
     row: str
     round: int
-    values: dict[str, float]
+    values: dict[str, float] = field(default_factory=dict)
     error: str | None = None
 
 

@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -107,36 +107,44 @@ def choose(workload: Workload, options: Options) -> Iterator[Server]:
 
 
 def measured(server: Server, load: LoadGenerator, connections: list[int], number: int, seconds: float) -> list[Sample]:
-    """A sample for each number of connections; a server that cannot be started or loaded gives errors in their place."""
-    workload = server.workload
-    samples: list[Sample] = []
+    """A sample for each number of connections; each of them has the error when the server cannot be started."""
+    samples = []
     try:
         with server.start_and_wait() as process:
             for count in connections:
-                wanted = Load(workload.path, workload.body, count, seconds)
-                load.run(Load(workload.path, workload.body, count, min(WARM_UP_SECONDS, seconds)), process.port)
-                samples.append(loaded(row(server.name, count), number, process, load, wanted))
-                process.check(workload.path, workload.body)
+                wanted = Load(server.workload.path, server.workload.body, count, seconds)
+                with attempt(row(server.name, count), number) as sample:
+                    load.run(replace(wanted, seconds=min(WARM_UP_SECONDS, seconds)), process.port)
+                    measure(sample, process, load, wanted)
+                    process.check(server.workload.path, server.workload.body)
+                samples.append(sample)
     except BenchError as error:
-        samples = [s for s in samples if s.error is None]
-        done = {s.row for s in samples}
-        names = (row(server.name, count) for count in connections)
-        samples += [Sample(name, number, {}, str(error)) for name in names if name not in done]
+        samples = [Sample(row(server.name, count), number, error=str(error)) for count in connections]
     return samples
 
 
-def loaded(name: str, number: int, process: Process, load: LoadGenerator, wanted: Load) -> Sample:
+def measure(sample: Sample, process: Process, load: LoadGenerator, wanted: Load) -> None:
     before = process.cpu_seconds()
     outcome = load.run(wanted, process.port)
     cpu = process.cpu_seconds() - before
-    values = {
-        "rps": outcome.requests / outcome.seconds,
-        "cpu": cpu / outcome.requests * 10_000,
-        "p50": outcome.p50_us,
-        "p99": outcome.p99_us,
-        "resident": process.memory().resident / MIB,
-    }
-    return Sample(name, number, values, trouble(outcome))
+    sample.values.update(
+        rps=outcome.requests / outcome.seconds,
+        cpu=cpu / outcome.requests * 10_000,
+        p50=outcome.p50_us,
+        p99=outcome.p99_us,
+        resident=process.memory().resident / MIB,
+    )
+    sample.error = trouble(outcome)
+
+
+@contextmanager
+def attempt(name: str, number: int) -> Iterator[Sample]:
+    """A sample to fill in. What goes wrong meanwhile is its error, and the run goes on."""
+    sample = Sample(name, number)
+    try:
+        yield sample
+    except BenchError as error:
+        sample.error = str(error)
 
 
 def trouble(outcome: Outcome) -> str | None:
@@ -158,20 +166,29 @@ def first_request(options: Options) -> Iterator[Sample]:
         node = many_functions(options.wharf, "first-request", count)
     for number in range(options.rounds):
         for server in rotated(peers, number):
-            with server.start() as process:
+            name = f"{server.name}: start to first answer"
+            with attempt(name, number) as sample, server.start() as process:
                 seconds = process.wait_until_answers(server.workload.path, server.workload.body, servers.READY_SECONDS)
-            yield Sample(f"{server.name}: start to first answer", number, {"p50": seconds * 1e6})
-        if node is None:
-            continue
-        with node.serve() as process:
-            # The first is asked apart: it waits for the node's start, not for its component.
+                sample.values["p50"] = seconds * 1e6
+            yield sample
+        if node is not None:
+            yield from first_and_second(node, load, count, number)
+
+
+def first_and_second(node: Wharf, load: LoadGenerator, count: int, number: int) -> Iterator[Sample]:
+    with node.serve() as process:
+        with attempt("wharf: start to first answer", number) as sample:
+            # Asked apart: it waits for the node's start, not for its component.
             seconds = process.wait_until_answers("/f/0", HELLO.body, servers.READY_SECONDS)
-            yield Sample("wharf: start to first answer", number, {"p50": seconds * 1e6})
-            once = Load("/f/{n}", HELLO.body, requests=count, targets=count, seconds=60)
-            for which in ("first", "second"):
+            sample.values["p50"] = seconds * 1e6
+        yield sample
+        once = Load("/f/{n}", HELLO.body, requests=count, targets=count, seconds=60)
+        for which in ("first", "second"):
+            with attempt(f"wharf: {which} request", number) as sample:
                 outcome = load.run(once, process.port)
-                values = {"p50": outcome.p50_us, "p99": outcome.p99_us, "max": outcome.max_us}
-                yield Sample(f"wharf: {which} request", number, values, trouble(outcome))
+                sample.values.update(p50=outcome.p50_us, p99=outcome.p99_us, max=outcome.max_us)
+                sample.error = trouble(outcome)
+            yield sample
 
 
 def restart_1000(options: Options) -> Iterator[Sample]:
@@ -182,10 +199,10 @@ def restart_1000(options: Options) -> Iterator[Sample]:
     node = many_functions(options.wharf, "restart", count)
     for number in range(options.rounds):
         target = random.Random(number).randrange(count)
-        with node.serve() as process:
+        with attempt("wharf", number) as sample, node.serve() as process:
             seconds = process.wait_until_answers(f"/f/{target}", HELLO.body, servers.READY_SECONDS)
-            memory = process.memory()
-        yield Sample("wharf", number, {"seconds": seconds, "resident": memory.resident / MIB})
+            sample.values.update(seconds=seconds, resident=process.memory().resident / MIB)
+        yield sample
 
 
 def random_10000(options: Options) -> Iterator[Sample]:
@@ -199,9 +216,9 @@ def random_10000(options: Options) -> Iterator[Sample]:
         process.wait_until_answers("/f/0", HELLO.body, servers.READY_SECONDS)
         for number in range(options.rounds):
             wanted = Load("/f/{n}", HELLO.body, 32, options.seconds, targets=count, random=True)
-            sample = loaded("wharf c=32", number, process, load, wanted)
-            memory = process.memory()
-            sample.values.update(anonymous=memory.anonymous / MIB, round=number)
+            with attempt("wharf c=32", number) as sample:
+                measure(sample, process, load, wanted)
+                sample.values["anonymous"] = process.memory().anonymous / MIB
             yield sample
 
 
@@ -255,7 +272,7 @@ def neighbour(options: Options) -> Iterator[Sample]:
     busy = Load("/spin", None, BUSY_GUESTS, options.seconds + 30)
     for number in range(options.rounds):
         for kind in rotated(["nobody", "native", "guest"], number):
-            with node.serve() as process:
+            with attempt(f"hello beside {kind}", number) as sample, node.serve() as process:
                 process.wait_until_answers(HELLO.path, HELLO.body, servers.READY_SECONDS)
                 neighbours = {
                     "nobody": [],
@@ -263,7 +280,8 @@ def neighbour(options: Options) -> Iterator[Sample]:
                     "guest": load.argv(busy, process.port),
                 }
                 with beside(neighbours[kind]):
-                    yield loaded(f"hello beside {kind}", number, process, load, quiet)
+                    measure(sample, process, load, quiet)
+            yield sample
 
 
 @contextmanager

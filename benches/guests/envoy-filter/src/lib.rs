@@ -28,7 +28,11 @@ impl Context for Hello {}
 
 impl HttpContext for Hello {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        self.send_http_response(200, vec![("content-type", "text/plain")], Some(b"Hello, world!\n"));
+        self.send_http_response(
+            200,
+            vec![("content-type", "text/plain")],
+            Some(b"Hello, world!\n"),
+        );
         Action::Pause
     }
 }

@@ -136,6 +136,7 @@ struct Load {
     plan: Plan,
     poll: Poll,
     connections: Vec<Connection>,
+    disconnected: usize,
     next_target: u64,
     random: u64,
     latencies: Vec<u32>,
@@ -146,9 +147,11 @@ struct Load {
 
 struct Connection {
     stream: Option<TcpStream>,
-    retry_at: Option<Instant>,
+    /// When to connect, while there is no stream.
+    connect_at: Instant,
     received: Vec<u8>,
     target: usize,
+    /// Bytes of the request still to be written.
     unsent: usize,
     started: Instant,
 }
@@ -159,7 +162,7 @@ impl Load {
         let connections = (0..plan.connections)
             .map(|_| Connection {
                 stream: None,
-                retry_at: Some(now),
+                connect_at: now,
                 received: Vec::with_capacity(16 * 1024),
                 target: 0,
                 unsent: 0,
@@ -168,8 +171,9 @@ impl Load {
             .collect();
         Ok(Self {
             requests: plan.requests(),
-            plan,
             poll: Poll::new().context("make a poll")?,
+            disconnected: plan.connections,
+            plan,
             connections,
             next_target: 0,
             random: 0x9e37_79b9_7f4a_7c15,
@@ -184,14 +188,12 @@ impl Load {
         let start = Instant::now();
         let end = start + Duration::from_secs_f64(self.plan.seconds);
         let mut events = Events::with_capacity(1024);
-        let mut retries_due = true;
         while !self.is_done(end) {
-            if retries_due {
+            let mut wait = end.saturating_duration_since(Instant::now());
+            if self.disconnected > 0 {
                 self.connect_the_disconnected()?;
+                wait = wait.min(RECONNECT_AFTER);
             }
-            let disconnected = self.connections.iter().any(|c| c.stream.is_none());
-            let wait = end.saturating_duration_since(Instant::now());
-            let wait = if disconnected { wait.min(RECONNECT_AFTER) } else { wait };
             match self.poll.poll(&mut events, Some(wait)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -203,7 +205,6 @@ impl Load {
                     self.fail(index, kind, detail);
                 }
             }
-            retries_due = disconnected || !self.errors.is_empty();
         }
         Ok(self.report(start.elapsed()))
     }
@@ -219,7 +220,7 @@ impl Load {
         let now = Instant::now();
         for index in 0..self.connections.len() {
             let connection = &mut self.connections[index];
-            if connection.retry_at.is_none_or(|at| at > now) {
+            if connection.stream.is_some() || connection.connect_at > now {
                 continue;
             }
             let mut stream = TcpStream::connect(self.plan.address).context("connect")?;
@@ -228,7 +229,7 @@ impl Load {
                 .registry()
                 .register(&mut stream, Token(index), interest)?;
             connection.stream = Some(stream);
-            connection.retry_at = None;
+            self.disconnected -= 1;
             // The first event says that the connection is writable; the request goes out then.
             self.begin_request(index);
         }
@@ -261,7 +262,9 @@ impl Load {
         let mut chunk = [0; 16 * 1024];
         loop {
             let connection = &mut self.connections[index];
-            let Some(stream) = &mut connection.stream else { return Ok(()) };
+            let Some(stream) = &mut connection.stream else {
+                return Ok(());
+            };
             let read = match stream.read(&mut chunk) {
                 Ok(0) => return Err(Failure::new("closed", "closed before the response")),
                 Ok(read) => read,
@@ -275,8 +278,7 @@ impl Load {
                 let latency = connection.started.elapsed();
                 self.take(latency, &response)?;
                 if response.closes {
-                    self.connections[index].stream = None;
-                    self.connections[index].retry_at = Some(Instant::now());
+                    self.disconnect(index, Instant::now());
                     return Ok(());
                 }
                 if !self.plan.pause.is_zero() {
@@ -294,7 +296,9 @@ impl Load {
 
     fn send(&mut self, index: usize) -> Result<(), Failure> {
         let connection = &mut self.connections[index];
-        let Some(stream) = &mut connection.stream else { return Ok(()) };
+        let Some(stream) = &mut connection.stream else {
+            return Ok(());
+        };
         let request = &self.requests[connection.target];
         while connection.unsent > 0 {
             if connection.unsent == request.len() {
@@ -317,7 +321,10 @@ impl Load {
         if !self.plan.any {
             if !(200..300).contains(&response.status) {
                 let body = String::from_utf8_lossy(&response.body).into_owned();
-                return Err(Failure::new("status", format!("{} {body}", response.status)));
+                return Err(Failure::new(
+                    "status",
+                    format!("{} {body}", response.status),
+                ));
             }
             if let Some(expected) = &self.plan.body
                 && response.body != expected.as_bytes()
@@ -334,9 +341,15 @@ impl Load {
     fn fail(&mut self, index: usize, kind: &'static str, detail: String) {
         *self.errors.entry(kind).or_default() += 1;
         self.first_error.get_or_insert(detail);
+        self.disconnect(index, Instant::now() + RECONNECT_AFTER);
+    }
+
+    fn disconnect(&mut self, index: usize, connect_at: Instant) {
         let connection = &mut self.connections[index];
-        connection.stream = None;
-        connection.retry_at = Some(Instant::now() + RECONNECT_AFTER);
+        if connection.stream.take().is_some() {
+            self.disconnected += 1;
+        }
+        connection.connect_at = connect_at;
     }
 
     fn report(mut self, elapsed: Duration) -> serde_json::Value {
@@ -420,7 +433,10 @@ impl Response {
         } else if header("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked")) {
             dechunk(rest)?
         } else {
-            return Err(Failure::new("malformed", "neither content-length nor chunked"));
+            return Err(Failure::new(
+                "malformed",
+                "neither content-length nor chunked",
+            ));
         };
         Ok(body.map(|body| Self {
             status: head.code.unwrap_or(0),
@@ -439,8 +455,12 @@ fn dechunk(mut rest: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(_) => return Err(Failure::new("malformed", "a bad chunk size")),
         };
-        let Some(chunk) = rest.get(line..line + size) else { return Ok(None) };
-        let Some(ending) = rest.get(line + size..line + size + 2) else { return Ok(None) };
+        let Some(chunk) = rest.get(line..line + size) else {
+            return Ok(None);
+        };
+        let Some(ending) = rest.get(line + size..line + size + 2) else {
+            return Ok(None);
+        };
         if ending != b"\r\n" {
             return Err(Failure::new("malformed", "a chunk without its end"));
         }
@@ -449,5 +469,76 @@ fn dechunk(mut rest: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
         }
         body.extend_from_slice(chunk);
         rest = &rest[line + size + 2..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Response, percentile};
+
+    /// Status, body and whether the connection closes; a word when it is not a response.
+    fn parsed(received: &str) -> String {
+        match Response::parse(received.as_bytes()) {
+            Ok(Some(r)) => format!(
+                "{} {:?} {}",
+                r.status,
+                String::from_utf8_lossy(&r.body),
+                r.closes
+            ),
+            Ok(None) => "partial".into(),
+            Err(failure) => failure.kind.into(),
+        }
+    }
+
+    #[test]
+    fn a_response_is_taken_when_it_is_whole_and_never_before() {
+        let cases = [
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",
+                "200 \"hi\" false",
+            ),
+            (
+                "HTTP/1.1 502 Bad\r\nConnection: Close\r\nContent-Length: 0\r\n\r\n",
+                "502 \"\" true",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nh\r\n1\r\ni\r\n0\r\n\r\n",
+                "200 \"hi\" false",
+            ),
+        ];
+        for (response, expected) in cases {
+            for length in 0..response.len() {
+                assert_eq!(
+                    parsed(&response[..length]),
+                    "partial",
+                    "{:?}",
+                    &response[..length]
+                );
+            }
+            assert_eq!(parsed(response), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_not_http_is_malformed() {
+        for response in [
+            "hello\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\r\nno length",
+            "HTTP/1.1 200 OK\r\ncontent-length: two\r\n\r\nhi",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nx\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nhi\r\n",
+        ] {
+            assert_eq!(parsed(response), "malformed", "{response:?}");
+        }
+    }
+
+    #[test]
+    fn a_percentile_is_a_latency_that_was_seen() {
+        let latencies: Vec<u32> = (1..=100).map(|n| n * 1_000).collect();
+        assert_eq!(percentile(&latencies, 0.5), Some(50.0));
+        assert_eq!(percentile(&latencies, 0.99), Some(99.0));
+        assert_eq!(percentile(&latencies, 1.0), Some(100.0));
+        assert_eq!(percentile(&latencies[..1], 0.5), Some(1.0));
+        assert_eq!(percentile(&[], 0.5), None);
     }
 }
