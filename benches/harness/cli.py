@@ -10,8 +10,10 @@ from typing import TypeVar
 
 from . import provision, report
 from .error import BenchError
+from .measure import Options
 from .report import Rows
-from .scenarios import SCENARIOS, Options, Scenario
+from .scenarios import SCENARIOS, Scenario
+from .under_load import SERVERS
 
 RESULTS = provision.BENCHES / "results"
 
@@ -56,13 +58,20 @@ def run(scenario: Scenario, options: Options) -> bool:
         provision.say(f"error: {error}")
         return False
     verdicts = report.judge(rows, scenario.bars)
-    print(f"\n## {scenario.name}: {scenario.text}\n")
+    print(f"\n## {scenario.name}: {scenario.text}\n\n{conditions(options)}\n")
     if rows.samples:
         print(report.table(rows, scenario.columns), end="\n\n")
     print(report.bars_table(verdicts), flush=True)
     file = report.save(RESULTS, scenario.name, printable(options), rows, verdicts)
     provision.say(f"\nsaved in {file}")
     return not rows.failed()
+
+
+def conditions(options: Options) -> str:
+    """What a reader must know of a run before its figures."""
+    here = report.machine()
+    text = f"{options.rounds} rounds of {options.seconds:g} s on {here['cores']} × {here['cpu']}, {here['kernel']}"
+    return text + (f"; {options.functions} functions" if options.functions else "")
 
 
 def printable(options: Options) -> dict:
@@ -79,11 +88,11 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scenarios", nargs="*", type=scenario, metavar="SCENARIO", help="what to measure")
-    parser.add_argument("--rounds", type=positive(int), default=5, help="interleaved rounds; medians are over them (5)")
+    parser.add_argument("--rounds", type=positive(int), default=5, help="interleaved rounds, for medians (5)")
     parser.add_argument("--seconds", type=positive(float), default=5.0, help="seconds of load a server and round (5)")
-    parser.add_argument("--connections", type=numbers, metavar="N,N…", help="connections, instead of the scenario's own")
-    parser.add_argument("--functions", type=positive(int), metavar="N", help="deployed functions, instead of the scenario's own")
-    parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAME,…", help="these servers alone")
+    parser.add_argument("--connections", type=connections, metavar="N,N…", help="instead of the scenario's own")
+    parser.add_argument("--functions", type=positive(int), metavar="N", help="instead of the scenario's own")
+    parser.add_argument("--only", type=servers, metavar="NAME,…", help=f"these servers alone: {', '.join(SERVERS)}")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--wharf", type=program, metavar="FILE", help="this program instead of building the checkout")
     which.add_argument("--peers-only", action="store_true", help="without Wharf")
@@ -114,5 +123,13 @@ def positive(kind: type[Number]) -> Callable[[str], Number]:
     return parse
 
 
-def numbers(text: str) -> list[int]:
+def connections(text: str) -> list[int]:
     return [positive(int)(part) for part in text.split(",")]
+
+
+def servers(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in SERVERS:
+            raise argparse.ArgumentTypeError(f"no server is named {name}")
+    return names

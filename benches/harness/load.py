@@ -47,7 +47,7 @@ class Outcome:
 
 
 class LoadGenerator:
-    def __init__(self, program: Path):
+    def __init__(self, program: Path) -> None:
         self._program = program
 
     def argv(self, load: Load, port: int) -> list[str]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from .error import BenchError
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.0005
 
@@ -39,7 +38,7 @@ class Memory:
 class Process:
     """One server process (and its children) and where it listens."""
 
-    def __init__(self, argv: list[str], port: int, log: Path):
+    def __init__(self, argv: list[str], port: int, log: Path) -> None:
         self._log = log
         self.port = port
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -95,8 +94,8 @@ class Process:
     def cpu_seconds(self) -> float:
         """utime + stime of the process, its threads and its children, those that ended included.
 
-        The kernel scales both to the scheduler's nanosecond account and rounds to a tick (10 ms), so over seconds of load
-        the error is below a percent.
+        The kernel scales both to the scheduler's nanosecond account and rounds to a tick (10 ms), so over seconds of
+        load the error is below a percent.
         """
         ticks = 0
         for pid in self._tree():

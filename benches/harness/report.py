@@ -56,7 +56,7 @@ class Verdict:
 class Rows:
     """The samples of a scenario, by row."""
 
-    def __init__(self, samples: list[Sample]):
+    def __init__(self, samples: list[Sample]) -> None:
         self.samples = samples
         self.names = list(dict.fromkeys(sample.row for sample in samples))
 
@@ -152,7 +152,8 @@ def save(folder: Path, scenario: str, options: dict, rows: Rows, verdicts: list[
 
 def machine() -> dict:
     """Where it ran. A load average well above zero at the start says that the figures are shared with a neighbour."""
-    models = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
         "cpu": models[0] if models else platform.machine(),
         "cores": os.cpu_count(),

@@ -1,8 +1,8 @@
 """What is measured: each server's configuration and command line.
 
-A `Server` answers one workload at one path. `hello` is the same component for every host of components; workerd and Envoy
-run what their users write, a JavaScript worker and a proxy-wasm filter. Each runs with its own defaults unless its name
-says otherwise.
+A `Server` answers one workload at one path. `hello` is the same component for every host of components; workerd and
+Envoy run what their users write, a JavaScript worker and a proxy-wasm filter. Each runs with its own defaults unless
+its name says otherwise.
 """
 
 import hashlib
@@ -139,7 +139,7 @@ class Wharf:
     on that folder: with default limits and default logging.
     """
 
-    def __init__(self, program: Path, name: str, functions: list[Function]):
+    def __init__(self, program: Path, name: str, functions: list[Function]) -> None:
         self._program = program
         self._name = name
         self._functions = functions
@@ -179,7 +179,12 @@ class Wharf:
             lines += ["", f"[functions.{function.name}]"]
             lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
         for function in self._functions:
-            lines += ["", "[[routes]]", f"path = {json.dumps(function.path)}", f"function = {json.dumps(function.name)}"]
+            lines += [
+                "",
+                "[[routes]]",
+                f"path = {json.dumps(function.path)}",
+                f"function = {json.dumps(function.name)}",
+            ]
         return "\n".join(lines) + "\n"
 
     def _digest(self) -> str:
