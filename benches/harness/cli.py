@@ -50,6 +50,7 @@ def main() -> int:
 
 def run(scenario: Scenario, options: Options) -> bool:
     """Runs a scenario and prints it; whether nothing failed. A missed bar is a result, not a failure."""
+    here = report.machine()
     provision.say(f"\n{scenario.name}: {scenario.text}")
     try:
         rows = Rows(list(scenario.run(options)))
@@ -58,19 +59,19 @@ def run(scenario: Scenario, options: Options) -> bool:
         provision.say(f"error: {error}")
         return False
     verdicts = report.judge(rows, scenario.bars)
-    print(f"\n## {scenario.name}: {scenario.text}\n\n{conditions(options)}\n")
+    print(f"\n## {scenario.name}: {scenario.text}\n\n{conditions(options, here)}\n")
     if rows.samples:
         print(report.table(rows, scenario.columns), end="\n\n")
     print(report.bars_table(verdicts), flush=True)
-    file = report.save(RESULTS, scenario.name, printable(options), rows, verdicts)
+    file = report.save(RESULTS, scenario.name, printable(options), here, rows, verdicts)
     provision.say(f"\nsaved in {file}")
     return not rows.failed()
 
 
-def conditions(options: Options) -> str:
+def conditions(options: Options, here: dict) -> str:
     """What a reader must know of a run before its figures."""
-    here = report.machine()
-    text = f"{options.rounds} rounds of {options.seconds:g} s on {here['cores']} × {here['cpu']}, {here['kernel']}"
+    text = f"{options.rounds} round(s) of {options.seconds:g} s on {here['cores']} × {here['cpu']}, Linux {here['kernel']}, "
+    text += f"load average {here['load_average']:.1f} before"
     return text + (f"; {options.functions} functions" if options.functions else "")
 
 

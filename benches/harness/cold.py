@@ -74,7 +74,7 @@ def random_10000(options: Options) -> Iterator[Sample]:
     with node.serve() as process:
         process.wait_until_answers("/f/0", HELLO.body, servers.READY_SECONDS)
         for number in range(options.rounds):
-            wanted = Load("/f/{n}", HELLO.body, 32, options.seconds, targets=count, random=True)
+            wanted = Load("/f/{n}", HELLO.body, 32, options.seconds, targets=count, random=True, settle=True)
             with attempt("wharf c=32", number) as sample:
                 measure(sample, process, load, wanted)
                 sample.values["anonymous"] = process.memory().anonymous / MIB

@@ -21,6 +21,7 @@ class Load:
     targets: int = 1
     random: bool = False
     pause_us: int = 0
+    settle: bool = False  # every connection has been answered once when the clock starts
 
     def argv(self, program: Path, port: int) -> list[str]:
         argv = [str(program), f"127.0.0.1:{port}", "--path", self.path]
@@ -29,6 +30,7 @@ class Load:
         argv += ["--any"] if self.body is None else ["--body", self.body]
         argv += ["--requests", str(self.requests)] if self.requests is not None else []
         argv += ["--pause", str(self.pause_us)] if self.pause_us else []
+        argv += ["--settle"] if self.settle else []
         return argv
 
 

@@ -45,6 +45,7 @@ class Process:
         with log.open("ab") as output:
             output.write(f"$ {' '.join(argv)}\n".encode())
             output.flush()
+            self._log_start = output.tell()
             self.started = time.perf_counter()
             self._popen = subprocess.Popen(
                 argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
@@ -132,8 +133,11 @@ class Process:
             self._popen.wait()
 
     def log_tail(self) -> str:
-        tail = self._log.read_text(errors="replace").splitlines()[-8:]
-        return f"{self._log}:\n    " + "\n    ".join(tail)
+        with self._log.open("rb") as log:
+            log.seek(self._log_start)
+            lines = log.read().decode(errors="replace").splitlines()
+        tail = [line for line in lines if line.strip()][-6:]
+        return "\n    ".join([f"{self._log}:", *tail])
 
     def _tree(self) -> list[int]:
         pids = [self.pid]

@@ -105,7 +105,8 @@ def table(rows: Rows, columns: list[Column]) -> str:
         lines.append([row, *(cell(rows, row, column) for column in columns)])
     text = aligned(lines)
     for row in rows.names:
-        text += "".join(f"\n  {row} FAILED in {error}" for error in rows.errors(row))
+        if errors := rows.errors(row):
+            text += f"\n  {row} FAILED {len(errors)} time(s), first in {errors[0]}"
     return text
 
 
@@ -136,13 +137,13 @@ def aligned(lines: list[list[str]]) -> str:
     return "\n".join([texts[0], rule, *texts[1:]])
 
 
-def save(folder: Path, scenario: str, options: dict, rows: Rows, verdicts: list[Verdict]) -> Path:
+def save(folder: Path, scenario: str, options: dict, here: dict, rows: Rows, verdicts: list[Verdict]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{datetime.now():%Y%m%d-%H%M%S}-{scenario}.json"
     document = {
         "scenario": scenario,
         "options": options,
-        "machine": machine(),
+        "machine": here,
         "samples": [asdict(sample) for sample in rows.samples],
         "bars": [{**asdict(verdict), "verdict": verdict.word} for verdict in verdicts],
     }
@@ -151,7 +152,7 @@ def save(folder: Path, scenario: str, options: dict, rows: Rows, verdicts: list[
 
 
 def machine() -> dict:
-    """Where it ran. A load average well above zero at the start says that the figures are shared with a neighbour."""
+    """Where it runs, and the load that is on it now."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {

@@ -59,7 +59,8 @@ def native(workload: Workload) -> Server:
 def wasmtime(workload: Workload, name: str, flags: list[str]) -> Server:
     program = provision.wasmtime()
     component = provision.guest(workload.guest)
-    command = [str(program), "serve", *flags, "--addr"]
+    # -Scli: guests of Rust's std import wasi:cli, which `serve` links on request only.
+    command = [str(program), "serve", "-Scli", *flags, "--addr"]
     return on_a_free_port(name, workload, lambda port: [*command, address(port), str(component)])
 
 

@@ -85,7 +85,7 @@ def measured(server: Server, load: LoadGenerator, connections: list[int], number
     try:
         with server.start_and_wait() as process:
             for count in connections:
-                wanted = Load(server.workload.path, server.workload.body, count, seconds)
+                wanted = Load(server.workload.path, server.workload.body, count, seconds, settle=True)
                 with attempt(row(server.name, count), number) as sample:
                     load.run(replace(wanted, seconds=min(WARM_UP_SECONDS, seconds)), process.port)
                     measure(sample, process, load, wanted)

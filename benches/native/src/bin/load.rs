@@ -6,12 +6,14 @@
 //! time per request, and why requests still unanswered at the end are counted.
 //!
 //!     load ADDRESS [--connections N] [--seconds S | --requests N] [--path PATH] [--host HOST]
-//!          [--body TEXT] [--any] [--targets N] [--order random|sequence] [--pause MICROSECONDS]
+//!          [--body TEXT] [--any] [--targets N] [--order random|sequence] [--pause MICROSECONDS] [--settle]
 //!
 //! `{n}` in PATH or HOST stands for the number of a target below `--targets`. `--any` takes whatever status and body come.
+//! With `--settle` every connection is opened and has been answered once, one after the other, before the clock starts.
 //! Prints one JSON object.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ const RECONNECT_AFTER: Duration = Duration::from_millis(10);
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 /// Past this many errors the run says nothing: it ends.
 const MAX_ERRORS: u64 = 1_000;
+/// While settling, a connection is given this long to answer.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     match Plan::parse(Parser::from_env()).and_then(|plan| Load::new(plan)?.run()) {
@@ -57,6 +61,7 @@ struct Plan {
     targets: u64,
     order: Order,
     pause: Duration,
+    settle: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -79,6 +84,7 @@ impl Plan {
             targets: 1,
             order: Order::Sequence,
             pause: Duration::ZERO,
+            settle: false,
         };
         while let Some(arg) = args.next()? {
             match arg {
@@ -90,6 +96,7 @@ impl Plan {
                 Arg::Long("host") => plan.host = args.value()?.string()?,
                 Arg::Long("body") => plan.body = Some(args.value()?.string()?),
                 Arg::Long("any") => plan.any = true,
+                Arg::Long("settle") => plan.settle = true,
                 Arg::Long("targets") => plan.targets = args.value()?.parse()?,
                 Arg::Long("order") => {
                     plan.order = match args.value()?.string()?.as_str() {
@@ -185,6 +192,11 @@ impl Load {
     }
 
     fn run(mut self) -> anyhow::Result<serde_json::Value> {
+        if self.plan.settle {
+            for index in 0..self.connections.len() {
+                self.settle(index).context("settle a connection")?;
+            }
+        }
         let start = Instant::now();
         let end = start + Duration::from_secs_f64(self.plan.seconds);
         let mut events = Events::with_capacity(1024);
@@ -216,23 +228,55 @@ impl Load {
             || self.plan.requests.is_some_and(|wanted| answered >= wanted)
     }
 
+    /// Opens a connection and has it answer once.
+    ///
+    /// Connecting all at once would overflow the accept queue of many a server (`wasmtime serve` asks for 100), and a
+    /// dropped SYN is sent again after a second: that second would be read as a stall under load, which it is not.
+    fn settle(&mut self, index: usize) -> anyhow::Result<()> {
+        let mut stream = std::net::TcpStream::connect(self.plan.address)?;
+        stream.set_read_timeout(Some(SETTLE_TIMEOUT))?;
+        self.begin_request(index);
+        stream.write_all(&self.requests[self.connections[index].target])?;
+        let mut received = Vec::new();
+        let mut chunk = [0; 4096];
+        let response = loop {
+            let read = stream.read(&mut chunk)?;
+            ensure!(read > 0, "closed before the response");
+            received.extend_from_slice(&chunk[..read]);
+            if let Some(response) = Response::parse(&received)? {
+                break response;
+            }
+        };
+        self.check(&response)?;
+        if !response.closes {
+            stream.set_nonblocking(true)?;
+            self.adopt(index, TcpStream::from_std(stream))?;
+        }
+        Ok(())
+    }
+
     fn connect_the_disconnected(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
         for index in 0..self.connections.len() {
-            let connection = &mut self.connections[index];
-            if connection.stream.is_some() || connection.connect_at > now {
-                continue;
+            let connection = &self.connections[index];
+            if connection.stream.is_none() && connection.connect_at <= now {
+                let stream = TcpStream::connect(self.plan.address).context("connect")?;
+                self.adopt(index, stream)?;
             }
-            let mut stream = TcpStream::connect(self.plan.address).context("connect")?;
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll
-                .registry()
-                .register(&mut stream, Token(index), interest)?;
-            connection.stream = Some(stream);
-            self.disconnected -= 1;
-            // The first event says that the connection is writable; the request goes out then.
-            self.begin_request(index);
         }
+        Ok(())
+    }
+
+    /// Takes a stream that is, or soon will be, connected. The first event says that it is writable; its first request
+    /// goes out then.
+    fn adopt(&mut self, index: usize, mut stream: TcpStream) -> anyhow::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut stream, Token(index), interest)?;
+        self.connections[index].stream = Some(stream);
+        self.disconnected -= 1;
+        self.begin_request(index);
         Ok(())
     }
 
@@ -318,23 +362,26 @@ impl Load {
     /// Counts a response, after holding it against what was expected.
     fn take(&mut self, latency: Duration, response: &Response) -> Result<(), Failure> {
         *self.statuses.entry(response.status).or_default() += 1;
-        if !self.plan.any {
-            if !(200..300).contains(&response.status) {
-                let body = String::from_utf8_lossy(&response.body).into_owned();
-                return Err(Failure::new(
-                    "status",
-                    format!("{} {body}", response.status),
-                ));
-            }
-            if let Some(expected) = &self.plan.body
-                && response.body != expected.as_bytes()
-            {
-                let body = String::from_utf8_lossy(&response.body).into_owned();
-                return Err(Failure::new("body", format!("{body:?}")));
-            }
-        }
+        self.check(response)?;
         let nanoseconds = u32::try_from(latency.as_nanos()).unwrap_or(u32::MAX);
         self.latencies.push(nanoseconds);
+        Ok(())
+    }
+
+    fn check(&self, response: &Response) -> Result<(), Failure> {
+        let text = || String::from_utf8_lossy(&response.body).into_owned();
+        if self.plan.any {
+            return Ok(());
+        }
+        if !(200..300).contains(&response.status) {
+            let detail = format!("{} {}", response.status, text());
+            return Err(Failure::new("status", detail));
+        }
+        if let Some(expected) = &self.plan.body
+            && response.body != expected.as_bytes()
+        {
+            return Err(Failure::new("body", format!("{:?}", text())));
+        }
         Ok(())
     }
 
@@ -387,6 +434,7 @@ fn percentile(latencies: &[u32], share: f64) -> Option<f64> {
 }
 
 /// Why a connection was given up: a kind to count, and what was seen.
+#[derive(Debug)]
 struct Failure {
     kind: &'static str,
     detail: String,
@@ -400,6 +448,14 @@ impl Failure {
         }
     }
 }
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.detail)
+    }
+}
+
+impl std::error::Error for Failure {}
 
 struct Response {
     status: u16,
