@@ -70,8 +70,8 @@ def run(scenario: Scenario, options: Options) -> bool:
 
 def conditions(options: Options, here: dict) -> str:
     """What a reader must know of a run before its figures."""
-    text = f"{options.rounds} round(s) of {options.seconds:g} s on {here['cores']} × {here['cpu']}, Linux {here['kernel']}, "
-    text += f"load average {here['load_average']:.1f} before"
+    text = f"{options.rounds} round(s) of {options.seconds:g} s on {here['cores']} × {here['cpu']}, "
+    text += f"Linux {here['kernel']}, load average {here['load_average']:.1f} before"
     return text + (f"; {options.functions} functions" if options.functions else "")
 
 

@@ -27,6 +27,7 @@ WASMTIME_FEATURES = [
     "cranelift",
     "parallel-compilation",
     "pooling-allocator",
+    "cache",
     "component-model",
     "component-model-async",
     "threads",
@@ -42,8 +43,11 @@ def wasmtime() -> Path:
     program = place / "bin" / "wasmtime"
     if not program.exists():
         say(f"installing wasmtime-cli {WASMTIME_VERSION} (compiles for some minutes)")
+        target = CACHE / "target" / "wasmtime"  # kept until it is done: an interrupted build goes on where it was
         command = ["cargo", "install", "wasmtime-cli", "--version", WASMTIME_VERSION, "--locked", "--root", str(place)]
-        call([*command, "--no-default-features", "--features", ",".join(WASMTIME_FEATURES)])
+        command += ["--target-dir", str(target), "--no-default-features", "--features", ",".join(WASMTIME_FEATURES)]
+        call(command)
+        shutil.rmtree(target, ignore_errors=True)
     return program
 
 
