@@ -7,7 +7,7 @@
 
 use std::convert::Infallible;
 use std::hint::black_box;
-use std::net::SocketAddr;
+use std::net::SocketAddrV4;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -18,10 +18,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// `TcpListener::bind` asks for 128, which 256 clients that connect at once overflow.
+const BACKLOG: u32 = 1024;
 
 /// Gives the body of a response.
 type Work = fn() -> Bytes;
@@ -29,7 +32,7 @@ type Work = fn() -> Bytes;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);
-    let address: SocketAddr = args
+    let address: SocketAddrV4 = args
         .next()
         .context("usage: native ADDRESS [hello|fib]")?
         .parse()
@@ -40,7 +43,9 @@ async fn main() -> anyhow::Result<()> {
         Some(other) => bail!("{other} is neither hello nor fib"),
     };
 
-    let listener = TcpListener::bind(address).await.context("bind")?;
+    let socket = TcpSocket::new_v4().context("make a socket")?;
+    socket.bind(address.into()).context("bind")?;
+    let listener = socket.listen(BACKLOG).context("listen")?;
     loop {
         let (stream, _) = listener.accept().await.context("accept")?;
         tokio::spawn(async move {
