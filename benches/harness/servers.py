@@ -1,0 +1,222 @@
+"""What is measured: each server's configuration and command line.
+
+A `Server` answers one workload at one path. `hello` is the same component for every host of components; workerd and
+Envoy run what their users write, a JavaScript worker and a proxy-wasm filter. Each runs with its own defaults unless
+its name says otherwise.
+"""
+
+import hashlib
+import json
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import provision
+from .process import Process
+
+READY_SECONDS = 60.0
+LOGS = provision.CACHE / "logs"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a request has done, and the body that proves it."""
+
+    guest: str
+    body: str
+
+    @property
+    def path(self) -> str:
+        return f"/{self.guest}"
+
+
+HELLO = Workload("hello", "Hello, world!\n")
+FIB = Workload("fib", "196418\n")
+
+
+@dataclass(frozen=True)
+class Server:
+    name: str
+    workload: Workload
+    start: Callable[[], Process]
+
+    def start_and_wait(self) -> Process:
+        process = self.start()
+        try:
+            process.wait_until_answers(self.workload.path, self.workload.body, READY_SECONDS)
+        except BaseException:
+            process.stop()
+            raise
+        return process
+
+
+def native(workload: Workload) -> Server:
+    program = provision.native("native")
+    return on_a_free_port("native", workload, lambda port: [str(program), address(port), workload.guest])
+
+
+def wasmtime(workload: Workload, name: str, flags: list[str]) -> Server:
+    program = provision.wasmtime()
+    component = provision.guest(workload.guest)
+    # -Scli: guests of Rust's std import wasi:cli, which `serve` links on request only.
+    command = [str(program), "serve", "-Scli", *flags, "--addr"]
+    return on_a_free_port(name, workload, lambda port: [*command, address(port), str(component)])
+
+
+# What an operator who has read the documentation would set: reset memory by PAGEMAP_SCAN and keep it resident.
+WASMTIME_TUNED = [
+    "-Opooling-allocator",
+    "-Opooling-pagemap-scan",
+    f"-Opooling-memory-keep-resident={2 << 20}",
+    f"-Opooling-table-keep-resident={64 << 10}",
+]
+WASMTIME_REUSE = ["--max-instance-reuse-count", "128"]
+
+
+def workerd(workload: Workload) -> Server:
+    program = provision.workerd()
+    config = provision.BENCHES / "guests" / "workerd" / f"{workload.guest}.capnp"
+    command = [str(program), "serve", str(config)]
+    return on_a_free_port("workerd", workload, lambda port: [*command, f"--socket-addr=http={address(port)}"])
+
+
+def envoy(workload: Workload) -> Server:
+    program = provision.envoy()
+    module = provision.guest("envoy-filter")
+
+    def command(port: int) -> list[str]:
+        config = provision.empty(provision.CACHE / "envoy") / "envoy.json"
+        config.write_text(json.dumps(envoy_config(port, module)))
+        return [str(program), "--config-path", str(config), "--disable-hot-restart", "--log-level", "warning"]
+
+    return on_a_free_port("envoy", workload, command)
+
+
+def envoy_config(port: int, module: Path) -> dict:
+    """One listener whose proxy-wasm filter answers; the route behind it is never reached."""
+    api = "type.googleapis.com/envoy.extensions"
+    wasm_filter = {
+        "@type": f"{api}.filters.http.wasm.v3.Wasm",
+        "config": {
+            "name": "hello",
+            "vm_config": {"runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": str(module)}}},
+        },
+    }
+    route = {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
+    connection_manager = {
+        "@type": f"{api}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "hello",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "http_filters": [
+            {"name": "wasm", "typed_config": wasm_filter},
+            {"name": "router", "typed_config": {"@type": f"{api}.filters.http.router.v3.Router"}},
+        ],
+    }
+    chain = {"filters": [{"name": "http", "typed_config": connection_manager}]}
+    listener = {
+        "name": "http",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "filter_chains": [chain],
+    }
+    return {"static_resources": {"listeners": [listener]}}
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of a Wharf app, reached at its path. `settings` are further keys of its table in wharf.toml."""
+
+    name: str
+    component: Path
+    path: str
+    isolation: str = "fresh"
+    settings: dict[str, str | int] = field(default_factory=dict)
+
+
+class Wharf:
+    """A node with functions deployed. All that the harness knows of Wharf's files and flags is here.
+
+    An app is deployed once by `wharf up` into a data folder, and measured as it runs in production, under `wharf serve`
+    on that folder: with default limits and default logging.
+    """
+
+    def __init__(self, program: Path, name: str, functions: list[Function]) -> None:
+        self._program = program
+        self._name = name
+        self._functions = functions
+        self._folder = provision.CACHE / "wharf" / name
+
+    def deploy(self, paths: list[str], body: str) -> None:
+        """Leaves a data folder with every function compiled; does nothing when an earlier run left the same.
+
+        It is done when each of `paths` answers `body`.
+        """
+        stamp = self._folder / "stamp"
+        if stamp.exists() and stamp.read_text() == self._digest():
+            return
+        app = provision.empty(self._folder) / "app"
+        app.mkdir()
+        (app / "wharf.toml").write_text(self._manifest())
+        provision.say(f"deploying {len(self._functions)} function(s) to wharf as {self._name}")
+        with self._run("up", str(app)) as node:
+            for path in paths:
+                node.wait_until_answers(path, body, READY_SECONDS + len(self._functions))
+        stamp.write_text(self._digest())
+
+    def serve(self) -> Process:
+        return self._run("serve")
+
+    def _run(self, *verb: str) -> Process:
+        port = free_port()
+        argv = [str(self._program), *verb, "--data", str(self._folder / "data")]
+        argv += ["--http", address(port), "--api", address(free_port())]
+        return Process(argv, port, LOGS / f"wharf-{self._name}.log")
+
+    def _manifest(self) -> str:
+        # JSON's strings and integers are TOML's too.
+        lines = [f"name = {json.dumps(self._name)}"]
+        for function in self._functions:
+            keys = {"component": str(function.component), "isolation": function.isolation, **function.settings}
+            lines += ["", f"[functions.{function.name}]"]
+            lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+        for function in self._functions:
+            lines += [
+                "",
+                "[[routes]]",
+                f"path = {json.dumps(function.path)}",
+                f"function = {json.dumps(function.name)}",
+            ]
+        return "\n".join(lines) + "\n"
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256(self._manifest().encode())
+        for file in (self._program, *(function.component for function in self._functions)):
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        return digest.hexdigest()
+
+
+def wharf(workload: Workload, program: Path, isolation: str) -> Server:
+    component = provision.guest(workload.guest)
+    function = Function(workload.guest, component, workload.path, isolation)
+    node = Wharf(program, f"{workload.guest}-{isolation}", [function])
+    node.deploy([workload.path], workload.body)
+    return Server(f"wharf-{isolation}", workload, node.serve)
+
+
+def on_a_free_port(name: str, workload: Workload, command: Callable[[int], list[str]]) -> Server:
+    def start() -> Process:
+        port = free_port()
+        return Process(command(port), port, LOGS / f"{name}.log")
+
+    return Server(name, workload, start)
+
+
+def free_port() -> int:
+    """A port that was free a moment ago; most peers cannot say which port they got when asked for port 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def address(port: int) -> str:
+    return f"127.0.0.1:{port}"

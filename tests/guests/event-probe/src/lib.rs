@@ -1,0 +1,140 @@
+//! An event function (`wharf:function/handler`) whose event chooses what it does: `{"do": "echo", …}`.
+//!
+//! It speaks the interface by hand, not through the SDK, so that it can also answer what the SDK never would.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use wharf::function::{
+    context,
+    invoke::{InvokeError, invoke},
+};
+
+wit_bindgen::generate!({
+    path: "../../../wit",
+    world: "wharf:function/event-function",
+    generate_all,
+});
+
+use exports::wharf::function::handler::{FunctionError, Guest, InvocationContext};
+
+struct Probe;
+
+export!(Probe);
+
+impl Guest for Probe {
+    fn handle(event: String, context: InvocationContext) -> Result<String, FunctionError> {
+        let parameters: Value = serde_json::from_str(&event).map_err(|error| FunctionError {
+            error_type: "Runtime.UnmarshalError".into(),
+            error_message: error.to_string(),
+            trace: Vec::new(),
+        })?;
+        let number = |key: &str, default| parameters[key].as_u64().unwrap_or(default);
+        let text = |key: &str, default| parameters[key].as_str().unwrap_or(default).to_owned();
+        match text("do", "echo").as_str() {
+            "echo" => Ok(event),
+            "context" => Ok(describe(&context).to_string()),
+            "state" => Ok(json!({ "invocations": count_invocations() }).to_string()),
+            "log" => {
+                println!("to standard output");
+                eprintln!("to standard error");
+                Ok("null".into())
+            }
+            "sleep" => {
+                std::thread::sleep(Duration::from_millis(number("ms", 100)));
+                Ok("null".into())
+            }
+            "error" => Err(FunctionError {
+                error_type: text("type", "ProbeError"),
+                error_message: text("message", "on purpose"),
+                trace: vec!["first line".into(), "second line".into()],
+            }),
+            "big-error" => Err(FunctionError {
+                error_type: "ProbeError".into(),
+                error_message: "x".repeat(size(number("bytes", 7 << 20))),
+                trace: Vec::new(),
+            }),
+            "panic" => panic!("this function panics on purpose"),
+            "exit" => std::process::exit(3),
+            "loop" => loop {
+                std::hint::black_box(());
+            },
+            "memory" => {
+                let mut held = Vec::new();
+                loop {
+                    held.push(vec![1_u8; 1 << 20]);
+                }
+            }
+            // Not answers, though they are texts.
+            "bad-json" => Ok("{\"cut\": ".into()),
+            "no-json" => Ok(String::new()),
+            "two-documents" => Ok("1 2".into()),
+            "big-answer" => Ok(format!(
+                "\"{}\"",
+                "x".repeat(size(number("bytes", 7 << 20)))
+            )),
+            "deep-answer" => {
+                let depth = size(number("depth", 1_000_000));
+                Ok("[".repeat(depth) + &"]".repeat(depth))
+            }
+            "invoke" => answer(invoke(
+                &text("function", &context.function_name),
+                &parameters["event"].to_string(),
+            )),
+            // Calls itself for ever: the host counts the hops.
+            "recurse" => answer(invoke(&text("function", &context.function_name), &event)),
+            other => Err(FunctionError {
+                error_type: "UnknownProbe".into(),
+                error_message: other.to_owned(),
+                trace: Vec::new(),
+            }),
+        }
+    }
+}
+
+fn describe(given: &InvocationContext) -> Value {
+    let value = |context: &InvocationContext| {
+        json!({
+            "request_id": context.request_id,
+            "function_name": context.function_name,
+            "function_version": context.function_version,
+            "invoked_function_arn": context.invoked_function_arn,
+            "memory_limit_mb": context.memory_limit_mb,
+            "deadline_ms": context.deadline_ms,
+            "traceparent": context.traceparent,
+            "client_context": context.client_context,
+        })
+    };
+    json!({
+        "given": value(given),
+        "asked": value(&context::get()),
+        "remaining_time_ms": context::remaining_time_ms(),
+        "remaining_fuel": context::remaining_fuel(),
+    })
+}
+
+/// How many events this instance has handled.
+fn count_invocations() -> u64 {
+    static INVOCATIONS: AtomicU64 = AtomicU64::new(0);
+    INVOCATIONS.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// Hands on the answer of another function; an error becomes one of the kind `InvokeError`, so that a test sees which.
+fn answer(result: Result<String, InvokeError>) -> Result<String, FunctionError> {
+    result.map_err(|error| match error {
+        // An error from the end of a chain comes through as it is.
+        InvokeError::Function(error) => error,
+        error => FunctionError {
+            error_type: "InvokeError".into(),
+            error_message: format!("{error:?}"),
+            trace: Vec::new(),
+        },
+    })
+}
+
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
