@@ -8,4 +8,5 @@
 //! ```
 
 pub mod model;
+pub mod runtime;
 pub mod telemetry;

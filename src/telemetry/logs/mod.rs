@@ -311,7 +311,8 @@ impl FunctionLog {
         let urgent = buffer.entries.len() == URGENT_ENTRIES;
         drop(buffer);
         if first || urgent {
-            self.shared.announce(first.then(|| Arc::clone(self)), urgent);
+            self.shared
+                .announce(first.then(|| Arc::clone(self)), urgent);
         }
     }
 
@@ -374,3 +375,6 @@ fn now_ms() -> u64 {
         .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,7 +71,10 @@ pub(super) enum Record<'a> {
     },
     Report(Report<'a>),
     /// Lines were lost here.
-    Dropped { ms: u64, count: u64 },
+    Dropped {
+        ms: u64,
+        count: u64,
+    },
 }
 
 /// The end of an invocation.
@@ -140,7 +143,7 @@ impl Record<'_> {
 
 impl<'a> Report<'a> {
     /// What is kept of a [`Entry::Report`]; `id` and `version` are its own, written.
-    pub(super) fn new(
+    pub(super) fn of(
         entry: &Entry,
         id: &'a str,
         version: &'a str,

@@ -110,7 +110,12 @@ impl Subscriber {
         // The reader, too, says how many are missing, when it has read all that is there: whoever takes the number.
         if self.missed.load(Ordering::Relaxed) > 0 && self.lines.capacity() >= 2 {
             let missed = self.missed.swap(0, Ordering::Relaxed);
-            if missed > 0 && self.lines.try_send(dropped(line.timestamp, missed)).is_err() {
+            if missed > 0
+                && self
+                    .lines
+                    .try_send(dropped(line.timestamp, missed))
+                    .is_err()
+            {
                 return !self.lines.is_closed();
             }
         }

@@ -178,7 +178,7 @@ impl Disk {
                 level,
                 message,
             } => {
-                let id = &*request_id.encode(&mut id);
+                let id = request_id.encode(&mut id);
                 if self.started.len() >= STARTED {
                     // Their ends were dropped. A second START line does less harm than memory that grows.
                     self.started.clear();
@@ -201,10 +201,9 @@ impl Disk {
             Entry::Report {
                 version, record, ..
             } => {
-                let id = &*record.request_id.encode(&mut id);
+                let id = record.request_id.encode(&mut id);
                 // Most invocations say nothing: then there is nothing to look up.
-                let started =
-                    !self.started.is_empty() && self.started.remove(&record.request_id);
+                let started = !self.started.is_empty() && self.started.remove(&record.request_id);
                 let number;
                 let version = match version {
                     crate::model::Version::Latest => "$LATEST",
@@ -213,7 +212,7 @@ impl Disk {
                         &number
                     }
                 };
-                if let Some(report) = Report::new(entry, id, version, started) {
+                if let Some(report) = Report::of(entry, id, version, started) {
                     emit(report);
                 }
             }
@@ -309,6 +308,9 @@ impl Disk {
             let subscribers = self.subscribers.entry(name.clone()).or_default();
             subscribers.push(subscriber);
         }
-        self.groups.get(name).map(Group::snapshot).unwrap_or_default()
+        self.groups
+            .get(name)
+            .map(Group::snapshot)
+            .unwrap_or_default()
     }
 }

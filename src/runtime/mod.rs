@@ -1,0 +1,3 @@
+//! All of wasmtime.
+
+pub(crate) mod imports;
