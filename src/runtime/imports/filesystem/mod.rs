@@ -169,14 +169,6 @@ impl Filesystem {
         self.places.get(&descriptor.rep()).copied()
     }
 
-    fn access(&mut self, descriptor: &Resource<Descriptor>) -> Access {
-        match self.place(descriptor) {
-            None => Access::Granted,
-            Some(Place::Made) => Access::Tmp(Arc::clone(self.quota())),
-            Some(Place::Unmade) => Access::Unmade(Arc::clone(&self.mounts.folders)),
-        }
-    }
-
     /// Whether both descriptors are of `/tmp`, or neither.
     fn same_mount(&self, one: &Resource<Descriptor>, other: &Resource<Descriptor>) -> bool {
         self.place(one).is_some() == self.place(other).is_some()
@@ -207,15 +199,31 @@ impl FilesystemView<'_> {
         Ok(directories)
     }
 
-    /// Gives a descriptor of `/tmp` its folder: `made` if none is there yet.
+    /// What a call on a descriptor has to do first.
+    fn access(&mut self, descriptor: &Resource<Descriptor>) -> wasmtime::Result<Access> {
+        let filesystem = &mut *self.filesystem;
+        match (filesystem.place(descriptor), &filesystem.tmp) {
+            (None, _) => Ok(Access::Granted),
+            (Some(Place::Unmade), None) => {
+                Ok(Access::Unmade(Arc::clone(&filesystem.mounts.folders)))
+            }
+            (Some(Place::Unmade), Some(tmp)) => {
+                *self.table.get_mut(descriptor)? = tmp.descriptor();
+                filesystem.places.insert(descriptor.rep(), Place::Made);
+                Ok(Access::Tmp(Arc::clone(filesystem.quota())))
+            }
+            (Some(Place::Made), _) => Ok(Access::Tmp(Arc::clone(filesystem.quota()))),
+        }
+    }
+
+    /// Gives a descriptor of `/tmp` the folder that was `made` for it, or the one that another call made meanwhile.
     fn settle(
         &mut self,
         descriptor: &Resource<Descriptor>,
         made: TmpFolder,
     ) -> wasmtime::Result<Arc<Quota>> {
-        let tmp = self.filesystem.tmp.get_or_insert(made).descriptor();
-        *self.table.get_mut(descriptor)? = tmp;
-        self.filesystem.places.insert(descriptor.rep(), Place::Made);
+        self.filesystem.tmp.get_or_insert(made);
+        self.access(descriptor)?;
         Ok(Arc::clone(self.filesystem.quota()))
     }
 

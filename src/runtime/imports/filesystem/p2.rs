@@ -62,7 +62,7 @@ impl FilesystemView<'_> {
     /// Makes the folder of `/tmp` if this descriptor is waiting for it. Answers the account to charge, which is none for
     /// granted folders.
     async fn enter(&mut self, descriptor: &Resource<Descriptor>) -> FsResult<Option<Arc<Quota>>> {
-        match self.filesystem.access(descriptor) {
+        match self.access(descriptor).map_err(FsError::trap)? {
             Access::Granted => Ok(None),
             Access::Tmp(quota) => Ok(Some(quota)),
             Access::Unmade(folders) => {
@@ -450,7 +450,7 @@ impl HostDescriptor for FilesystemView<'_> {
         fd: Resource<Descriptor>,
         offset: Filesize,
     ) -> FsResult<Resource<DynOutputStream>> {
-        match self.filesystem.access(&fd) {
+        match self.access(&fd).map_err(FsError::trap)? {
             Access::Granted => self.wasi().write_via_stream(fd, offset),
             Access::Unmade(_) => Err(ErrorCode::BadDescriptor.into()),
             Access::Tmp(quota) => {
@@ -465,7 +465,7 @@ impl HostDescriptor for FilesystemView<'_> {
         &mut self,
         fd: Resource<Descriptor>,
     ) -> FsResult<Resource<DynOutputStream>> {
-        match self.filesystem.access(&fd) {
+        match self.access(&fd).map_err(FsError::trap)? {
             Access::Granted => self.wasi().append_via_stream(fd),
             Access::Unmade(_) => Err(ErrorCode::BadDescriptor.into()),
             Access::Tmp(quota) => {
@@ -482,7 +482,7 @@ impl HostDescriptor for FilesystemView<'_> {
         other: Resource<Descriptor>,
     ) -> wasmtime::Result<bool> {
         for fd in [&one, &other] {
-            if let Access::Unmade(folders) = self.filesystem.access(fd) {
+            if let Access::Unmade(folders) = self.access(fd)? {
                 let made = make(folders).await?;
                 self.settle(fd, made)?;
             }

@@ -100,7 +100,8 @@ impl<'a, T: FilesystemHost + 'static> Call<'a, T> {
         store: &'a Accessor<T, HasFilesystem>,
         fd: &Resource<Descriptor>,
     ) -> FilesystemResult<(Self, Option<Arc<Quota>>)> {
-        let quota = match store.with(|mut store| store.get().filesystem.access(fd)) {
+        let access = store.with(|mut store| store.get().access(fd));
+        let quota = match access.map_err(FilesystemError::trap)? {
             Access::Granted => None,
             Access::Tmp(quota) => Some(quota),
             Access::Unmade(folders) => {
@@ -252,8 +253,8 @@ fn write_stream<T: FilesystemHost + 'static>(
     mut data: StreamReader<u8>,
     position: Position,
 ) -> wasmtime::Result<Written> {
-    let view = store.get();
-    let access = view.filesystem.access(&fd);
+    let mut view = store.get();
+    let access = view.access(&fd)?;
     let file = match view.table.get(&fd)? {
         Descriptor::File(file) if file.perms.write_not_permitted() => Err(ErrorCode::NotPermitted),
         Descriptor::File(file) => Ok(Arc::clone(&file.file)),
@@ -395,18 +396,12 @@ impl<T: FilesystemHost + 'static> HostDescriptorWithStore<T> for HasFilesystem {
         mut store: component::Access<'_, T, Self>,
         fd: Resource<Descriptor>,
     ) -> wasmtime::Result<(StreamReader<DirectoryEntry>, Written)> {
-        let view = store.get();
-        let tmp = view.filesystem.tmp.as_ref();
-        match (view.filesystem.place(&fd), tmp.map(|tmp| tmp.descriptor())) {
-            (Some(Place::Unmade), Some(folder)) => *view.table.get_mut(&fd)? = folder,
-            (Some(Place::Unmade), None) => {
-                // A folder that is not made is empty.
-                return Ok((
-                    StreamReader::new(&mut store, std::iter::empty())?,
-                    FutureReader::new(&mut store, async { wasmtime::error::Ok(Ok(())) })?,
-                ));
-            }
-            (Some(Place::Made) | None, _) => {}
+        if let Access::Unmade(_) = store.get().access(&fd)? {
+            // A folder that is not made is empty.
+            return Ok((
+                StreamReader::new(&mut store, std::iter::empty())?,
+                FutureReader::new(&mut store, async { wasmtime::error::Ok(Ok(())) })?,
+            ));
         }
         let store = wasi_access(&mut store);
         WasiFilesystem::read_directory(store, fd)
@@ -573,9 +568,7 @@ impl<T: FilesystemHost + 'static> HostDescriptorWithStore<T> for HasFilesystem {
         other: Resource<Descriptor>,
     ) -> wasmtime::Result<bool> {
         for fd in [&fd, &other] {
-            if let Access::Unmade(folders) =
-                store.with(|mut store| store.get().filesystem.access(fd))
-            {
+            if let Access::Unmade(folders) = store.with(|mut store| store.get().access(fd))? {
                 let made = make(folders).await?;
                 store.with(|mut store| store.get().settle(fd, made))?;
             }

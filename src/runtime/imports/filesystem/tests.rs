@@ -264,15 +264,15 @@ async fn a_granted_folder_is_what_it_was_granted_as_and_no_way_out() {
     );
     let refused = instance.open(&read, "file", OpenFlags::empty()).await;
     assert_eq!(code(refused), ErrorCode::NotPermitted);
-    for escape in ["../x", "/etc/passwd", "out"] {
-        for folder in [&tmp, &write] {
-            assert!(
-                instance
-                    .open(folder, escape, OpenFlags::CREATE)
-                    .await
-                    .is_err()
-            );
-        }
+    for (folder, escape) in [
+        (&write, "../x"),
+        (&write, "/etc/passwd"),
+        (&write, "out"),
+        (&tmp, "../x"),
+        (&tmp, "/etc/passwd"),
+    ] {
+        let opened = instance.open(folder, escape, OpenFlags::CREATE).await;
+        assert!(opened.is_err(), "{escape}");
     }
     // The quota is for /tmp.
     let file = instance
@@ -302,4 +302,285 @@ fn a_grant_of_what_is_no_folder_is_named() {
         panic!("there is no such folder");
     };
     assert!(error.to_string().contains("/no/such/folder"), "{error}");
+}
+
+/// The same promises in 0.3, whose calls may overlap.
+mod p3 {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use tokio::sync::oneshot;
+    use wasmtime::{
+        Config, Engine, Store, StoreContextMut,
+        component::{Accessor, FutureConsumer, FutureReader, Source, StreamReader},
+    };
+    use wasmtime_wasi::p3::{
+        bindings::filesystem::{
+            preopens,
+            types::{
+                DescriptorFlags, ErrorCode, HostDescriptor, HostDescriptorWithStore as _,
+                OpenFlags, PathFlags,
+            },
+        },
+        filesystem::FilesystemResult,
+    };
+
+    use super::*;
+
+    struct Tell<T>(Option<oneshot::Sender<T>>);
+
+    impl<T: wasmtime::component::Lift + Send + 'static, D> FutureConsumer<D> for Tell<T> {
+        type Item = T;
+
+        fn poll_consume(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            store: StoreContextMut<'_, D>,
+            mut source: Source<'_, T>,
+            _: bool,
+        ) -> Poll<wasmtime::Result<()>> {
+            let mut value = None;
+            source.read(store, &mut value)?;
+            if let (Some(sender), Some(value)) = (self.0.take(), value) {
+                let _ = sender.send(value);
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    type Files = Accessor<Instance, HasFilesystem>;
+
+    async fn open(
+        files: &Files,
+        folder: &Resource<Descriptor>,
+        path: &str,
+        open_flags: OpenFlags,
+    ) -> FilesystemResult<Resource<Descriptor>> {
+        HasFilesystem::open_at(
+            files,
+            borrow(folder),
+            PathFlags::empty(),
+            path.to_owned(),
+            open_flags,
+            DescriptorFlags::READ | DescriptorFlags::WRITE,
+        )
+        .await
+    }
+
+    async fn write(
+        files: &Files,
+        file: &Resource<Descriptor>,
+        size: usize,
+        offset: Option<u64>,
+    ) -> Result<(), ErrorCode> {
+        let (told, result) = oneshot::channel();
+        files.with(|mut store| {
+            let data = StreamReader::new(&mut store, vec![b'x'; size]).unwrap();
+            let fd = borrow(file);
+            let written: FutureReader<_> = match offset {
+                Some(offset) => {
+                    let access = wasmtime::component::Access::<Instance, HasFilesystem>::new(
+                        wasmtime::AsContextMut::as_context_mut(&mut store),
+                        Instance::filesystem_view,
+                    );
+                    HasFilesystem::write_via_stream(access, fd, data, offset)
+                }
+                None => {
+                    let access = wasmtime::component::Access::<Instance, HasFilesystem>::new(
+                        wasmtime::AsContextMut::as_context_mut(&mut store),
+                        Instance::filesystem_view,
+                    );
+                    HasFilesystem::append_via_stream(access, fd, data)
+                }
+            }
+            .unwrap();
+            written.pipe(&mut store, Tell(Some(told))).unwrap();
+        });
+        result.await.unwrap()
+    }
+
+    fn code<R: std::fmt::Debug>(result: FilesystemResult<R>) -> ErrorCode {
+        result.unwrap_err().downcast().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_full_tmp_refuses_growth_however_it_is_asked_for() {
+        let base = tempfile::tempdir().unwrap();
+        let mut config = Config::new();
+        config.wasm_component_model_async(true);
+        let engine = Engine::new(&config).unwrap();
+        let mut store = Store::new(&engine, instance(base.path(), &[], ByteSize::kb(64)));
+        store
+            .run_concurrent(async |store| {
+                let files = &store.with_getter::<HasFilesystem>(Instance::filesystem_view);
+                let tmp = files.with(|mut store| {
+                    let directories = preopens::Host::get_directories(&mut store.get()).unwrap();
+                    directories.into_iter().next().unwrap().0
+                });
+                assert_eq!(made(base.path()), 0);
+                let file = open(files, &tmp, "a", OpenFlags::CREATE).await.unwrap();
+                assert_eq!(made(base.path()), 1);
+
+                write(files, &file, 60 << 10, Some(0)).await.unwrap();
+                write(files, &file, 4 << 10, None).await.unwrap();
+                let full = write(files, &file, 1, None).await;
+                assert!(matches!(full, Err(ErrorCode::InsufficientSpace)));
+                let full = write(files, &file, 1, Some(64 << 10)).await;
+                assert!(matches!(full, Err(ErrorCode::InsufficientSpace)));
+                write(files, &file, 8, Some(0)).await.unwrap();
+                let full = HasFilesystem::set_size(files, borrow(&file), 65_537).await;
+                assert!(matches!(code(full), ErrorCode::InsufficientSpace));
+
+                let other = open(files, &tmp, "b", OpenFlags::CREATE).await.unwrap();
+                HasFilesystem::unlink_file_at(files, borrow(&tmp), "a".into())
+                    .await
+                    .unwrap();
+                let full = write(files, &other, 1, None).await;
+                assert!(matches!(full, Err(ErrorCode::InsufficientSpace)));
+                files.with(|mut store| HostDescriptor::drop(&mut store.get(), file).unwrap());
+                write(files, &other, 64 << 10, None).await.unwrap();
+
+                // Two writers at once get what there is, and not a byte more.
+                HasFilesystem::set_size(files, borrow(&other), 0)
+                    .await
+                    .unwrap();
+                let third = open(files, &tmp, "c", OpenFlags::CREATE).await.unwrap();
+                let (one, two) = futures::join!(
+                    write(files, &other, 40 << 10, None),
+                    write(files, &third, 40 << 10, None)
+                );
+                assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
+            })
+            .await
+            .unwrap();
+    }
+}
+
+/// A program built for WASI, with the standard library's own file functions.
+mod guest {
+    use std::process::Command;
+
+    use wasmtime::{Config, Engine, Store, component::Component};
+    use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p2::bindings::Command as Program};
+
+    use super::*;
+    use crate::{
+        model::{RequestId, Version},
+        runtime::imports::{stdio::Stdio, wasi},
+        telemetry::logs::{LogLimits, Logs, TailFrom},
+    };
+
+    const SOURCE: &str = r#"
+        use std::{fs, io::{Read, Write}};
+
+        fn main() {
+            let mut event = String::new();
+            std::io::stdin().read_to_string(&mut event).unwrap();
+            eprintln!("event: {event}");
+            if event == "hello" {
+                println!("hello");
+                return;
+            }
+            fs::create_dir("/tmp/folder").unwrap();
+            fs::write("/tmp/folder/file", "text").unwrap();
+            fs::rename("/tmp/folder/file", "/tmp/file").unwrap();
+            assert_eq!(fs::read_to_string("/tmp/file").unwrap(), "text");
+            let mut file = fs::File::create("/tmp/large").unwrap();
+            let mut written = 0;
+            let error = loop {
+                match file.write_all(&[7; 10_000]) {
+                    Ok(()) => written += 10_000,
+                    Err(error) => break error,
+                }
+            };
+            fs::remove_file("/tmp/large").unwrap();
+            drop(file);
+            fs::write("/tmp/again", vec![0; 900_000]).unwrap();
+            let mut names: Vec<_> = fs::read_dir("/tmp").unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            println!("{written} then {:?}; {names:?}; {:?}", error.raw_os_error(), fs::read("/etc/passwd").is_err());
+        }
+    "#;
+
+    struct Host {
+        wasi: WasiCtx,
+        instance: Instance,
+    }
+
+    impl WasiView for Host {
+        fn ctx(&mut self) -> WasiCtxView<'_> {
+            WasiCtxView {
+                ctx: &mut self.wasi,
+                table: &mut self.instance.table,
+            }
+        }
+    }
+
+    impl FilesystemHost for Host {
+        fn filesystem_view(&mut self) -> FilesystemView<'_> {
+            self.instance.filesystem_view()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_uses_its_tmp_and_only_that() {
+        let work = tempfile::tempdir().unwrap();
+        let (source, wasm) = (work.path().join("guest.rs"), work.path().join("guest.wasm"));
+        fs::write(&source, SOURCE).unwrap();
+        let built = Command::new("rustc")
+            .args(["--edition=2024", "--target=wasm32-wasip2", "-Copt-level=1"])
+            .arg("-o")
+            .args([&wasm, &source])
+            .status()
+            .unwrap();
+        assert!(built.success());
+
+        let mut config = Config::new();
+        config.wasm_component_model_async(true);
+        let engine = Engine::new(&config).unwrap();
+        let component = Component::from_file(&engine, &wasm).unwrap();
+        let mut linker = Linker::<Host>::new(&engine);
+        wasi::add_to_linker(&mut linker).unwrap();
+
+        let base = work.path().join("tmp");
+        let logs = Logs::open(work.path().join("logs"), LogLimits::default()).unwrap();
+        let name = "guest".parse().unwrap();
+        for (event, answer, folders) in [
+            ("hello", "hello\n", 0),
+            (
+                "files",
+                "1040000 then Some(51); [\"again\", \"file\", \"folder\"]; true\n",
+                1,
+            ),
+        ] {
+            let stdio = Stdio::new(logs.function(&name));
+            let wasi = WasiCtx::builder()
+                .stdin(stdio.stdin())
+                .stdout(stdio.stdout())
+                .stderr(stdio.stderr())
+                .build();
+            let instance = instance(&base, &[], ByteSize::mb(1));
+            let mut store = Store::new(&engine, Host { wasi, instance });
+            let program = Program::instantiate_async(&mut store, &component, &linker)
+                .await
+                .unwrap();
+            stdio.begin_command(
+                RequestId::generate(),
+                Version::Latest,
+                ByteSize::kb(1),
+                event.into(),
+                ByteSize::kb(1),
+            );
+            let run = program.wasi_cli_run().call_run(&mut store).await.unwrap();
+            assert_eq!(run, Ok(()));
+            assert_eq!(stdio.end().unwrap(), answer);
+            assert_eq!(made(&base), folders);
+            let line = logs.tail(&name, TailFrom::Last(1), false).next().await;
+            assert_eq!(line.unwrap().message, format!("event: {event}"));
+        }
+    }
 }
