@@ -7,8 +7,12 @@
 //! main → cli → node → { ingress, control, events, workflow } → edge → invoke → { runtime, router } → store → { model, telemetry }
 //! ```
 
+pub mod control;
+pub mod ingress;
 pub mod invoke;
 pub mod model;
+pub mod node;
+pub mod router;
 pub mod runtime;
 pub mod store;
 pub mod telemetry;
