@@ -122,12 +122,13 @@ pub(super) struct Shared<H> {
 }
 
 /// hyper's HTTP/1, with our limits and without its header timer: see [`progress`](super::progress).
+///
+/// Not with `pipeline_flush`: it makes hyper 1.12 buffer a body without end, whatever the client reads (`Buffered::can_buffer`).
 pub(super) fn http1_builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .header_read_timeout(None)
-        .max_buf_size(limits.head.as_usize().max(8 * 1024))
-        .pipeline_flush(true);
+        .max_buf_size(limits.head.as_usize().max(8 * 1024));
     if limits.fields != HYPER_MAX_FIELDS {
         builder.max_headers(limits.fields);
     }
