@@ -310,10 +310,11 @@ impl<H: Handler> Connection<'_, H> {
                     head.status,
                     StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
                 );
-            if is_head && !head.headers.contains_key(header::CONTENT_LENGTH) {
-                if let Some(length) = body.size_hint().exact() {
-                    head.headers.insert(header::CONTENT_LENGTH, length.into());
-                }
+            if is_head
+                && !head.headers.contains_key(header::CONTENT_LENGTH)
+                && let Some(length) = body.size_hint().exact()
+            {
+                head.headers.insert(header::CONTENT_LENGTH, length.into());
             }
             let body = (!bodiless).then_some(body);
             let body = ResponseBody::on_stream(body, stream, in_flight);
