@@ -1,5 +1,7 @@
 //! What the listener promises to clients, kept through real sockets.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{
     convert::Infallible,
     fs,
@@ -939,10 +941,10 @@ fn tls_node(folder: &TempDir) -> Node {
     })
 }
 
-fn connector(trusted: &[CertificateDer<'static>], alpn: &[&str]) -> TlsConnector {
+fn connector(trusted: &[&CertificateDer<'static>], alpn: &[&str]) -> TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in trusted {
-        roots.add(certificate.clone()).unwrap();
+        roots.add((*certificate).clone()).unwrap();
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
@@ -972,21 +974,21 @@ async fn tls_serves_the_certificate_of_the_name_and_the_protocol_both_know() {
         ("x.wild.example", &a, &b),
         ("b.example", &b, &a),
     ] {
-        let stream = handshake(&node, &connector(&[own.clone()], &[]), name)
+        let stream = handshake(&node, &connector(&[own], &[]), name)
             .await
             .unwrap();
         assert_eq!(stream.get_ref().1.peer_certificates().unwrap()[0], *own);
         assert!(
-            handshake(&node, &connector(&[other.clone()], &[]), name)
+            handshake(&node, &connector(&[other], &[]), name)
                 .await
                 .is_err()
         );
     }
     // A name that nobody has gets the default.
-    let refused = handshake(&node, &connector(&[b.clone()], &[]), "c.example").await;
+    let refused = handshake(&node, &connector(&[&b], &[]), "c.example").await;
     assert!(format!("{:?}", refused.unwrap_err()).contains("NotValidForName"));
 
-    let both = connector(&[a.clone(), b.clone()], &["h2", "http/1.1"]);
+    let both = connector(&[&a, &b], &["h2", "http/1.1"]);
     let stream = handshake(&node, &both, "a.example").await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let mut client = http2(TokioIo::new(stream)).await;
@@ -1002,7 +1004,7 @@ async fn tls_serves_the_certificate_of_the_name_and_the_protocol_both_know() {
         "{body}"
     );
 
-    let mut stream = handshake(&node, &connector(&[a], &[]), "a.example")
+    let mut stream = handshake(&node, &connector(&[&a], &[]), "a.example")
         .await
         .unwrap();
     stream
@@ -1020,7 +1022,7 @@ async fn a_tls_session_is_resumed() {
     let folder = TempDir::new().unwrap();
     let certificate = write_certificate(folder.path(), "a", &["a.example"]);
     let node = tls_node(&folder);
-    let connector = connector(&[certificate], &[]);
+    let connector = connector(&[&certificate], &[]);
     for expected in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {
         let mut stream = handshake(&node, &connector, "a.example").await.unwrap();
         stream
@@ -1038,27 +1040,27 @@ async fn certificates_are_reloaded_and_a_bad_file_keeps_the_old_one() {
     let folder = TempDir::new().unwrap();
     let old = write_certificate(folder.path(), "a", &["a.example"]);
     let node = tls_node(&folder);
-    handshake(&node, &connector(&[old.clone()], &[]), "a.example")
+    handshake(&node, &connector(&[&old], &[]), "a.example")
         .await
         .unwrap();
 
     fs::write(folder.path().join("a.crt"), "garbage").unwrap();
     sleep(SECOND / 2).await;
-    handshake(&node, &connector(&[old.clone()], &[]), "a.example")
+    handshake(&node, &connector(&[&old], &[]), "a.example")
         .await
         .unwrap();
 
     let new = write_certificate(folder.path(), "a", &["a.example"]);
     let other = write_certificate(folder.path(), "b", &["b.example"]);
     sleep(SECOND / 2).await;
-    handshake(&node, &connector(&[new], &[]), "a.example")
+    handshake(&node, &connector(&[&new], &[]), "a.example")
         .await
         .unwrap();
-    handshake(&node, &connector(&[other], &[]), "b.example")
+    handshake(&node, &connector(&[&other], &[]), "b.example")
         .await
         .unwrap();
     assert!(
-        handshake(&node, &connector(&[old], &[]), "a.example")
+        handshake(&node, &connector(&[&old], &[]), "a.example")
             .await
             .is_err()
     );
@@ -1094,7 +1096,7 @@ async fn a_handshake_that_hangs_or_fails_ends_alone() {
         .await
         .unwrap();
     closed(&mut clear).await;
-    handshake(&node, &connector(&[certificate], &[]), "a.example")
+    handshake(&node, &connector(&[&certificate], &[]), "a.example")
         .await
         .unwrap();
     closed(&mut silent).await;
