@@ -1,6 +1,6 @@
 //! What of a message is for this hop only, and what a client may not say.
 //!
-//! hyper decides the framing (RFC 9112 §6); this decides the meaning. After [`request`]
+//! hyper decides the framing (RFC 9112 §6); this decides the meaning. After [`request()`]
 //! * the URI is absolute: scheme, authority, path and query; there is no `Host` beside it that could say something else;
 //! * the authority is a lower-case host, perhaps with a port, and nothing else;
 //! * fields that are for this hop only are gone (RFC 9110 §7.6.1), those named by `Connection` too;
