@@ -122,12 +122,13 @@ pub(super) struct Shared<H> {
 }
 
 /// hyper's HTTP/1, with our limits and without its header timer: see [`progress`](super::progress).
+///
+/// Not with `pipeline_flush`: it makes hyper 1.12 buffer a body without end, whatever the client reads (`Buffered::can_buffer`).
 pub(super) fn http1_builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .header_read_timeout(None)
-        .max_buf_size(limits.head.as_usize().max(8 * 1024))
-        .pipeline_flush(true);
+        .max_buf_size(limits.head.as_usize().max(8 * 1024));
     if limits.fields != HYPER_MAX_FIELDS {
         builder.max_headers(limits.fields);
     }
@@ -309,10 +310,11 @@ impl<H: Handler> Connection<'_, H> {
                     head.status,
                     StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
                 );
-            if is_head && !head.headers.contains_key(header::CONTENT_LENGTH) {
-                if let Some(length) = body.size_hint().exact() {
-                    head.headers.insert(header::CONTENT_LENGTH, length.into());
-                }
+            if is_head
+                && !head.headers.contains_key(header::CONTENT_LENGTH)
+                && let Some(length) = body.size_hint().exact()
+            {
+                head.headers.insert(header::CONTENT_LENGTH, length.into());
             }
             let body = (!bodiless).then_some(body);
             let body = ResponseBody::on_stream(body, stream, in_flight);

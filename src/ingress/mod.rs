@@ -11,7 +11,7 @@
 //! * bodies stream both ways, and who reads slowly slows the writer down, not the node;
 //! * a connection serves HTTP/1.1 requests in its own task, without a task, a timer or a box for each.
 //!
-//! What a request means is for its [`Handler`]; it begins with [`sanitize::request`] and every failure ends in [`error`].
+//! What a request means is for its [`Handler`]; it begins with [`sanitize::request()`] and every failure ends in [`error`].
 //! Not here: WebSocket and other upgrades (`Upgrade` is ignored, as RFC 9110 §7.8 allows), CONNECT, HTTP/3, `Upgrade: h2c`.
 
 mod body;

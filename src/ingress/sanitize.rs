@@ -1,6 +1,6 @@
 //! What of a message is for this hop only, and what a client may not say.
 //!
-//! hyper decides the framing (RFC 9112 §6); this decides the meaning. After [`request`]
+//! hyper decides the framing (RFC 9112 §6); this decides the meaning. After [`request()`]
 //! * the URI is absolute: scheme, authority, path and query; there is no `Host` beside it that could say something else;
 //! * the authority is a lower-case host, perhaps with a port, and nothing else;
 //! * fields that are for this hop only are gone (RFC 9110 §7.6.1), those named by `Connection` too;
@@ -99,13 +99,16 @@ pub fn request(head: &mut request::Parts, connection: &ConnectionInfo) -> Result
                 .insert(header::TE, HeaderValue::from_static("trailers"));
         }
     }
-    if present.host {
-        head.headers.remove(header::HOST);
-    }
+    let host = if present.host {
+        head.headers.remove(header::HOST)
+    } else {
+        None
+    };
     let scheme = forward(
         &mut head.headers,
         connection,
         &authority,
+        host,
         present.forwarding,
     );
     head.uri = target(std::mem::take(&mut head.uri), scheme, authority, head)?;
@@ -360,6 +363,7 @@ fn forward(
     headers: &mut HeaderMap,
     connection: &ConnectionInfo,
     authority: &Authority,
+    host: Option<HeaderValue>,
     present: bool,
 ) -> Scheme {
     if present && !connection.trusted {
@@ -385,7 +389,11 @@ fn forward(
     }
     let element = Bytes::from(element);
 
-    let host = HeaderValue::from_str(authority.as_str());
+    // The client's own value where it says the same, which is nearly always: it needs no copy.
+    let host = match host.filter(|host| host == authority.as_str()) {
+        Some(host) => Ok(host),
+        None => HeaderValue::from_str(authority.as_str()),
+    };
     if before {
         append_to_list(headers, FORWARDED_FOR, connection.forwarded_for.as_bytes());
         append_to_list(headers, header::FORWARDED, &element);
