@@ -7,6 +7,8 @@
 //! main → cli → node → { ingress, control, events, workflow } → edge → invoke → { runtime, router } → store → { model, telemetry }
 //! ```
 
+pub mod cli;
+
 pub mod router;
 
 pub mod model;
