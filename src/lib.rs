@@ -7,6 +7,7 @@
 //! main → cli → node → { ingress, control, events, workflow } → edge → invoke → { runtime, router } → store → { model, telemetry }
 //! ```
 
+pub mod cli;
 pub mod control;
 pub mod ingress;
 pub mod invoke;

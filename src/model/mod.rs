@@ -5,9 +5,11 @@
 
 mod digest;
 mod function;
+mod manifest;
 mod name;
 mod outcome;
 mod record;
+mod route;
 mod size;
 mod text;
 
@@ -16,8 +18,13 @@ pub use function::{
     Deployment, FileGrant, FunctionConfiguration, InvalidConfiguration, Isolation, Kind,
     MAX_ENVIRONMENT, OutboundGrant, Pool, SecretSource, Version,
 };
+pub use manifest::{Code, Manifest, ManifestError, ManifestFunction, Problem, manifest_schema};
 pub use name::{FunctionName, InvalidName};
 pub use outcome::{Fault, Outcome};
 pub use record::{InvocationRecord, RequestId, Start};
+pub use route::{
+    Answer, HostPattern, InvalidHost, InvalidPath, InvalidRedirect, Parameters, PathPattern,
+    RedirectStatus, RedirectTarget, Route, RoutePattern, Segment, has_dot_segment,
+};
 pub use size::{ByteSize, ParseSizeError};
 pub use text::{ParseDurationError, parse_duration};

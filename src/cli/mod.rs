@@ -1,0 +1,114 @@
+//! The command line: one file a verb.
+//!
+//! Each verb has its arguments (`XArgs`) and a `run`, which gets them and an [`Output`]. Results go to standard output,
+//! as text or JSON; everything else goes to standard error. The exit code is 0 when it is done, 1 when it failed, 2 when
+//! it was asked wrongly.
+
+pub(crate) mod app;
+pub(crate) mod build;
+mod completion;
+mod new;
+pub(crate) mod output;
+mod validate;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{
+    Parser, Subcommand,
+    builder::styling::{AnsiColor, Styles},
+};
+
+use output::{Format, Output};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const EXAMPLES: &str = "\
+Examples:
+  wharf new hello             make a function that answers HTTP, in a new folder
+  wharf build hello           build its component
+  wharf validate hello        check its manifest";
+
+/// Runs WebAssembly components as functions, at the edge.
+#[derive(Debug, Parser)]
+#[command(name = "wharf", version, styles = STYLES, after_help = EXAMPLES, max_term_width = 100)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+struct Cli {
+    /// How results are written to standard output
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    output: Format,
+
+    /// Say nothing on standard error but errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+
+    #[command(subcommand)]
+    args: Args,
+}
+
+/// The verbs, in the order a user meets them.
+#[derive(Debug, Subcommand)]
+enum Args {
+    New(new::NewArgs),
+    Build(build::BuildArgs),
+    Validate(validate::ValidateArgs),
+    Completion(completion::CompletionArgs),
+}
+
+impl Args {
+    async fn run(self, output: &Output) -> anyhow::Result<()> {
+        match self {
+            Self::New(args) => new::run(args, output).await,
+            Self::Build(args) => build::run(args, output).await,
+            Self::Validate(args) => validate::run(args, output).await,
+            Self::Completion(args) => completion::run(args, output).await,
+        }
+    }
+}
+
+/// Runs the program with the arguments of the process, and gives its exit code.
+pub fn main() -> ExitCode {
+    let Cli {
+        output,
+        quiet,
+        args,
+    } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are such errors too, for standard output. Where nobody listens there is nothing to do.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let output = Output::new(output, quiet);
+    let runtime = tokio::runtime::Runtime::new().context("start the asynchronous runtime");
+    match runtime.and_then(|runtime| runtime.block_on(args.run(&output))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+}
