@@ -19,6 +19,7 @@ mod connection;
 pub mod error;
 mod listener;
 mod progress;
+mod request;
 pub mod sanitize;
 mod socket;
 mod stats;
@@ -44,6 +45,7 @@ pub use self::{
     body::{BodyError, RequestBody},
     connection::ConnectionInfo,
     progress::Protocol,
+    request::{DataPlane, Target},
     sanitize::Network,
     stats::{Counter, ListenerStats},
     tls::{CertificateFiles, CertificateSource, TlsConfig, TlsError, TlsInfo, TlsVersion},

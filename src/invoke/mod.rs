@@ -27,7 +27,7 @@ use concurrency::Gate;
 use crate::{
     model::{ByteSize, Deployment, FunctionName, InvocationRecord, Kind, Outcome, RequestId},
     runtime::{
-        self, FunctionError, GuestBody, IncompleteBody, InProcess, InProcessError, Invocation,
+        self, FunctionError, FunctionFailed, GuestBody, IncompleteBody, InProcess, InProcessError, Invocation,
         Observer, Runtime,
     },
     telemetry::{
@@ -134,7 +134,15 @@ impl Invoke {
     }
 
     /// A function of this deployment. `environment` is the configuration's, with the values of its secrets.
-    pub fn function(&self, deployment: Deployment, environment: Vec<(String, String)>) -> Arc<Function> {
+    ///
+    /// # Errors
+    ///
+    /// A folder that it was granted cannot be opened.
+    pub fn function(
+        &self,
+        deployment: Deployment,
+        environment: Vec<(String, String)>,
+    ) -> Result<Arc<Function>, FunctionFailed> {
         let configuration = &deployment.configuration;
         let ledger = Arc::new(Ledger {
             gate: Gate::new(configuration.concurrency.unwrap_or(u32::MAX)),
@@ -145,8 +153,8 @@ impl Invoke {
             memory: configuration.memory,
         });
         let log = ledger.log.clone();
-        let runtime = self.runtime.function(deployment, environment, log, ledger.clone());
-        Arc::new(Function { runtime, ledger })
+        let runtime = self.runtime.function(deployment, environment, log, ledger.clone())?;
+        Ok(Arc::new(Function { runtime, ledger }))
     }
 
     /// Makes `functions` the ones that can be invoked, and the pools of those with a minimum.

@@ -16,6 +16,7 @@ use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 use wasmtime::Store;
+use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::{
     Error as HttpError, WasiBody, WasiHttpView,
     p2::bindings::{Proxy as HttpP2, http::types::Scheme},
@@ -30,7 +31,7 @@ use super::{
     limits::{Bounded, classify},
     pool::Lease,
 };
-use crate::model::Outcome;
+use crate::{model::Outcome, telemetry::logs::Level};
 
 /// What a guest answers an HTTP request with, before it is ours.
 type Answer = Result<Response<WasiBody>, Outcome>;
@@ -148,7 +149,10 @@ async fn serve<B>(
 /// Ends a call: the lease is released, or the failure noted and the instance dropped.
 fn end(mut lease: Lease, ended: wasmtime::Result<()>, account: &Account) {
     match ended {
-        Ok(()) => lease.release(),
+        Ok(()) => {
+            // Only a command's output is an answer.
+            let _ = lease.release();
+        }
         Err(error) => {
             let instance = lease.instance();
             let outcome = classify(&error, &instance.store.data().memory);
@@ -217,11 +221,12 @@ where
         .await?
 }
 
-/// Has an instance handle an event. Gives JSON, or the function's own error.
+/// Has an instance handle an event. Gives JSON of at most `limit` bytes, or the function's own error.
 pub(super) async fn event(
     lease: Lease,
     event: String,
     context: InvocationContext,
+    limit: usize,
     account: Arc<Account>,
     bounds: impl FnOnce(Call<Option<Result<String, FunctionError>>>) -> Bounded<Call<Option<Result<String, FunctionError>>>>,
 ) -> Result<Result<String, FunctionError>, Outcome> {
@@ -229,12 +234,22 @@ pub(super) async fn event(
     let ended = (&mut guest).await;
     account.set_cpu(guest.cpu());
     match ended {
-        Ok(Some(answer)) => {
-            match &answer {
-                Ok(json) => account.count_out(json.len()),
-                Err(_) => account.fail(Outcome::FunctionError),
+        Ok(Some(Ok(answer))) => {
+            account.count_out(answer.len());
+            if answer.len() > limit {
+                account.fail(Outcome::ResponseTooLarge);
+                return Err(Outcome::ResponseTooLarge);
             }
-            Ok(answer)
+            if serde_json::from_str::<serde::de::IgnoredAny>(&answer).is_err() {
+                account.say(Level::Error, "bad_response: the answer is not JSON");
+                account.fail(Outcome::BadResponse);
+                return Err(Outcome::BadResponse);
+            }
+            Ok(Ok(answer))
+        }
+        Ok(Some(Err(error))) => {
+            account.fail(Outcome::FunctionError);
+            Ok(Err(error))
         }
         Ok(None) => Err(account.outcome()),
         Err(limit) => {
@@ -253,19 +268,73 @@ async fn handle(
 ) -> Option<Result<String, FunctionError>> {
     let instance = lease.instance();
     let exports = instance.exports.clone();
-    let answer = match &*exports {
-        Exports::Event(function) => call_handler(&mut instance.store, function, &event, &context).await,
-        Exports::HttpP2(_) | Exports::HttpP3(_) | Exports::CommandP2(_) | Exports::CommandP3(_) => {
-            Err(wasmtime::format_err!("the function does not take events"))
+    let store = &mut instance.store;
+    match &*exports {
+        Exports::Event(function) => {
+            let answer = call_handler(store, function, &event, &context).await;
+            let (answer, ended) = split(answer);
+            end(lease, ended, &account);
+            answer
         }
-    };
-    match answer {
-        Ok(answer) => {
-            end(lease, Ok(()), &account);
-            Some(answer)
+        Exports::CommandP2(command) => {
+            let ran = command.wasi_cli_run().call_run(store).await;
+            printed(lease, ran, &account)
         }
-        Err(error) => {
+        Exports::CommandP3(command) => {
+            let ran = store
+                .run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await)
+                .await;
+            printed(lease, ran.and_then(|ran| ran), &account)
+        }
+        Exports::HttpP2(_) | Exports::HttpP3(_) => {
+            let error = wasmtime::format_err!("the function speaks HTTP and takes no events");
             end(lease, Err(error), &account);
+            None
+        }
+    }
+}
+
+fn split<T>(result: wasmtime::Result<T>) -> (Option<T>, wasmtime::Result<()>) {
+    match result {
+        Ok(value) => (Some(value), Ok(())),
+        Err(error) => (None, Err(error)),
+    }
+}
+
+/// The answer of a command: what it printed, if it ended well.
+fn printed(
+    lease: Lease,
+    ran: wasmtime::Result<Result<(), ()>>,
+    account: &Account,
+) -> Option<Result<String, FunctionError>> {
+    let status = match ran {
+        Ok(Ok(())) => 0,
+        Ok(Err(())) => 1,
+        // `exit` unwinds the guest with its status.
+        Err(error) => match error.downcast_ref::<I32Exit>() {
+            Some(exit) => exit.0,
+            None => {
+                end(lease, Err(error), account);
+                return None;
+            }
+        },
+    };
+    let Ok(printed) = lease.release() else {
+        account.fail(Outcome::ResponseTooLarge);
+        return None;
+    };
+    if status != 0 {
+        return Some(Err(FunctionError {
+            error_type: "Runtime.ExitError".to_owned(),
+            message: format!("the command ended with exit status {status}"),
+            trace: Vec::new(),
+        }));
+    }
+    match String::from_utf8(printed.into()) {
+        Ok(text) => Some(Ok(text)),
+        Err(_) => {
+            account.say(Level::Error, "the command printed what is not UTF-8");
+            account.fail(Outcome::BadResponse);
             None
         }
     }

@@ -9,7 +9,12 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
 use super::{
     account::Observer, bindings::wharf::function::types::InvocationContext,
-    imports::{function::InProcess, outbound::{OutboundClient, OutboundPool}},
+    imports::{
+        filesystem::{GrantError, Mounts, TmpFolders},
+        function::InProcess,
+        outbound::{OutboundClient, OutboundPool},
+        stdio::Stdio,
+    },
     instance::Invocation, pool::Pool,
 };
 use crate::{model::Deployment, store::KeyValue, telemetry::logs::FunctionLog};
@@ -19,6 +24,7 @@ pub(crate) struct Code {
     pub(super) deployment: Deployment,
     pub(super) log: Arc<FunctionLog>,
     pub(super) outbound: OutboundPool,
+    pub(super) mounts: Arc<Mounts>,
     environment: Vec<(String, String)>,
     pub(super) services: Arc<Services>,
 }
@@ -31,6 +37,8 @@ pub(super) struct Services {
     pub(super) key_value: Arc<dyn KeyValue>,
     /// What functions call through `wasi:http`.
     pub(super) outbound: OutboundClient,
+    /// Where instances have their `/tmp`.
+    pub(super) folders: Arc<TmpFolders>,
     /// The account and region that stand in ARNs, as in `us-east-1:000000000000`.
     pub(super) arn_prefix: String,
 }
@@ -59,17 +67,25 @@ impl Code {
     }
 
     /// The WASI context of a new instance.
-    pub(super) fn wasi(&self) -> WasiCtx {
+    pub(super) fn wasi(&self, stdio: &Stdio) -> WasiCtx {
         let mut builder = WasiCtxBuilder::new();
         builder
             .envs(&self.environment)
             .arg(self.deployment.name.as_str())
             .allow_tcp(false)
             .allow_udp(false)
-            .allow_ip_name_lookup(false);
+            .allow_ip_name_lookup(false)
+            .stdin(stdio.stdin())
+            .stdout(stdio.stdout())
+            .stderr(stdio.stderr());
         builder.build()
     }
 }
+
+/// Why a function cannot be served: a folder that its configuration grants cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct FunctionFailed(GrantError);
 
 /// A deployed version of a function and its warm instances.
 ///
@@ -89,11 +105,15 @@ impl Function {
         log: Arc<FunctionLog>,
         observer: Arc<dyn Observer>,
         services: Arc<Services>,
-    ) -> Arc<Self> {
-        let pool = Pool::new(&deployment.configuration);
-        Arc::new(Self {
+    ) -> Result<Arc<Self>, FunctionFailed> {
+        let configuration = &deployment.configuration;
+        let pool = Pool::new(configuration);
+        let folders = services.folders.clone();
+        let mounts = Mounts::open(folders, &configuration.files, configuration.tmp).map_err(FunctionFailed)?;
+        Ok(Arc::new(Self {
             code: Arc::new(Code {
-                outbound: services.outbound.pool(&deployment.configuration.outbound),
+                outbound: services.outbound.pool(&configuration.outbound),
+                mounts,
                 deployment,
                 log,
                 environment,
@@ -101,7 +121,7 @@ impl Function {
             }),
             observer,
             pool,
-        })
+        }))
     }
 
     /// What is deployed.

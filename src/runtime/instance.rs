@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{
     Engine, Store,
@@ -32,9 +33,11 @@ use super::{
     imports::{
         self,
         config::ConfigView,
+        filesystem::{Filesystem, FilesystemHost, FilesystemView},
         key_value::KeyValueView,
         logging::{Level as WitLevel, LogSink, LoggingView},
         outbound::Outbound,
+        stdio::{AnswerTooLarge, Stdio},
     },
     limits::{
         FIELD_BYTES, HOST_RESOURCES, HOSTCALL_BYTES, MemoryLimiter, YIELD_INTERVAL, classify,
@@ -75,8 +78,10 @@ pub(crate) struct State {
     // Before the table: what is left of its requests must not look complete when their bodies are dropped.
     outbound: Outbound,
     table: ResourceTable,
+    filesystem: Filesystem,
     wasi: WasiCtx,
     http: WasiHttpCtx,
+    pub(super) stdio: Stdio,
 }
 
 impl State {
@@ -89,8 +94,11 @@ impl State {
     }
 }
 
-/// Links what the node offers beside wasi.
+/// Links everything a guest may import.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    imports::wasi::add_to_linker(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(linker)?;
     imports::function::add_to_linker(linker)?;
     imports::key_value::add_to_linker(linker, |state| KeyValueView {
         store: &state.code.services.key_value,
@@ -106,7 +114,24 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 impl LogSink for State {
     fn log(&mut self, level: WitLevel, context: &str, message: &str) {
-        let _ = (level, context, message);
+        let level = match level {
+            WitLevel::Trace => Level::Trace,
+            WitLevel::Debug => Level::Debug,
+            WitLevel::Info => Level::Info,
+            WitLevel::Warn => Level::Warn,
+            WitLevel::Error => Level::Error,
+            WitLevel::Critical => Level::Critical,
+        };
+        self.stdio.log(level, context, message);
+    }
+}
+
+impl FilesystemHost for State {
+    fn filesystem_view(&mut self) -> FilesystemView<'_> {
+        FilesystemView {
+            table: &mut self.table,
+            filesystem: &mut self.filesystem,
+        }
     }
 }
 
@@ -160,6 +185,7 @@ impl Instance {
         http.set_field_size_limit(FIELD_BYTES);
         let mut table = ResourceTable::new();
         table.set_max_capacity(HOST_RESOURCES);
+        let stdio = Stdio::new(code.log.clone());
         let state = State {
             code: code.clone(),
             invocation: None,
@@ -167,8 +193,10 @@ impl Instance {
             calls: 0,
             outbound: Outbound::new(code.outbound.clone()),
             table,
-            wasi: code.wasi(),
+            filesystem: Filesystem::new(code.mounts.clone()),
+            wasi: code.wasi(&stdio),
             http,
+            stdio,
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.memory);
@@ -187,13 +215,21 @@ impl Instance {
         }
     }
 
-    /// Begins an invocation: its fuel, its log, its place to account to.
-    pub(super) fn begin(&mut self, invocation: Invocation, account: Arc<Account>) {
+    /// Begins an invocation: its fuel, its log, its place to account to. A command gets its event as standard input.
+    pub(super) fn begin(&mut self, invocation: Invocation, account: Arc<Account>, input: Option<Bytes>) {
         self.served += 1;
         let state = self.store.data_mut();
         let configuration = &state.code.deployment.configuration;
         let fuel = configuration.fuel;
         state.calls = 0;
+        let (id, version) = (invocation.request_id, state.code.deployment.version);
+        match input {
+            None => state.stdio.begin(id, version, configuration.log),
+            Some(event) => {
+                let response = configuration.response;
+                state.stdio.begin_command(id, version, configuration.log, event, response);
+            }
+        }
         state.outbound.begin(
             configuration.outbound_requests,
             configuration.outbound_concurrency,
@@ -203,8 +239,8 @@ impl Instance {
         self.store.set_fuel(fuel).expect("the engine consumes fuel");
     }
 
-    /// Ends the invocation: accounts for it and lets go of everything that belongs to it.
-    pub(super) fn end(&mut self) {
+    /// Ends the invocation: accounts for it and lets go of everything that belongs to it. Gives what a command printed.
+    pub(super) fn end(&mut self) -> Result<Bytes, AnswerTooLarge> {
         let left = self.store.get_fuel().expect("the engine consumes fuel");
         let state = self.store.data_mut();
         if let Some((_, account)) = state.invocation.take() {
@@ -212,6 +248,7 @@ impl Instance {
             account.guest_ended(fuel, state.memory.peak(), state.calls + state.outbound.calls());
             state.outbound.end();
         }
+        state.stdio.end()
     }
 
     /// Tells the function's log why the invocation failed.
@@ -247,7 +284,8 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        self.end();
+        // Nobody waits for the answer of a command that was stopped.
+        let _ = self.end();
     }
 }
 

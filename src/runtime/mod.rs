@@ -38,14 +38,17 @@ pub use call::FunctionError;
 pub use compile::{CompileError, CompileLimits, compile_child};
 pub use component::PrepareError;
 pub use engine::EngineSettings;
-pub use function::Function;
+pub use function::{Function, FunctionFailed};
 pub use imports::function::{InProcess, InProcessError};
 pub use instance::Invocation;
 
 use account::{Account, Running};
 use component::Components;
 use function::Services;
-use imports::outbound::{OutboundClient, OutboundTimeouts};
+use imports::{
+    filesystem::TmpFolders,
+    outbound::{OutboundClient, OutboundTimeouts},
+};
 use instance::{Instance, State};
 use limits::Bounded;
 use pool::Lease;
@@ -71,6 +74,8 @@ pub struct RuntimeSettings {
     pub compiler: PathBuf,
     /// What compiling may use.
     pub compile: CompileLimits,
+    /// The folder of the instances' `/tmp`.
+    pub tmp: PathBuf,
     /// The beginning of ARNs: `arn:aws:lambda:REGION:ACCOUNT`.
     pub arn_prefix: String,
 }
@@ -96,6 +101,9 @@ pub enum StartError {
     /// The engine's settings do not fit this machine.
     #[error("start the engine: {0}")]
     Engine(String),
+    /// The folder of the instances' `/tmp` is not usable.
+    #[error("open {}", .0.display())]
+    Tmp(PathBuf, #[source] std::io::Error),
     /// TLS cannot be set up for outbound requests.
     #[error("set up TLS for outbound requests: {0}")]
     Outbound(String),
@@ -114,7 +122,7 @@ impl Runtime {
         let failed = |error: wasmtime::Error| StartError::Engine(compile::describe(&error));
         let engine = engine::pooling(settings.engine).map_err(failed)?;
         let mut linker = Linker::<State>::new(&engine);
-        link(&mut linker).map_err(failed)?;
+        instance::link(&mut linker).map_err(failed)?;
         let artifacts = compile::Artifacts::open(
             &settings.artifacts,
             &engine,
@@ -127,6 +135,8 @@ impl Runtime {
             services: Arc::new(Services {
                 in_process: std::sync::OnceLock::new(),
                 key_value,
+                folders: TmpFolders::open(&settings.tmp)
+                    .map_err(|error| StartError::Tmp(settings.tmp.clone(), error))?,
                 outbound: OutboundClient::new(OutboundTimeouts::default(), &[])
                     .map_err(|error| StartError::Outbound(error.to_string()))?,
                 arn_prefix: settings.arn_prefix,
@@ -147,13 +157,17 @@ impl Runtime {
     }
 
     /// A function of this deployment. `environment` is the configuration's, with the values of its secrets.
+    ///
+    /// # Errors
+    ///
+    /// A folder that it was granted cannot be opened.
     pub fn function(
         &self,
         deployment: Deployment,
         environment: Vec<(String, String)>,
         log: Arc<FunctionLog>,
         observer: Arc<dyn Observer>,
-    ) -> Arc<Function> {
+    ) -> Result<Arc<Function>, FunctionFailed> {
         Function::new(deployment, environment, log, observer, self.0.services.clone())
     }
 
@@ -208,7 +222,7 @@ impl Runtime {
         let (cpu, deadline) = (configuration.cpu.unwrap_or(configuration.timeout), invocation.deadline);
         let account = open(function, &invocation);
         let running = Running::new(&account);
-        let lease = self.lease(function, invocation, &account).await;
+        let lease = self.lease(function, invocation, &account, None).await;
         let answer = match lease {
             Ok(lease) => {
                 let bounds = |call| Bounded::new(call, cpu, deadline);
@@ -234,14 +248,17 @@ impl Runtime {
         let configuration = &function.deployment().configuration;
         let (cpu, deadline) = (configuration.cpu.unwrap_or(configuration.timeout), invocation.deadline);
         let context = function.code.context(&invocation);
+        let kind = function.deployment().kind;
+        let input = matches!(kind, Kind::CommandP2 | Kind::CommandP3).then(|| Bytes::from(event.clone()));
         let account = open(function, &invocation);
         account.count_in(event.len());
         let running = Running::new(&account);
-        let lease = self.lease(function, invocation, &account).await;
+        let lease = self.lease(function, invocation, &account, input).await;
         let answer = match lease {
             Ok(lease) => {
                 let bounds = |call| Bounded::new(call, cpu, deadline);
-                call::event(lease, event, context, account, bounds).await
+                let limit = configuration.response.as_usize();
+                call::event(lease, event, context, limit, account, bounds).await
             }
             Err(outcome) => Err(outcome),
         };
@@ -255,6 +272,7 @@ impl Runtime {
         function: &Arc<Function>,
         invocation: Invocation,
         account: &Arc<Account>,
+        input: Option<Bytes>,
     ) -> Result<Lease, Outcome> {
         let mut instance = match function.pool.take() {
             Some(instance) => instance,
@@ -267,7 +285,7 @@ impl Runtime {
         };
         self.look_after(function);
         self.refill(function);
-        instance.begin(invocation, account.clone());
+        instance.begin(invocation, account.clone(), input);
         Ok(Lease::new(instance, function.clone()))
     }
 
@@ -392,13 +410,4 @@ fn open(function: &Function, invocation: &Invocation) -> Arc<Account> {
         function.observer.clone(),
         invocation.started,
     )
-}
-
-/// Links everything a guest may import.
-fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p2::add_to_linker_async(linker)?;
-    wasmtime_wasi::p3::add_to_linker(linker)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(linker)?;
-    instance::link(linker)
 }

@@ -15,7 +15,9 @@ use std::{
     time::Duration,
 };
 
-use super::{function::Function, instance::Instance};
+use bytes::Bytes;
+
+use super::{function::Function, imports::stdio::AnswerTooLarge, instance::Instance};
 use crate::model::{FunctionConfiguration, Isolation};
 
 /// How often the sizes of pools are looked at.
@@ -177,14 +179,17 @@ impl Lease {
         self.instance.as_mut().expect("a lease has its instance until it is released")
     }
 
-    /// Ends an invocation that went well: the instance may be used again where the function allows it.
-    pub(super) fn release(mut self) {
-        if let Some(mut instance) = self.instance.take() {
-            instance.end();
-            if instance.is_reusable() {
-                drop(self.function.pool.put(instance));
-            }
+    /// Ends an invocation that went well: the instance may be used again where the function allows it. Gives what a
+    /// command printed.
+    pub(super) fn release(mut self) -> Result<Bytes, AnswerTooLarge> {
+        let Some(mut instance) = self.instance.take() else {
+            return Ok(Bytes::new());
+        };
+        let printed = instance.end();
+        if instance.is_reusable() {
+            drop(self.function.pool.put(instance));
         }
+        printed
     }
 }
 
