@@ -12,6 +12,7 @@ pub mod control;
 pub mod ingress;
 pub mod invoke;
 pub mod model;
+pub mod node;
 pub mod router;
 pub mod runtime;
 pub mod store;

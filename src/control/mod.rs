@@ -73,13 +73,13 @@ struct Api {
     control: Control,
     token: Token,
     readiness: Arc<Readiness>,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
 }
 
 type Shared = State<Arc<Api>>;
 
 /// The API as a service that answers any request.
-pub fn router(control: Control, token: Token, readiness: Arc<Readiness>, metrics: Metrics) -> Router {
+pub fn router(control: Control, token: Token, readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
     let api = Arc::new(Api {
         control,
         token,

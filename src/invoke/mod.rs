@@ -51,7 +51,7 @@ pub struct Invoke {
     functions: ArcSwap<HashMap<FunctionName, Arc<Function>>>,
     node: Arc<Gate>,
     logs: Arc<Logs>,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
 }
 
 /// A deployed function, ready to be invoked.
@@ -120,7 +120,7 @@ pub struct EventAnswer {
 
 impl Invoke {
     /// A door without functions. `concurrency` is the most invocations of the node at one moment.
-    pub fn new(runtime: Runtime, concurrency: u32, logs: Arc<Logs>, metrics: Metrics) -> Arc<Self> {
+    pub fn new(runtime: Runtime, concurrency: u32, logs: Arc<Logs>, metrics: Arc<Metrics>) -> Arc<Self> {
         let invoke = Arc::new(Self {
             runtime,
             functions: ArcSwap::default(),

@@ -227,6 +227,8 @@ impl Check<'_> {
     fn configuration(&self, table: FunctionTable) -> FunctionConfiguration {
         let default = FunctionConfiguration::default();
         FunctionConfiguration {
+            // The manifest names them beside, and a deployment puts them here.
+            secrets: BTreeMap::new(),
             description: table.description.unwrap_or_default(),
             memory: table.memory.map_or(default.memory, |size| size.0),
             timeout: table.timeout.map_or(default.timeout, |time| time.0),

@@ -1,0 +1,403 @@
+//! The node: binds everything, wires it, runs, drains. The only place that knows all parts.
+//!
+//! [`Node::bind`] gets every error out before anything is served; [`Node::run`] serves until it is told to stop. Between
+//! them stands one loop, [`follow`]: it reads the catalog when it changes, and turns it into the two snapshots that requests
+//! see, the functions and the routes. A request never waits for it, or for the store.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use http::{HeaderMap, Request, Response};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
+
+use crate::{
+    control::{self, Readiness, Token, verbs::{self, Control}},
+    ingress::{ConnectionInfo, DataPlane, Handler, RequestBody, Server, ServerConfig, Target, TlsConfig, sanitize},
+    invoke::{Function, Invoke},
+    model::{Answer, Deployment, FunctionName, Route, RoutePattern},
+    router::Router,
+    runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
+    store::{Blobs, Catalog, DataFolder, KeyValueLimits, Snapshot, Sqlite},
+    telemetry::{
+        logs::{LogLimits, Logs},
+        metrics::Metrics,
+    },
+};
+
+/// How a node is set up. Resolved: where each value comes from is the command line's business.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// The folder of everything that outlives the process.
+    pub data: PathBuf,
+    /// Where functions answer.
+    pub http: SocketAddr,
+    /// Where they answer with TLS, and the certificates.
+    pub https: Option<(SocketAddr, TlsConfig)>,
+    /// Where the API answers.
+    pub api: SocketAddr,
+    /// A domain under which every function answers as `NAME.DOMAIN`, beside `NAME.localhost`.
+    pub domain: Option<String>,
+    /// The program that compiles components: this one.
+    pub compiler: PathBuf,
+    /// Invocations at one moment (Lambda's account limit: 1,000).
+    pub concurrency: u32,
+    /// The engine's pools.
+    pub engine: EngineSettings,
+    /// Bytes of compiled code kept in memory.
+    pub component_cache: u64,
+    /// How long requests in flight may go on after the first signal.
+    pub grace: Duration,
+}
+
+impl NodeConfig {
+    /// The defaults, with everything under `data`.
+    pub fn new(data: PathBuf, compiler: PathBuf) -> Self {
+        Self {
+            data,
+            http: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            https: None,
+            api: SocketAddr::from(([127, 0, 0, 1], 9080)),
+            domain: None,
+            compiler,
+            concurrency: 1000,
+            engine: EngineSettings::default(),
+            component_cache: 1 << 30,
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A node that is bound and not yet serving.
+pub struct Node {
+    http: Server,
+    https: Option<Server>,
+    api: Server,
+    plane: Arc<DataPlane>,
+    router: axum::Router,
+    readiness: Arc<Readiness>,
+    served: watch::Sender<u64>,
+    parts: Parts,
+}
+
+/// What the catalog is turned into functions with.
+struct Parts {
+    catalog: Arc<dyn Catalog>,
+    invoke: Arc<Invoke>,
+    plane: Arc<DataPlane>,
+    metrics: Arc<Metrics>,
+    logs: Arc<Logs>,
+    blobs: Arc<Blobs>,
+    runtime: Runtime,
+    domain: Option<String>,
+}
+
+impl Node {
+    /// Opens the store, starts the engine, binds the listeners and loads what is deployed. Whatever is wrong comes out here.
+    ///
+    /// # Errors
+    ///
+    /// An address is taken, the data folder cannot be used or is another node's, the engine does not start.
+    pub async fn bind(config: NodeConfig) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let folder = DataFolder::open(&config.data).context("open the data folder")?;
+        let store = Arc::new(Sqlite::open(&folder, KeyValueLimits::default()).context("open the store")?);
+        let blobs = Arc::new(Blobs::open(&folder).context("open the components")?);
+        let logs = Logs::open(config.data.join("logs"), LogLimits::default()).context("open the logs")?;
+        let logs = Arc::new(logs);
+        let token = Token::open(&config.data).context("open the API's token")?;
+        let runtime = Runtime::start(
+            RuntimeSettings {
+                engine: config.engine,
+                components: config.component_cache,
+                slot_wait: Duration::from_secs(1),
+                artifacts: config.data.join("artifacts"),
+                compiler: config.compiler,
+                compile: CompileLimits::default(),
+                tmp: config.data.join("tmp"),
+                arn_prefix: "arn:aws:lambda:us-east-1:000000000000".to_owned(),
+            },
+            store.clone(),
+        )?;
+        let server = |address| ServerConfig {
+            grace: config.grace,
+            ..ServerConfig::new(address)
+        };
+        let http = Server::bind(server(config.http))?;
+        let https = config
+            .https
+            .map(|(address, tls)| {
+                Server::bind(ServerConfig {
+                    tls: Some(tls),
+                    ..server(address)
+                })
+            })
+            .transpose()?;
+        let api = Server::bind(server(config.api))?;
+
+        let invoke = Invoke::new(runtime.clone(), config.concurrency, logs.clone(), metrics.clone());
+        let empty = Router::new(std::iter::empty(), std::iter::empty(), None).context("route nothing")?;
+        let plane = Arc::new(DataPlane::new(empty, invoke.clone(), metrics.node().clone()));
+        let catalog: Arc<dyn Catalog> = store;
+        let parts = Parts {
+            catalog: catalog.clone(),
+            invoke: invoke.clone(),
+            plane: plane.clone(),
+            metrics: metrics.clone(),
+            logs: logs.clone(),
+            blobs: blobs.clone(),
+            runtime: runtime.clone(),
+            domain: config.domain,
+        };
+        let (served, watching) = watch::channel(0);
+        parts.serve(&served).await.context("load what is deployed")?;
+        parts.forget_unused().await;
+        let control = Control {
+            catalog,
+            blobs,
+            runtime,
+            invoke,
+            logs,
+            served: watching,
+            http: http.local_addr(),
+        };
+        let readiness = Arc::<Readiness>::default();
+        let router = control::router(control, token, readiness.clone(), metrics);
+        Ok(Self {
+            http,
+            https,
+            api,
+            plane,
+            router,
+            readiness,
+            served,
+            parts,
+        })
+    }
+
+    /// Where functions answer.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http.local_addr()
+    }
+
+    /// Where functions answer with TLS.
+    pub fn https_addr(&self) -> Option<SocketAddr> {
+        self.https.as_ref().map(Server::local_addr)
+    }
+
+    /// Where the API answers.
+    pub fn api_addr(&self) -> SocketAddr {
+        self.api.local_addr()
+    }
+
+    /// Serves until `shutdown`. Then readiness fails, no connection is accepted, and what is in flight ends within the
+    /// grace period. The API goes last, so that whoever deploys sees the end.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let api_shutdown = CancellationToken::new();
+        let api = tokio::spawn(self.api.run(Arc::new(Api(self.router)), api_shutdown.clone()));
+        let following = tokio::spawn(follow(self.parts, self.served));
+        self.readiness.set(true);
+        let readiness = self.readiness;
+        let stopping = async {
+            shutdown.cancelled().await;
+            readiness.set(false);
+        };
+        let https = async {
+            if let Some(https) = self.https {
+                https.run(self.plane.clone(), shutdown.clone()).await;
+            }
+        };
+        tokio::join!(stopping, self.http.run(self.plane.clone(), shutdown.clone()), https);
+        following.abort();
+        api_shutdown.cancel();
+        if api.await.is_err() {
+            tracing::error!("the API's listener ended unexpectedly");
+        }
+    }
+}
+
+/// Turns the catalog into what is served, whenever it changes. A store that fails leaves what is served as it is.
+async fn follow(parts: Parts, served: watch::Sender<u64>) {
+    let mut changes = parts.catalog.watch();
+    loop {
+        if let Err(error) = parts.serve(&served).await {
+            tracing::error!(error = %format!("{error:#}"), "cannot read the catalog, what was served is served on");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            continue;
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Parts {
+    /// Serves what the catalog says.
+    async fn serve(&self, served: &watch::Sender<u64>) -> anyhow::Result<()> {
+        let snapshot = self.catalog.snapshot().await?;
+        let revision = snapshot.revision;
+        let before = self.invoke.functions();
+        let mut functions = HashMap::with_capacity(snapshot.deployments.len());
+        for deployment in &snapshot.deployments {
+            let present = before.get(&deployment.name);
+            let unchanged = present.filter(|present| present.deployment().revision == deployment.revision);
+            let function = match unchanged {
+                Some(function) => Some(function.clone()),
+                None => self.function(deployment),
+            };
+            if let Some(function) = function {
+                functions.insert(deployment.name.clone(), function);
+            }
+        }
+        let router = self.router(&snapshot, &functions);
+        let replaced: Vec<Arc<Function>> = before
+            .values()
+            .filter(|function| {
+                let now = functions.get(&function.deployment().name);
+                now.is_none_or(|now| !Arc::ptr_eq(now, function))
+            })
+            .cloned()
+            .collect();
+        let removed: Vec<FunctionName> =
+            before.keys().filter(|name| !functions.contains_key(*name)).cloned().collect();
+        self.invoke.publish(functions);
+        self.plane.route(router);
+        for function in replaced {
+            function.close();
+        }
+        for name in removed {
+            self.metrics.remove(&name);
+            self.logs.remove(&name);
+        }
+        served.send_replace(revision);
+        Ok(())
+    }
+
+    /// A function of this deployment, unless something it needs is missing on this node: then it is not served, and the
+    /// log says why.
+    fn function(&self, deployment: &Deployment) -> Option<Arc<Function>> {
+        let configuration = &deployment.configuration;
+        let secrets = match verbs::resolve_secrets(&deployment.name, &configuration.secrets) {
+            Ok(secrets) => secrets,
+            Err(error) => {
+                tracing::error!(function = %deployment.name, %error, "a function is not served");
+                return None;
+            }
+        };
+        let plain = configuration.environment.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let environment = plain.chain(secrets).collect();
+        match self.invoke.function(deployment.clone(), environment) {
+            Ok(function) => Some(function),
+            Err(error) => {
+                tracing::error!(function = %deployment.name, %error, "a function is not served");
+                None
+            }
+        }
+    }
+
+    /// The routes of all apps, and the URLs of all functions. Of two routes for the same requests the one of the app that
+    /// comes first in the alphabet is served.
+    fn router(&self, snapshot: &Snapshot, functions: &HashMap<FunctionName, Arc<Function>>) -> Router<Target> {
+        let mut routes: Vec<(RoutePattern, Target)> = Vec::new();
+        for (app, value) in &snapshot.routes {
+            let app_routes: Vec<Route> = match serde_json::from_value(value.clone()) {
+                Ok(routes) => routes,
+                Err(error) => {
+                    tracing::error!(%app, %error, "the routes of an app are not served");
+                    continue;
+                }
+            };
+            for route in app_routes {
+                let Some(target) = target(&route.answer, functions) else {
+                    tracing::warn!(%app, route = %route.pattern, "a route leads to a function that is not there");
+                    continue;
+                };
+                if let Some((present, _)) = routes.iter().find(|(present, _)| present.conflicts_with(&route.pattern)) {
+                    tracing::warn!(%app, route = %route.pattern, %present, "a route is for requests that another has");
+                    continue;
+                }
+                routes.push((route.pattern, target));
+            }
+        }
+        let urls = || {
+            functions
+                .iter()
+                .map(|(name, function)| (name.clone(), Target::Function(function.clone())))
+        };
+        let pairs = routes.iter().map(|(pattern, target)| (pattern, target.clone()));
+        Router::new(pairs, urls(), self.domain.as_deref()).unwrap_or_else(|conflict| {
+            // Conflicts were sorted out above; should one be left, function URLs are served on.
+            tracing::error!(%conflict, "routes conflict, none is served");
+            Router::new(std::iter::empty(), urls(), self.domain.as_deref())
+                .expect("there are no routes that could conflict")
+        })
+    }
+
+    /// Deletes components and compiled code that nothing deployed refers to.
+    async fn forget_unused(&self) {
+        let functions = self.invoke.functions();
+        let used: std::collections::HashSet<_> =
+            functions.values().map(|function| function.deployment().code).collect();
+        self.runtime.retain(|code| used.contains(code));
+        let Ok(blobs) = self.blobs.list().await else { return };
+        for blob in blobs {
+            if !used.contains(&blob)
+                && let Err(error) = self.blobs.remove(&blob).await
+            {
+                tracing::warn!(%blob, %error, "cannot remove a component that nothing uses");
+            }
+        }
+    }
+}
+
+fn target(answer: &Answer, functions: &HashMap<FunctionName, Arc<Function>>) -> Option<Target> {
+    match answer {
+        Answer::Function(name) => functions.get(name).cloned().map(Target::Function),
+        Answer::Respond {
+            status,
+            headers,
+            body,
+        } => Some(Target::Respond {
+            status: *status,
+            headers: headers.clone(),
+            body: body.clone().into(),
+        }),
+        Answer::Redirect { to, status } => Some(Target::Redirect {
+            to: to.clone(),
+            status: *status,
+        }),
+    }
+}
+
+/// The API behind a listener.
+struct Api(axum::Router);
+
+impl Handler for Api {
+    type Body = axum::body::Body;
+
+    async fn handle(
+        &self,
+        request: Request<RequestBody>,
+        connection: &Arc<ConnectionInfo>,
+    ) -> Response<axum::body::Body> {
+        let (mut head, body) = request.into_parts();
+        if let Err(refusal) = sanitize::request(&mut head, connection) {
+            let mut response = Response::new(axum::body::Body::from(refusal.to_string()));
+            *response.status_mut() = refusal.status();
+            *response.headers_mut() = HeaderMap::new();
+            return response;
+        }
+        let request = Request::from_parts(head, axum::body::Body::new(body));
+        match self.0.clone().call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
