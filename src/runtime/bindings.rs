@@ -7,8 +7,6 @@ pub(crate) use event::{EventFunction, EventFunctionPre};
 pub(crate) use generated::{wasi, wharf};
 
 mod generated {
-    #![expect(unreachable_pub, missing_docs, reason = "generated code")]
-
     wasmtime::component::bindgen!({
         path: "wit",
         world: "wharf:node/imports",
@@ -31,8 +29,6 @@ mod generated {
 }
 
 mod event {
-    #![expect(unreachable_pub, missing_docs, reason = "generated code")]
-
     wasmtime::component::bindgen!({
         path: "wit",
         // `wharf:function/event-function` without its imports, which the linker provides and a component may leave out.
@@ -48,4 +44,109 @@ mod event {
             "wharf:function/types": super::generated::wharf::function::types,
         },
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+    use wasmtime::{
+        Engine,
+        component::{Component, Linker, ResourceTable},
+    };
+    use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
+    use wit_parser::{ManglingAndAbi, Resolve};
+
+    use super::EventFunctionPre;
+    use crate::{
+        runtime::imports::{config, key_value, logging},
+        store::{DataFolder, KeyValue, KeyValueLimits, Sqlite},
+    };
+
+    /// A component of a world that is written in terms of `wit`: all the imports and exports, and traps for code.
+    fn component(engine: &Engine, world: &str) -> Component {
+        let mut resolve = Resolve::default();
+        let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("wit");
+        resolve.push_dir(wit).unwrap();
+        let text = format!("package test:test; world guest {{ {world} }}");
+        let package = resolve.push_str("test.wit", &text).unwrap();
+        let world = resolve.select_world(&[package], Some("guest")).unwrap();
+        let mut module = dummy_module(&resolve, world, ManglingAndAbi::Standard32);
+        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+        let bytes = ComponentEncoder::default()
+            .module(&module)
+            .unwrap()
+            .encode()
+            .unwrap();
+        Component::from_binary(engine, &bytes).unwrap()
+    }
+
+    struct Guest {
+        store: Arc<dyn KeyValue>,
+        values: BTreeMap<String, String>,
+        table: ResourceTable,
+        calls: u64,
+        log: Silence,
+    }
+
+    struct Silence;
+
+    impl logging::LogSink for Silence {
+        fn log(&mut self, _: logging::Level, _: &str, _: &str) {}
+    }
+
+    #[tokio::test]
+    async fn every_spelling_of_every_interface_is_linked() {
+        let engine = Engine::default();
+        let component = component(
+            &engine,
+            "include wasi:keyvalue/imports@0.2.0-draft;
+             include wasi:keyvalue/imports@0.2.0-draft2;
+             include wasi:config/imports@0.2.0-rc.1;
+             include wasi:config/imports@0.2.0-draft-2024-09-27;
+             include wasi:logging/imports@0.1.0-draft;",
+        );
+        let mut linker = Linker::<Guest>::new(&engine);
+        key_value::add_to_linker(&mut linker, |guest| key_value::KeyValueView {
+            store: &guest.store,
+            grants: &guest.values,
+            table: &mut guest.table,
+            calls: &mut guest.calls,
+        })
+        .unwrap();
+        config::add_to_linker(&mut linker, |guest| config::ConfigView {
+            values: &guest.values,
+        })
+        .unwrap();
+        logging::add_to_linker(&mut linker, |guest| logging::LoggingView {
+            sink: &mut guest.log,
+        })
+        .unwrap();
+        let prepared = linker.instantiate_pre(&component).unwrap();
+
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataFolder::open(folder.path()).unwrap();
+        let guest = Guest {
+            store: Arc::new(Sqlite::open(&data, KeyValueLimits::default()).unwrap()),
+            values: BTreeMap::new(),
+            table: ResourceTable::new(),
+            calls: 0,
+            log: Silence,
+        };
+        let mut store = wasmtime::Store::new(&engine, guest);
+        prepared.instantiate_async(&mut store).await.unwrap();
+    }
+
+    #[test]
+    fn an_event_function_is_told_by_its_export_whatever_it_imports() {
+        let engine = Engine::default();
+        let linker = Linker::<()>::new(&engine);
+        let handler = component(&engine, "export wharf:function/handler@0.1.0;");
+        let prepared = linker.instantiate_pre(&handler).unwrap();
+        EventFunctionPre::new(prepared).map(drop).unwrap();
+
+        let other = component(&engine, "");
+        let prepared = linker.instantiate_pre(&other).unwrap();
+        EventFunctionPre::new(prepared).map(drop).unwrap_err();
+    }
 }

@@ -53,10 +53,10 @@ impl Reader {
             let _permit = permit;
             let mut connection = shared.take()?;
             let transaction = connection.transaction()?;
-            let result = work(&transaction)?;
+            let result = work(&transaction);
             drop(transaction);
             shared.put_back(connection);
-            Ok(result)
+            result
         })
         .await
         .unwrap_or(Err(Error::Closed))

@@ -192,7 +192,7 @@ struct RolledBack;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::sync_channel;
+    use std::sync::mpsc::{Receiver, sync_channel};
 
     use super::*;
 
@@ -207,6 +207,14 @@ mod tests {
     fn insert(value: i64) -> impl FnOnce(&Connection) -> Result<(), Error> + Send {
         move |connection| {
             connection.execute("INSERT INTO number VALUES (?1)", [value])?;
+            Ok(())
+        }
+    }
+
+    /// Keeps the writer busy until it is told.
+    fn wait(told: Receiver<()>) -> impl FnOnce(&Connection) -> Result<(), Error> + Send {
+        move |_| {
+            told.recv().unwrap();
             Ok(())
         }
     }
@@ -227,16 +235,10 @@ mod tests {
     async fn changes_that_wait_together_are_committed_together() {
         let writer = start();
         let (release, held) = sync_channel::<()>(0);
-        let hold = writer.write(move |_| Ok(held.recv().unwrap_or(())));
+        let hold = writer.write(wait(held));
         let changes = futures::future::join_all((0..100).map(|value| writer.write(insert(value))));
-        let release = async {
-            // Everything is handed over before this is polled: `join!` polls in order.
-            release.send(()).unwrap();
-        };
-        let (held, made, ()) = tokio::join!(hold, changes, async {
-            tokio::task::yield_now().await;
-            release.await;
-        });
+        // `join!` polls in order: by its turn, the last has everything before it handed over.
+        let (held, made, ()) = tokio::join!(hold, changes, async { release.send(()).unwrap() });
         held.unwrap();
         assert!(made.iter().all(Result::is_ok));
         assert!(writer.commits() <= 3, "{} commits", writer.commits());
@@ -248,7 +250,7 @@ mod tests {
         let writer = start();
         let (release, held) = sync_channel::<()>(0);
         let (_, first, half, again, last, ()) = tokio::join!(
-            writer.write(move |_| Ok(held.recv().unwrap_or(()))),
+            writer.write(wait(held)),
             writer.write(insert(1)),
             writer.write(|connection| {
                 insert(2)(connection)?;
@@ -270,7 +272,7 @@ mod tests {
         let writer = start();
         let (release, held) = sync_channel::<()>(0);
         let (_, first, rollback, last, ()) = tokio::join!(
-            writer.write(move |_| Ok(held.recv().unwrap_or(()))),
+            writer.write(wait(held)),
             writer.write(insert(1)),
             writer.write(|connection| Ok(connection.execute_batch("ROLLBACK")?)),
             writer.write(insert(2)),
