@@ -1,8 +1,8 @@
 //! The functions' logs: a group per function, named `/aws/lambda/NAME` as in Lambda.
 //!
-//! The request path only pushes values into the buffer of its [`FunctionLog`]. One thread, the [writer], wakes
+//! The request path only pushes values into the buffer of its [`FunctionLog`]. One thread, the writer, wakes
 //! at most every 50 ms while there is something to write, encodes what came in, appends it to the group's
-//! [segments](segment) and hands it to whoever [tails](Logs::tail) the group. While nothing is said, nothing runs.
+//! segments and hands it to whoever [tails](Logs::tail) the group. While nothing is said, nothing runs.
 //!
 //! An invocation is one record on disk; [`LogLine`]s (`START`, `END`, `REPORT`) are made of it when somebody reads. A
 //! busy function thus costs one short record a request, not three lines.

@@ -289,6 +289,46 @@ async fn a_granted_folder_is_what_it_was_granted_as_and_no_way_out() {
     assert_eq!(code(link.await), ErrorCode::CrossDevice);
 }
 
+/// Prints what a fresh instance pays for files. Run it with `--ignored --nocapture`, optimised.
+#[test]
+#[ignore = "a measurement"]
+fn what_an_instance_pays() {
+    let base = tempfile::tempdir().unwrap();
+    let folders = TmpFolders::open(base.path()).unwrap();
+    let mounts = Mounts::open(folders, &[], ByteSize::mb(1)).unwrap();
+    let log = crate::telemetry::logs::Logs::open(base.path().join("logs"), Default::default());
+    let log = log.unwrap().function(&"hello".parse().unwrap());
+    let measure = |what: &str, work: &mut dyn FnMut()| {
+        let start = std::time::Instant::now();
+        for _ in 0..100_000 {
+            work();
+        }
+        println!("{what}: {} ns", start.elapsed().as_nanos() / 100_000);
+    };
+    measure("Filesystem::new and drop", &mut || {
+        std::hint::black_box(Filesystem::new(Arc::clone(&mounts)));
+    });
+    measure("with get-directories", &mut || {
+        let mut instance = Instance {
+            table: ResourceTable::new(),
+            filesystem: Filesystem::new(Arc::clone(&mounts)),
+        };
+        std::hint::black_box(instance.folder("/tmp"));
+    });
+    measure("Stdio::new, three streams, begin and end", &mut || {
+        let stdio = crate::runtime::imports::stdio::Stdio::new(Arc::clone(&log));
+        let streams: (Box<dyn wasmtime_wasi::cli::StdinStream>, _, _) =
+            (Box::new(stdio.stdin()), stdio.stdout(), stdio.stderr());
+        stdio.begin(
+            crate::model::RequestId::generate(),
+            crate::model::Version::Latest,
+            ByteSize::kb(256),
+        );
+        std::hint::black_box(&streams);
+        stdio.end().unwrap();
+    });
+}
+
 #[test]
 fn a_grant_of_what_is_no_folder_is_named() {
     let base = tempfile::tempdir().unwrap();
@@ -551,9 +591,10 @@ mod guest {
         let name = "guest".parse().unwrap();
         for (event, answer, folders) in [
             ("hello", "hello\n", 0),
+            // 29 is EIO: wasi-libc (Rust 1.95) does not ask a stream's error for its code, which is no-space here.
             (
                 "files",
-                "1040000 then Some(51); [\"again\", \"file\", \"folder\"]; true\n",
+                "1040000 then Some(29); [\"again\", \"file\", \"folder\"]; true\n",
                 1,
             ),
         ] {
