@@ -1,6 +1,11 @@
 //! Every template of `wharf new` builds, and passes its own test. This compiles the guest crate for two targets, which
 //! takes a minute the first time.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails in a test's own work fails the test"
+)]
+
 use std::{
     fs,
     path::Path,

@@ -77,9 +77,9 @@ pub enum Miss {
 #[error("route `{second}` is for requests that route `{first}` has already")]
 pub struct Conflict {
     /// The one that was there.
-    pub first: RoutePattern,
+    pub first: Box<RoutePattern>,
     /// The one that came after it.
-    pub second: RoutePattern,
+    pub second: Box<RoutePattern>,
 }
 
 impl<T> Router<T> {

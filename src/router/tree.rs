@@ -45,8 +45,8 @@ impl<T> Tree<T> {
             .find(|entry| entry.pattern.shares_methods(pattern));
         if let Some(entry) = rival {
             return Err(Conflict {
-                first: entry.pattern.clone(),
-                second: pattern.clone(),
+                first: entry.pattern.clone().into(),
+                second: pattern.clone().into(),
             });
         }
         entries.push(Entry {

@@ -187,7 +187,7 @@ impl<'a> Document<'a> {
         Problem {
             line: before.matches('\n').count() + 1,
             column: self.text[line_start..start].chars().count() + 1,
-            key: written(key),
+            key: written(self.root.get_ref(), key),
             message,
             text: line.to_owned(),
             width: marked.chars().count(),
@@ -196,24 +196,31 @@ impl<'a> Document<'a> {
 }
 
 /// `routes`, `2`, `path` is written `routes[2].path`.
-fn written(key: &[String]) -> String {
+fn written(table: &DeTable<'_>, key: &[String]) -> String {
     let mut written = String::new();
-    for (index, part) in key.iter().enumerate() {
-        let is_index = index > 0 && part.bytes().all(|byte| byte.is_ascii_digit());
-        let array = matches!(
-            key[index.saturating_sub(1)].as_str(),
-            "routes" | "files" | "outbound" | "methods"
-        );
-        if is_index && array {
-            written.push_str(&format!("[{part}]"));
-            continue;
+    let mut value = None;
+    for part in key {
+        match value.map(Spanned::get_ref) {
+            None => written.push_str(part),
+            Some(DeValue::Array(_)) => written.push_str(&format!("[{part}]")),
+            Some(_) => written.push_str(&format!(".{part}")),
         }
-        if index > 0 {
-            written.push('.');
+        value = match value {
+            None => table.get(part.as_str()),
+            Some(value) => child(value, part),
         }
-        written.push_str(part);
+        .or(value);
     }
     written
+}
+
+/// What a table has under a key, or an array at an index.
+fn child<'a, 'i>(value: &'a Spanned<DeValue<'i>>, part: &str) -> Option<&'a Spanned<DeValue<'i>>> {
+    match value.get_ref() {
+        DeValue::Table(table) => table.get(part),
+        DeValue::Array(array) => array.get(part.parse::<usize>().ok()?),
+        _ => None,
+    }
 }
 
 /// The key whose name or value stands at a place in the text; of a table inside a table, the innermost.
@@ -270,39 +277,38 @@ fn remove_at(table: &mut DeTable<'_>, at: usize) -> bool {
 }
 
 enum Removal {
+    /// It was inside the value, and is gone.
     Done,
+    /// It is the value itself, which its owner has to take out.
     This,
     Elsewhere,
 }
 
 fn remove_inside(value: &mut Spanned<DeValue<'_>>, at: usize) -> Removal {
     let span = value.span();
-    match value.get_mut() {
-        DeValue::Table(table) => {
-            if remove_at(table, at) {
-                return Removal::Done;
+    if let DeValue::Table(table) = value.get_mut()
+        && remove_at(table, at)
+    {
+        return Removal::Done;
+    }
+    if let DeValue::Array(array) = value.get_mut() {
+        let mut found = None;
+        for (index, element) in array.iter_mut().enumerate() {
+            match remove_inside(element, at) {
+                Removal::Done => return Removal::Done,
+                Removal::This => found = Some(index),
+                Removal::Elsewhere => {}
             }
         }
-        DeValue::Array(array) => {
-            let mut found = None;
-            for (index, element) in array.iter_mut().enumerate() {
-                match remove_inside(element, at) {
-                    Removal::Done => return Removal::Done,
-                    Removal::This => found = Some(index),
-                    Removal::Elsewhere => {}
-                }
-            }
-            if let Some(index) = found {
-                let elements = std::mem::replace(array, DeArray::new()).into_iter();
-                *array = elements
-                    .enumerate()
-                    .filter(|(at, _)| *at != index)
-                    .map(|(_, element)| element)
-                    .collect();
-                return Removal::Done;
-            }
+        if let Some(index) = found {
+            let elements = std::mem::replace(array, DeArray::new()).into_iter();
+            *array = elements
+                .enumerate()
+                .filter(|(at, _)| *at != index)
+                .map(|(_, element)| element)
+                .collect();
+            return Removal::Done;
         }
-        _ => {}
     }
     if span.contains(&at) {
         Removal::This
@@ -314,15 +320,10 @@ fn remove_inside(value: &mut Spanned<DeValue<'_>>, at: usize) -> Removal {
 /// Where the value of a key stands, or of the longest part of it that is there.
 fn span_of(table: &DeTable<'_>, key: &[&str]) -> Option<Range<usize>> {
     let (first, following) = key.split_first()?;
-    let (_, mut value) = table.iter().find(|(key, _)| key.get_ref() == first)?;
+    let mut value = table.get(*first)?;
     for part in following {
-        let next = match value.get_ref() {
-            DeValue::Table(table) => table.get(*part),
-            DeValue::Array(array) => part.parse().ok().and_then(|index: usize| array.get(index)),
-            _ => None,
-        };
-        match next {
-            Some(next) => value = next,
+        match child(value, part) {
+            Some(child) => value = child,
             None => break,
         }
     }

@@ -226,8 +226,7 @@ fn parse_segment(part: &str) -> Result<Segment, String> {
             false => Segment::Parameter(name.into()),
         });
     }
-    let mut letters = part.char_indices();
-    while let Some((at, letter)) = letters.next() {
+    for (at, letter) in part.char_indices() {
         match letter {
             '{' | '}' => {
                 return Err(
