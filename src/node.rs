@@ -4,13 +4,7 @@
 //! them stands one loop, [`follow`]: it reads the catalog when it changes, and turns it into the two snapshots that requests
 //! see, the functions and the routes. A request never waits for it, or for the store.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use http::{HeaderMap, Request, Response};
@@ -19,8 +13,14 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
 use crate::{
-    control::{self, Readiness, Token, verbs::{self, Control}},
-    ingress::{ConnectionInfo, DataPlane, Handler, RequestBody, Server, ServerConfig, Target, TlsConfig, sanitize},
+    control::{
+        self, Readiness, Token,
+        verbs::{self, Control},
+    },
+    ingress::{
+        ConnectionInfo, DataPlane, Handler, RequestBody, Server, ServerConfig, Target, TlsConfig,
+        sanitize,
+    },
     invoke::{Function, Invoke},
     model::{Answer, Deployment, FunctionName, Route, RoutePattern},
     router::Router,
@@ -108,9 +108,11 @@ impl Node {
     pub async fn bind(config: NodeConfig) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let folder = DataFolder::open(&config.data).context("open the data folder")?;
-        let store = Arc::new(Sqlite::open(&folder, KeyValueLimits::default()).context("open the store")?);
+        let store =
+            Arc::new(Sqlite::open(&folder, KeyValueLimits::default()).context("open the store")?);
         let blobs = Arc::new(Blobs::open(&folder).context("open the components")?);
-        let logs = Logs::open(config.data.join("logs"), LogLimits::default()).context("open the logs")?;
+        let logs =
+            Logs::open(config.data.join("logs"), LogLimits::default()).context("open the logs")?;
         let logs = Arc::new(logs);
         let token = Token::open(&config.data).context("open the API's token")?;
         let runtime = Runtime::start(
@@ -142,9 +144,19 @@ impl Node {
             .transpose()?;
         let api = Server::bind(server(config.api))?;
 
-        let invoke = Invoke::new(runtime.clone(), config.concurrency, logs.clone(), metrics.clone());
-        let empty = Router::new(std::iter::empty(), std::iter::empty(), None).context("route nothing")?;
-        let plane = Arc::new(DataPlane::new(empty, invoke.clone(), metrics.node().clone()));
+        let invoke = Invoke::new(
+            runtime.clone(),
+            config.concurrency,
+            logs.clone(),
+            metrics.clone(),
+        );
+        let empty =
+            Router::new(std::iter::empty(), std::iter::empty(), None).context("route nothing")?;
+        let plane = Arc::new(DataPlane::new(
+            empty,
+            invoke.clone(),
+            metrics.node().clone(),
+        ));
         let catalog: Arc<dyn Catalog> = store;
         let parts = Parts {
             catalog: catalog.clone(),
@@ -157,7 +169,10 @@ impl Node {
             domain: config.domain,
         };
         let (served, watching) = watch::channel(0);
-        parts.serve(&served).await.context("load what is deployed")?;
+        parts
+            .serve(&served)
+            .await
+            .context("load what is deployed")?;
         parts.forget_unused().await;
         let control = Control {
             catalog,
@@ -201,7 +216,10 @@ impl Node {
     /// grace period. The API goes last, so that whoever deploys sees the end.
     pub async fn run(self, shutdown: CancellationToken) {
         let api_shutdown = CancellationToken::new();
-        let api = tokio::spawn(self.api.run(Arc::new(Api(self.router)), api_shutdown.clone()));
+        let api = tokio::spawn(
+            self.api
+                .run(Arc::new(Api(self.router)), api_shutdown.clone()),
+        );
         let following = tokio::spawn(follow(self.parts, self.served));
         self.readiness.set(true);
         let readiness = self.readiness;
@@ -214,7 +232,11 @@ impl Node {
                 https.run(self.plane.clone(), shutdown.clone()).await;
             }
         };
-        tokio::join!(stopping, self.http.run(self.plane.clone(), shutdown.clone()), https);
+        tokio::join!(
+            stopping,
+            self.http.run(self.plane.clone(), shutdown.clone()),
+            https
+        );
         following.abort();
         api_shutdown.cancel();
         if api.await.is_err() {
@@ -247,7 +269,8 @@ impl Parts {
         let mut functions = HashMap::with_capacity(snapshot.deployments.len());
         for deployment in &snapshot.deployments {
             let present = before.get(&deployment.name);
-            let unchanged = present.filter(|present| present.deployment().revision == deployment.revision);
+            let unchanged =
+                present.filter(|present| present.deployment().revision == deployment.revision);
             let function = match unchanged {
                 Some(function) => Some(function.clone()),
                 None => self.function(deployment),
@@ -265,8 +288,11 @@ impl Parts {
             })
             .cloned()
             .collect();
-        let removed: Vec<FunctionName> =
-            before.keys().filter(|name| !functions.contains_key(*name)).cloned().collect();
+        let removed: Vec<FunctionName> = before
+            .keys()
+            .filter(|name| !functions.contains_key(*name))
+            .cloned()
+            .collect();
         self.invoke.publish(functions);
         self.plane.route(router);
         for function in replaced {
@@ -291,7 +317,10 @@ impl Parts {
                 return None;
             }
         };
-        let plain = configuration.environment.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let plain = configuration
+            .environment
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()));
         let environment = plain.chain(secrets).collect();
         match self.invoke.function(deployment.clone(), environment) {
             Ok(function) => Some(function),
@@ -304,7 +333,11 @@ impl Parts {
 
     /// The routes of all apps, and the URLs of all functions. Of two routes for the same requests the one of the app that
     /// comes first in the alphabet is served.
-    fn router(&self, snapshot: &Snapshot, functions: &HashMap<FunctionName, Arc<Function>>) -> Router<Target> {
+    fn router(
+        &self,
+        snapshot: &Snapshot,
+        functions: &HashMap<FunctionName, Arc<Function>>,
+    ) -> Router<Target> {
         let mut routes: Vec<(RoutePattern, Target)> = Vec::new();
         for (app, value) in &snapshot.routes {
             let app_routes: Vec<Route> = match serde_json::from_value(value.clone()) {
@@ -319,7 +352,10 @@ impl Parts {
                     tracing::warn!(%app, route = %route.pattern, "a route leads to a function that is not there");
                     continue;
                 };
-                if let Some((present, _)) = routes.iter().find(|(present, _)| present.conflicts_with(&route.pattern)) {
+                if let Some((present, _)) = routes
+                    .iter()
+                    .find(|(present, _)| present.conflicts_with(&route.pattern))
+                {
                     tracing::warn!(%app, route = %route.pattern, %present, "a route is for requests that another has");
                     continue;
                 }
@@ -331,7 +367,9 @@ impl Parts {
                 .iter()
                 .map(|(name, function)| (name.clone(), Target::Function(function.clone())))
         };
-        let pairs = routes.iter().map(|(pattern, target)| (pattern, target.clone()));
+        let pairs = routes
+            .iter()
+            .map(|(pattern, target)| (pattern, target.clone()));
         Router::new(pairs, urls(), self.domain.as_deref()).unwrap_or_else(|conflict| {
             // Conflicts were sorted out above; should one be left, function URLs are served on.
             tracing::error!(%conflict, "routes conflict, none is served");
@@ -343,10 +381,14 @@ impl Parts {
     /// Deletes components and compiled code that nothing deployed refers to.
     async fn forget_unused(&self) {
         let functions = self.invoke.functions();
-        let used: std::collections::HashSet<_> =
-            functions.values().map(|function| function.deployment().code).collect();
+        let used: std::collections::HashSet<_> = functions
+            .values()
+            .map(|function| function.deployment().code)
+            .collect();
         self.runtime.retain(|code| used.contains(code));
-        let Ok(blobs) = self.blobs.list().await else { return };
+        let Ok(blobs) = self.blobs.list().await else {
+            return;
+        };
         for blob in blobs {
             if !used.contains(&blob)
                 && let Err(error) = self.blobs.remove(&blob).await

@@ -7,8 +7,16 @@
 pub(crate) mod app;
 pub(crate) mod build;
 mod completion;
+mod deploy;
+mod functions;
+mod inspect;
+mod invoke;
+mod logs;
 mod new;
 pub(crate) mod output;
+mod remote;
+mod serve;
+mod up;
 mod validate;
 
 use std::process::ExitCode;
@@ -30,8 +38,10 @@ const STYLES: Styles = Styles::styled()
 const EXAMPLES: &str = "\
 Examples:
   wharf new hello             make a function that answers HTTP, in a new folder
-  wharf build hello           build its component
-  wharf validate hello        check its manifest";
+  wharf up hello              build it, serve it, and build it again when its source changes
+  wharf serve                 run a node
+  wharf deploy hello          deploy the app to the node
+  wharf logs hello --follow   see what it says";
 
 /// Runs WebAssembly components as functions, at the edge.
 #[derive(Debug, Parser)]
@@ -61,6 +71,13 @@ struct Cli {
 enum Args {
     New(new::NewArgs),
     Build(build::BuildArgs),
+    Up(up::UpArgs),
+    Serve(serve::ServeArgs),
+    Deploy(deploy::DeployArgs),
+    Invoke(invoke::InvokeArgs),
+    Logs(logs::LogsArgs),
+    Functions(functions::FunctionsArgs),
+    Inspect(inspect::InspectArgs),
     Validate(validate::ValidateArgs),
     Completion(completion::CompletionArgs),
 }
@@ -70,6 +87,13 @@ impl Args {
         match self {
             Self::New(args) => new::run(args, output).await,
             Self::Build(args) => build::run(args, output).await,
+            Self::Up(args) => Box::pin(up::run(args, output)).await,
+            Self::Serve(args) => Box::pin(serve::run(args, output)).await,
+            Self::Deploy(args) => deploy::run(args, output).await,
+            Self::Invoke(args) => invoke::run(args, output).await,
+            Self::Logs(args) => logs::run(args, output).await,
+            Self::Functions(args) => functions::run(args, output).await,
+            Self::Inspect(args) => inspect::run(args, output).await,
             Self::Validate(args) => validate::run(args, output).await,
             Self::Completion(args) => completion::run(args, output).await,
         }
@@ -78,6 +102,10 @@ impl Args {
 
 /// Runs the program with the arguments of the process, and gives its exit code.
 pub fn main() -> ExitCode {
+    // Before anything else: a compiling child has no asynchronous runtime, and its arguments are not the user's.
+    if let Some(code) = compile_child() {
+        return code;
+    }
     let Cli {
         output,
         quiet,
@@ -99,6 +127,26 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a node starts to compile a component: `wharf __compile INPUT OUTPUT CPU_SECONDS MEMORY_BYTES`.
+fn compile_child() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()? != "__compile" {
+        return None;
+    }
+    let paths = (arguments.next()?, arguments.next()?);
+    let mut number = || arguments.next()?.to_str()?.parse().ok();
+    let (cpu, memory) = (number()?, number()?);
+    let compiled = crate::runtime::compile_child(paths.0.as_ref(), paths.1.as_ref(), cpu, memory);
+    Some(match compiled {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "{error:#}");
+            ExitCode::FAILURE
+        }
+    })
 }
 
 #[cfg(test)]

@@ -85,9 +85,15 @@ impl Client {
     /// The address is none.
     pub fn new(base: &str, token: Token) -> Result<Self, ClientError> {
         let base = base.trim_end_matches('/');
-        let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
+        let base = if base.contains("://") {
+            base.to_owned()
+        } else {
+            format!("http://{base}")
+        };
         let valid = base.parse::<Uri>().is_ok_and(|uri| {
-            uri.scheme_str() == Some("http") && uri.authority().is_some() && matches!(uri.path(), "" | "/")
+            uri.scheme_str() == Some("http")
+                && uri.authority().is_some()
+                && matches!(uri.path(), "" | "/")
         });
         if !valid {
             return Err(ClientError::Address { address: base });
@@ -125,27 +131,42 @@ impl Client {
         let request = request
             .body(Full::new(body))
             .map_err(|error| ClientError::Answer(error.to_string()))?;
-        self.http.request(request).await.map_err(|source| ClientError::Unreachable {
-            base: self.base.clone(),
-            source,
-        })
+        self.http
+            .request(request)
+            .await
+            .map_err(|source| ClientError::Unreachable {
+                base: self.base.clone(),
+                source,
+            })
     }
 
     /// The whole body of a good answer, or what the node said against it.
     async fn read(response: http::Response<Incoming>) -> Result<Bytes, ClientError> {
         let status = response.status();
         let body = response.into_body().collect().await;
-        let body = body.map_err(|error| ClientError::Answer(error.to_string()))?.to_bytes();
+        let body = body
+            .map_err(|error| ClientError::Answer(error.to_string()))?
+            .to_bytes();
         if status.is_success() {
             return Ok(body);
         }
-        Err(ClientError::Refused(match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => problem.message,
-            Err(_) => format!("the node answered {status}: {}", String::from_utf8_lossy(&body)),
-        }))
+        Err(ClientError::Refused(
+            match serde_json::from_slice::<Problem>(&body) {
+                Ok(problem) => problem.message,
+                Err(_) => format!(
+                    "the node answered {status}: {}",
+                    String::from_utf8_lossy(&body)
+                ),
+            },
+        ))
     }
 
-    async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
         let body = Self::read(self.send(method, path, &[], body).await?).await?;
         serde_json::from_slice(&body).map_err(|error| ClientError::Answer(error.to_string()))
     }
@@ -183,8 +204,10 @@ impl Client {
     ///
     /// The node cannot be reached, or refuses: the message says which function and why.
     pub async fn deploy(&self, deploy: &Deploy) -> Result<Deployed, ClientError> {
-        let body = serde_json::to_vec(deploy).map_err(|error| ClientError::Answer(error.to_string()))?;
-        self.json(Method::POST, "/wharf/v1/deployments", body.into()).await
+        let body =
+            serde_json::to_vec(deploy).map_err(|error| ClientError::Answer(error.to_string()))?;
+        self.json(Method::POST, "/wharf/v1/deployments", body.into())
+            .await
     }
 
     /// All functions, by name.
@@ -193,7 +216,8 @@ impl Client {
     ///
     /// The node cannot be reached or refuses.
     pub async fn functions(&self) -> Result<Vec<FunctionSummary>, ClientError> {
-        self.json(Method::GET, "/wharf/v1/functions", Bytes::new()).await
+        self.json(Method::GET, "/wharf/v1/functions", Bytes::new())
+            .await
     }
 
     /// Removes a function.
@@ -212,7 +236,13 @@ impl Client {
     /// # Errors
     ///
     /// There is none of that name, or the node cannot be reached. An error of the function is an answer.
-    pub async fn invoke(&self, name: &str, event: Bytes, kind: &str, log: bool) -> Result<Invoked, ClientError> {
+    pub async fn invoke(
+        &self,
+        name: &str,
+        event: Bytes,
+        kind: &str,
+        log: bool,
+    ) -> Result<Invoked, ClientError> {
         let path = format!("/2015-03-31/functions/{name}/invocations");
         let mut headers = vec![("x-amz-invocation-type", kind.to_owned())];
         if log {
@@ -220,12 +250,19 @@ impl Client {
         }
         let response = self.send(Method::POST, &path, &headers, event).await?;
         let text = |name: &str| {
-            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+            response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
         };
         let function_error = text("x-amz-function-error");
         let log = text("x-amz-log-result").and_then(|log| {
             use base64::{Engine as _, prelude::BASE64_STANDARD};
-            BASE64_STANDARD.decode(log).ok().map(|log| String::from_utf8_lossy(&log).into_owned())
+            BASE64_STANDARD
+                .decode(log)
+                .ok()
+                .map(|log| String::from_utf8_lossy(&log).into_owned())
         });
         Ok(Invoked {
             payload: Self::read(response).await?,
@@ -248,23 +285,32 @@ impl Client {
         let path = format!("/wharf/v1/functions/{name}/logs?last={last}&follow={follow}");
         let response = self.send(Method::GET, &path, &[], Bytes::new()).await?;
         if !response.status().is_success() {
-            return Err(Self::read(response).await.err().unwrap_or(ClientError::Answer("no log".to_owned())));
+            return Err(Self::read(response)
+                .await
+                .err()
+                .unwrap_or(ClientError::Answer("no log".to_owned())));
         }
         let body = response.into_body();
-        Ok(futures::stream::try_unfold((body, Vec::new()), async |(mut body, mut rest)| {
-            loop {
-                if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                    let line: Vec<u8> = rest.drain(..=end).collect();
-                    let line = serde_json::from_slice(&line).map_err(|error| ClientError::Answer(error.to_string()))?;
-                    return Ok(Some((line, (body, rest))));
+        Ok(futures::stream::try_unfold(
+            (body, Vec::new()),
+            async |(mut body, mut rest)| {
+                loop {
+                    if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                        let line: Vec<u8> = rest.drain(..=end).collect();
+                        let line = serde_json::from_slice(&line)
+                            .map_err(|error| ClientError::Answer(error.to_string()))?;
+                        return Ok(Some((line, (body, rest))));
+                    }
+                    match body.frame().await {
+                        None => return Ok(None),
+                        Some(Ok(frame)) => {
+                            rest.extend_from_slice(frame.data_ref().map_or(&[], |data| data))
+                        }
+                        Some(Err(error)) => return Err(ClientError::Answer(error.to_string())),
+                    }
                 }
-                match body.frame().await {
-                    None => return Ok(None),
-                    Some(Ok(frame)) => rest.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
-                    Some(Err(error)) => return Err(ClientError::Answer(error.to_string())),
-                }
-            }
-        }))
+            },
+        ))
     }
 }
 

@@ -13,7 +13,9 @@ use crate::{model::FunctionName, runtime::PrepareError, store};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The caller did not say who it is, or not truly.
-    #[error("the API wants a token: `Authorization: Bearer …`; it is in the file `api-token` of the node's data folder")]
+    #[error(
+        "the API wants a token: `Authorization: Bearer …`; it is in the file `api-token` of the node's data folder"
+    )]
     Unauthorized,
     /// The request is malformed.
     #[error("{0}")]

@@ -79,7 +79,12 @@ struct Api {
 type Shared = State<Arc<Api>>;
 
 /// The API as a service that answers any request.
-pub fn router(control: Control, token: Token, readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
+pub fn router(
+    control: Control,
+    token: Token,
+    readiness: Arc<Readiness>,
+    metrics: Arc<Metrics>,
+) -> Router {
     let api = Arc::new(Api {
         control,
         token,
@@ -91,7 +96,9 @@ pub fn router(control: Control, token: Token, readiness: Arc<Readiness>, metrics
         .route("/wharf/v1/node", get(node))
         .route(
             "/wharf/v1/blobs/{digest}",
-            put(upload).head(has).layer(DefaultBodyLimit::max(MAX_COMPONENT)),
+            put(upload)
+                .head(has)
+                .layer(DefaultBodyLimit::max(MAX_COMPONENT)),
         )
         .route("/wharf/v1/deployments", post(deploy))
         .route("/wharf/v1/functions", get(functions))
@@ -142,7 +149,8 @@ async fn node(State(api): Shared) -> Json<api::NodeSummary> {
 }
 
 fn digest(text: &str) -> Result<Digest, Error> {
-    text.parse().map_err(|error| Error::Invalid(format!("`{text}`: {error}")))
+    text.parse()
+        .map_err(|error| Error::Invalid(format!("`{text}`: {error}")))
 }
 
 async fn has(State(api): Shared, Path(code): Path<String>) -> Result<StatusCode, Error> {
@@ -152,7 +160,11 @@ async fn has(State(api): Shared, Path(code): Path<String>) -> Result<StatusCode,
     })
 }
 
-async fn upload(State(api): Shared, Path(code): Path<String>, body: Body) -> Result<StatusCode, Error> {
+async fn upload(
+    State(api): Shared,
+    Path(code): Path<String>,
+    body: Body,
+) -> Result<StatusCode, Error> {
     let code = digest(&code)?;
     let bytes = axum::body::to_bytes(body, MAX_COMPONENT)
         .await
@@ -176,7 +188,8 @@ async fn deploy(State(api): Shared, body: Body) -> Result<Json<api::Deployed>, E
     let bytes = axum::body::to_bytes(body, MAX_DOCUMENT)
         .await
         .map_err(|error| body_error(&error, MAX_DOCUMENT))?;
-    let deploy = serde_json::from_slice(&bytes).map_err(|error| Error::Invalid(format!("not a deployment: {error}")))?;
+    let deploy = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::Invalid(format!("not a deployment: {error}")))?;
     // A client that hangs up does not leave a deployment half done.
     let deployed = tokio::spawn(async move { api.control.deploy(deploy).await });
     Ok(Json(deployed.await.map_err(|_| Error::Internal)??))
@@ -186,9 +199,16 @@ async fn functions(State(api): Shared) -> Json<Vec<api::FunctionSummary>> {
     Json(api.control.functions())
 }
 
-async fn function(State(api): Shared, Path(name): Path<String>) -> Result<Json<api::FunctionSummary>, Error> {
+async fn function(
+    State(api): Shared,
+    Path(name): Path<String>,
+) -> Result<Json<api::FunctionSummary>, Error> {
     api.control.function(&name)?;
-    let summary = api.control.functions().into_iter().find(|function| function.name.as_str() == name);
+    let summary = api
+        .control
+        .functions()
+        .into_iter()
+        .find(|function| function.name.as_str() == name);
     summary.map(Json).ok_or(Error::NoFunction(name))
 }
 
@@ -216,14 +236,22 @@ async fn logs(
     query: Result<Query<LogsQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Error> {
     let Query(query) = query.map_err(|error| Error::Invalid(error.body_text()))?;
-    let tail = api.control.tail(&name, TailFrom::Last(query.last.unwrap_or(100)), query.follow)?;
+    let tail = api.control.tail(
+        &name,
+        TailFrom::Last(query.last.unwrap_or(100)),
+        query.follow,
+    )?;
     let lines = futures::stream::unfold(tail, async |mut tail| {
         let line = tail.next().await?;
         let mut json = serde_json::to_vec(&line).ok()?;
         json.push(b'\n');
         Some((Ok::<_, Infallible>(Bytes::from(json)), tail))
     });
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+    Ok((
+        [(header::CONTENT_TYPE, "application/x-ndjson")],
+        Body::from_stream(lines),
+    )
+        .into_response())
 }
 
 /// Lambda API, Invoke: `RequestResponse` and `DryRun`.
@@ -241,7 +269,8 @@ async fn invoke(
         "DryRun" => return Ok(StatusCode::NO_CONTENT.into_response()),
         "Event" => {
             return Err(Error::Invalid(
-                "asynchronous invocation (Event) is not built yet; invoke with RequestResponse".to_owned(),
+                "asynchronous invocation (Event) is not built yet; invoke with RequestResponse"
+                    .to_owned(),
             ));
         }
         other => {
@@ -257,7 +286,9 @@ async fn invoke(
                 .ok()
                 .and_then(|bytes| String::from_utf8(bytes).ok())
                 .map(String::into_boxed_str)
-                .ok_or_else(|| Error::Invalid("X-Amz-Client-Context is not base64 of text".to_owned()))
+                .ok_or_else(|| {
+                    Error::Invalid("X-Amz-Client-Context is not base64 of text".to_owned())
+                })
         })
         .transpose()?;
     let wants_log = text("x-amz-log-type") == Some("Tail");
@@ -266,7 +297,11 @@ async fn invoke(
         .map_err(|error| body_error(&error, MAX_EVENT))?;
     let event = event_text(&event)?;
     let timeout = function.deployment().configuration.timeout;
-    let answer = api.control.invoke.event(&function, event, client_context).await;
+    let answer = api
+        .control
+        .invoke
+        .event(&function, event, client_context)
+        .await;
     let mut response = answer_response(&answer, timeout);
     if wants_log {
         let log = api.control.log_of(&function, answer.request_id).await;
@@ -282,7 +317,8 @@ fn event_text(bytes: &Bytes) -> Result<String, Error> {
     if bytes.is_empty() {
         return Ok("{}".to_owned());
     }
-    let text = std::str::from_utf8(bytes).map_err(|error| Error::Invalid(format!("the event is not UTF-8: {error}")))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| Error::Invalid(format!("the event is not UTF-8: {error}")))?;
     serde_json::from_str::<serde::de::IgnoredAny>(text)
         .map_err(|error| Error::Invalid(format!("the event is not JSON: {error}")))?;
     Ok(text.to_owned())
@@ -301,10 +337,15 @@ fn answer_response(answer: &EventAnswer, timeout: std::time::Duration) -> Respon
             (StatusCode::TOO_MANY_REQUESTS, None, body.to_string())
         }
         Err(Outcome::Internal) => {
-            let body = json!({"Type": "Service", "message": "the node failed; its log has the cause"});
+            let body =
+                json!({"Type": "Service", "message": "the node failed; its log has the cause"});
             (StatusCode::INTERNAL_SERVER_ERROR, None, body.to_string())
         }
-        Err(outcome) => (StatusCode::OK, Some("Unhandled"), stopped_document(*outcome, answer, timeout)),
+        Err(outcome) => (
+            StatusCode::OK,
+            Some("Unhandled"),
+            stopped_document(*outcome, answer, timeout),
+        ),
     };
     let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
     let headers = response.headers_mut();
@@ -318,7 +359,10 @@ fn answer_response(answer: &EventAnswer, timeout: std::time::Duration) -> Respon
         headers.insert("x-wharf-error", HeaderValue::from_static(outcome.code()));
     }
     if status == StatusCode::OK {
-        headers.insert("x-amz-executed-version", HeaderValue::from_static("$LATEST"));
+        headers.insert(
+            "x-amz-executed-version",
+            HeaderValue::from_static("$LATEST"),
+        );
     }
     response
 }
@@ -333,22 +377,45 @@ fn error_document(error: &FunctionError) -> String {
 }
 
 /// What Lambda says of a function that it stopped.
-fn stopped_document(outcome: Outcome, answer: &EventAnswer, timeout: std::time::Duration) -> String {
+fn stopped_document(
+    outcome: Outcome,
+    answer: &EventAnswer,
+    timeout: std::time::Duration,
+) -> String {
     let id = answer.request_id;
     let (error_type, message) = match outcome {
         Outcome::Timeout => (
             "Sandbox.Timedout",
-            format!("RequestId: {id} Error: Task timed out after {:.2} seconds", timeout.as_secs_f64()),
+            format!(
+                "RequestId: {id} Error: Task timed out after {:.2} seconds",
+                timeout.as_secs_f64()
+            ),
         ),
-        Outcome::OutOfMemory => ("Runtime.OutOfMemory", format!("RequestId: {id} Error: out of memory")),
-        Outcome::OutOfFuel => ("Runtime.OutOfFuel", format!("RequestId: {id} Error: out of fuel")),
-        Outcome::OutOfCpu => ("Runtime.OutOfCpu", format!("RequestId: {id} Error: out of processor time")),
+        Outcome::OutOfMemory => (
+            "Runtime.OutOfMemory",
+            format!("RequestId: {id} Error: out of memory"),
+        ),
+        Outcome::OutOfFuel => (
+            "Runtime.OutOfFuel",
+            format!("RequestId: {id} Error: out of fuel"),
+        ),
+        Outcome::OutOfCpu => (
+            "Runtime.OutOfCpu",
+            format!("RequestId: {id} Error: out of processor time"),
+        ),
         Outcome::ResponseTooLarge => (
             "Function.ResponseSizeTooLarge",
-            "Response payload size exceeded maximum allowed payload size (6291556 bytes).".to_owned(),
+            "Response payload size exceeded maximum allowed payload size (6291556 bytes)."
+                .to_owned(),
         ),
-        Outcome::BadResponse => ("Runtime.BadResponse", format!("RequestId: {id} Error: the answer is not JSON")),
-        _ => ("Runtime.ExitError", format!("RequestId: {id} Error: Runtime exited with error: {outcome}")),
+        Outcome::BadResponse => (
+            "Runtime.BadResponse",
+            format!("RequestId: {id} Error: the answer is not JSON"),
+        ),
+        _ => (
+            "Runtime.ExitError",
+            format!("RequestId: {id} Error: Runtime exited with error: {outcome}"),
+        ),
     };
     json!({"errorType": error_type, "errorMessage": message}).to_string()
 }

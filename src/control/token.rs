@@ -22,7 +22,9 @@ impl Token {
     ///
     /// The file is not there (the node was never started) or may not be read (it is another user's).
     pub fn read(data: &Path) -> io::Result<Self> {
-        Ok(Self(fs::read_to_string(data.join(TOKEN_FILE))?.trim().to_owned()))
+        Ok(Self(
+            fs::read_to_string(data.join(TOKEN_FILE))?.trim().to_owned(),
+        ))
     }
 
     /// Reads the token, or makes one.
@@ -39,7 +41,11 @@ impl Token {
         getrandom::fill(&mut secret)?;
         let token = BASE64_URL_SAFE_NO_PAD.encode(secret);
         let path = data.join(TOKEN_FILE);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
         writeln!(file, "{token}")?;
         file.sync_all()?;
         Ok(Self(token))
@@ -109,7 +115,10 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let token = Token::open(data.path()).unwrap();
         assert_eq!(Token::open(data.path()).unwrap().0, token.0);
-        let mode = fs::metadata(data.path().join(TOKEN_FILE)).unwrap().permissions().mode();
+        let mode = fs::metadata(data.path().join(TOKEN_FILE))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -69,7 +69,10 @@ impl Control {
         let mut names = HashSet::new();
         for function in &deploy.functions {
             if !names.insert(function.name.clone()) {
-                return Err(Error::Invalid(format!("function `{}` is there twice", function.name)));
+                return Err(Error::Invalid(format!(
+                    "function `{}` is there twice",
+                    function.name
+                )));
             }
             function.configuration.validate().map_err(|invalid| {
                 Error::Invalid(format!("function `{}`: {invalid}", function.name))
@@ -94,7 +97,9 @@ impl Control {
                 .compile(&path, &function.code)
                 .await
                 .map_err(|error| Error::component(&function.name, &error))?;
-            let code_size = tokio::fs::metadata(&path).await.map_or(0, |metadata| metadata.len());
+            let code_size = tokio::fs::metadata(&path)
+                .await
+                .map_or(0, |metadata| metadata.len());
             changes.push(Change::Deploy {
                 deployment: Box::new(Deployment {
                     name: function.name.clone(),
@@ -120,7 +125,9 @@ impl Control {
                 routes: serde_json::to_value(&deploy.routes).map_err(|_| Error::Internal)?,
             });
         } else if !deploy.routes.is_empty() {
-            return Err(Error::Invalid("routes belong to an app; name it".to_owned()));
+            return Err(Error::Invalid(
+                "routes belong to an app; name it".to_owned(),
+            ));
         }
         let revision = self.apply(changes).await?;
         let functions = deploy
@@ -129,13 +136,24 @@ impl Control {
             .filter_map(|function| self.invoke.find(function.name.as_str()))
             .map(|function| self.summary(&function))
             .collect();
-        Ok(Deployed { revision, functions })
+        Ok(Deployed {
+            revision,
+            functions,
+        })
     }
 
-    fn check_route(&self, route: &crate::model::Route, names: &HashSet<FunctionName>) -> Result<(), Error> {
+    fn check_route(
+        &self,
+        route: &crate::model::Route,
+        names: &HashSet<FunctionName>,
+    ) -> Result<(), Error> {
         match &route.answer {
-            crate::model::Answer::Function(name) if !names.contains(name) && self.invoke.find(name.as_str()).is_none() => {
-                Err(Error::Invalid(format!("a route leads to the function `{name}`, which is not there")))
+            crate::model::Answer::Function(name)
+                if !names.contains(name) && self.invoke.find(name.as_str()).is_none() =>
+            {
+                Err(Error::Invalid(format!(
+                    "a route leads to the function `{name}`, which is not there"
+                )))
             }
             _ => Ok(()),
         }
@@ -147,7 +165,9 @@ impl Control {
             .functions()
             .values()
             .map(|function| function.deployment())
-            .filter(|deployment| deployment.app.as_deref() == Some(app) && !keep.contains(&deployment.name))
+            .filter(|deployment| {
+                deployment.app.as_deref() == Some(app) && !keep.contains(&deployment.name)
+            })
             .map(|deployment| Change::Remove {
                 name: deployment.name.clone(),
                 version: deployment.version,
@@ -170,7 +190,9 @@ impl Control {
     /// Removes an app: its functions and its routes.
     pub async fn remove_app(&self, app: &str) -> Result<(), Error> {
         let mut changes = self.removals(app, &HashSet::new());
-        changes.push(Change::Unroute { app: app.to_owned() });
+        changes.push(Change::Unroute {
+            app: app.to_owned(),
+        });
         self.apply(changes).await?;
         Ok(())
     }
@@ -188,13 +210,18 @@ impl Control {
 
     /// The function of that name.
     pub fn function(&self, name: &str) -> Result<Arc<Function>, Error> {
-        self.invoke.find(name).ok_or_else(|| Error::NoFunction(name.chars().take(80).collect()))
+        self.invoke
+            .find(name)
+            .ok_or_else(|| Error::NoFunction(name.chars().take(80).collect()))
     }
 
     /// All functions, by name.
     pub fn functions(&self) -> Vec<FunctionSummary> {
         let functions = self.invoke.functions();
-        let mut summaries: Vec<_> = functions.values().map(|function| self.summary(function)).collect();
+        let mut summaries: Vec<_> = functions
+            .values()
+            .map(|function| self.summary(function))
+            .collect();
         summaries.sort_by(|one, other| one.name.cmp(&other.name));
         summaries
     }
@@ -203,7 +230,10 @@ impl Control {
         let deployment = function.deployment();
         let mut configuration = deployment.configuration.clone();
         // Values are often secrets, whatever their name.
-        configuration.environment.values_mut().for_each(|value| "…".clone_into(value));
+        configuration
+            .environment
+            .values_mut()
+            .for_each(|value| "…".clone_into(value));
         FunctionSummary {
             name: deployment.name.clone(),
             version: deployment.version.to_string(),
@@ -212,7 +242,8 @@ impl Control {
             code_size: deployment.code_size,
             app: deployment.app.clone(),
             modified_ms: deployment.modified_ms,
-            url: format!("http://{}.localhost:{}/", deployment.name, self.http.port()).to_ascii_lowercase(),
+            url: format!("http://{}.localhost:{}/", deployment.name, self.http.port())
+                .to_ascii_lowercase(),
             in_flight: function.in_flight(),
             configuration,
         }
@@ -289,6 +320,8 @@ pub fn resolve_secrets(
 }
 
 fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

@@ -107,7 +107,10 @@ impl DataPlane {
         trace::propagate(&mut head.headers);
         let target = {
             let routes = self.routes.load();
-            let authority = head.uri.authority().map_or("", |authority| authority.as_str());
+            let authority = head
+                .uri
+                .authority()
+                .map_or("", |authority| authority.as_str());
             let found = routes.find(authority, &head.method, head.uri.path())?;
             match found.target {
                 Target::Function(function) => Found::Function(
@@ -206,9 +209,13 @@ impl Handler for DataPlane {
         let id = RequestId::generate();
         let mut response = match self.serve(request, connection, id, started).await {
             Ok(response) => response,
-            Err(failure) => self.fail(failure, id).map(|body| ResponseBody::Complete(Some(body))),
+            Err(failure) => self
+                .fail(failure, id)
+                .map(|body| ResponseBody::Complete(Some(body))),
         };
-        response.headers_mut().insert(error::REQUEST_ID, error::id_value(id));
+        response
+            .headers_mut()
+            .insert(error::REQUEST_ID, error::id_value(id));
         tracing::debug!(
             request_id = %id,
             status = response.status().as_u16(),

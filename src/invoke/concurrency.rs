@@ -64,7 +64,11 @@ mod tests {
         let other = Gate::new(5);
         assert_eq!(admit(&other, &node), Ok(()));
         assert_eq!(admit(&other, &node), Err(Outcome::Overloaded));
-        assert_eq!(other.inside(), 1, "who is refused by the node has not stayed in the function");
+        assert_eq!(
+            other.inside(),
+            1,
+            "who is refused by the node has not stayed in the function"
+        );
         function.leave();
         node.leave();
         assert_eq!(admit(&function, &node), Ok(()));

@@ -27,8 +27,8 @@ use concurrency::Gate;
 use crate::{
     model::{ByteSize, Deployment, FunctionName, InvocationRecord, Kind, Outcome, RequestId},
     runtime::{
-        self, FunctionError, FunctionFailed, GuestBody, IncompleteBody, InProcess, InProcessError, Invocation,
-        Observer, Runtime,
+        self, FunctionError, FunctionFailed, GuestBody, InProcess, InProcessError, IncompleteBody,
+        Invocation, Observer, Runtime,
     },
     telemetry::{
         logs::{FunctionLog, Level, Logs},
@@ -120,7 +120,12 @@ pub struct EventAnswer {
 
 impl Invoke {
     /// A door without functions. `concurrency` is the most invocations of the node at one moment.
-    pub fn new(runtime: Runtime, concurrency: u32, logs: Arc<Logs>, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(
+        runtime: Runtime,
+        concurrency: u32,
+        logs: Arc<Logs>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         let invoke = Arc::new(Self {
             runtime,
             functions: ArcSwap::default(),
@@ -153,7 +158,9 @@ impl Invoke {
             memory: configuration.memory,
         });
         let log = ledger.log.clone();
-        let runtime = self.runtime.function(deployment, environment, log, ledger.clone())?;
+        let runtime = self
+            .runtime
+            .function(deployment, environment, log, ledger.clone())?;
         Ok(Arc::new(Function { runtime, ledger }))
     }
 
@@ -190,7 +197,9 @@ impl Invoke {
                 Outcome::Throttled => "throttled: the function's concurrency is used up",
                 _ => "overloaded: the node's concurrency is used up",
             };
-            ledger.log.platform(request_id, ledger.version, Level::Warn, message);
+            ledger
+                .log
+                .platform(request_id, ledger.version, Level::Warn, message);
         })
     }
 
@@ -255,9 +264,11 @@ impl Invoke {
         let (head, body) = request.into_parts();
         let admitted = Admitted(&function.ledger);
         // The body is read before there is an instance: a slow client holds no memory of a guest.
-        let body = collect(body, invocation.deadline).await.inspect_err(|outcome| {
-            function.ledger.metrics.refuse(*outcome);
-        })?;
+        let body = collect(body, invocation.deadline)
+            .await
+            .inspect_err(|outcome| {
+                function.ledger.metrics.refuse(*outcome);
+            })?;
         admitted.hand_over();
         let source_ip = arrival.source_ip.to_string();
         let event = payload::event(
@@ -271,7 +282,10 @@ impl Invoke {
                 path_parameters: arrival.path_parameters,
             },
         );
-        let answer = self.runtime.event(&function.runtime, event, invocation).await?;
+        let answer = self
+            .runtime
+            .event(&function.runtime, event, invocation)
+            .await?;
         let answer = answer.map_err(|_| Outcome::FunctionError)?;
         payload::response(answer).map_err(|error| {
             self.complain(function, arrival.request_id, &error.to_string());
@@ -281,7 +295,9 @@ impl Invoke {
 
     fn complain(&self, function: &Function, request_id: RequestId, message: &str) {
         let ledger = &function.ledger;
-        ledger.log.platform(request_id, ledger.version, Level::Error, message);
+        ledger
+            .log
+            .platform(request_id, ledger.version, Level::Error, message);
     }
 
     /// Invokes a function with an event and waits for its answer (Lambda API, Invoke, `RequestResponse`). A function that
@@ -313,7 +329,9 @@ impl Invoke {
         invocation: Invocation,
     ) -> Result<Result<String, FunctionError>, Outcome> {
         self.admit(function, invocation.request_id)?;
-        self.runtime.event(&function.runtime, event, invocation).await
+        self.runtime
+            .event(&function.runtime, event, invocation)
+            .await
     }
 }
 
@@ -341,7 +359,8 @@ impl InProcess for Invoke {
             let invocation = Invocation {
                 request_id,
                 started,
-                deadline: caller_deadline.min(started + function.deployment().configuration.timeout),
+                deadline: caller_deadline
+                    .min(started + function.deployment().configuration.timeout),
                 hops,
                 traceparent,
                 client_context: None,
@@ -411,7 +430,9 @@ impl Body for ResponseBody {
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<Bytes>, IncompleteBody>>> {
         match self.get_mut() {
-            Self::Complete(data) => std::task::Poll::Ready(data.take().map(|data| Ok(Frame::data(data)))),
+            Self::Complete(data) => {
+                std::task::Poll::Ready(data.take().map(|data| Ok(Frame::data(data))))
+            }
             Self::Guest(body) => std::pin::Pin::new(body).poll_frame(context),
         }
     }
@@ -425,7 +446,9 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Complete(data) => SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Complete(data) => {
+                SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64)
+            }
             Self::Guest(body) => body.size_hint(),
         }
     }

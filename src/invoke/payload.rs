@@ -111,7 +111,11 @@ pub(super) fn event(head: &Parts, body: &Bytes, origin: &Origin<'_>) -> String {
             http: ContextHttp {
                 method: head.method.as_str(),
                 path: head.uri.path(),
-                protocol: if head.version == http::Version::HTTP_2 { "HTTP/2.0" } else { "HTTP/1.1" },
+                protocol: if head.version == http::Version::HTTP_2 {
+                    "HTTP/2.0"
+                } else {
+                    "HTTP/1.1"
+                },
                 source_ip: origin.source_ip,
                 user_agent: text(head.headers.get(header::USER_AGENT)),
             },
@@ -128,7 +132,9 @@ pub(super) fn event(head: &Parts, body: &Bytes, origin: &Origin<'_>) -> String {
 }
 
 fn text(value: Option<&HeaderValue>) -> &str {
-    value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+    value
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
 }
 
 /// Fields by name; repeated ones joined with commas. Cookies stand in `cookies`.
@@ -177,7 +183,10 @@ fn is_text(headers: &HeaderMap) -> bool {
         || media.ends_with("+xml")
         || matches!(
             media,
-            "application/json" | "application/xml" | "application/javascript" | "application/x-www-form-urlencoded"
+            "application/json"
+                | "application/xml"
+                | "application/javascript"
+                | "application/x-www-form-urlencoded"
         )
 }
 
@@ -239,7 +248,8 @@ pub(super) enum InvalidAnswer {
 
 /// The response that a function's answer stands for.
 pub(super) fn response(answer: String) -> Result<Response<Bytes>, InvalidAnswer> {
-    let value: serde_json::Value = serde_json::from_str(&answer).map_err(|_| InvalidAnswer::Json)?;
+    let value: serde_json::Value =
+        serde_json::from_str(&answer).map_err(|_| InvalidAnswer::Json)?;
     if value.get("statusCode").is_none() {
         // Any other JSON is the body itself; a string stands for its text, as in Lambda.
         let body = match value {
@@ -247,9 +257,10 @@ pub(super) fn response(answer: String) -> Result<Response<Bytes>, InvalidAnswer>
             _ => answer,
         };
         let mut response = Response::new(Bytes::from(body));
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         return Ok(response);
     }
     let answer: Answer = serde_json::from_value(value).map_err(|_| InvalidAnswer::Json)?;
@@ -260,16 +271,23 @@ pub(super) fn response(answer: String) -> Result<Response<Bytes>, InvalidAnswer>
     let body = match (answer.body, answer.is_base64_encoded) {
         (None, _) => Bytes::new(),
         (Some(body), false) => Bytes::from(body),
-        (Some(body), true) => {
-            Bytes::from(BASE64_STANDARD.decode(body).map_err(|_| InvalidAnswer::Base64)?)
-        }
+        (Some(body), true) => Bytes::from(
+            BASE64_STANDARD
+                .decode(body)
+                .map_err(|_| InvalidAnswer::Base64)?,
+        ),
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    let single = answer.headers.into_iter().map(|(name, value)| (name, vec![value]));
+    let single = answer
+        .headers
+        .into_iter()
+        .map(|(name, value)| (name, vec![value]));
     for (name, values) in single.chain(answer.multi_value_headers) {
-        let field: HeaderName = name.parse().map_err(|_| InvalidAnswer::Header(name.clone()))?;
+        let field: HeaderName = name
+            .parse()
+            .map_err(|_| InvalidAnswer::Header(name.clone()))?;
         for value in values {
             let value = HeaderValue::from_str(&value.to_string())
                 .map_err(|_| InvalidAnswer::Header(name.clone()))?;
@@ -282,7 +300,10 @@ pub(super) fn response(answer: String) -> Result<Response<Bytes>, InvalidAnswer>
         headers.append(header::SET_COOKIE, value);
     }
     if !headers.contains_key(header::CONTENT_TYPE) {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
     }
     Ok(response)
 }
@@ -307,18 +328,23 @@ mod tests {
 
     #[test]
     fn a_request_becomes_the_payload_that_api_gateway_sends() {
-        let event = of(http::Request::post("http://order.localhost/orders/7?a=1&a=2&b=x%20y")
-            .header("cookie", "one=1; two=2")
-            .header("content-type", "application/json")
-            .header("x-tag", "a")
-            .header("x-tag", "b")
-            .header("user-agent", "curl")
-            .body(b"{\"x\":1}".as_slice())
-            .unwrap());
+        let event = of(
+            http::Request::post("http://order.localhost/orders/7?a=1&a=2&b=x%20y")
+                .header("cookie", "one=1; two=2")
+                .header("content-type", "application/json")
+                .header("x-tag", "a")
+                .header("x-tag", "b")
+                .header("user-agent", "curl")
+                .body(b"{\"x\":1}".as_slice())
+                .unwrap(),
+        );
         assert_eq!(event["version"], "2.0");
         assert_eq!(event["rawPath"], "/orders/7");
         assert_eq!(event["rawQueryString"], "a=1&a=2&b=x%20y");
-        assert_eq!(event["queryStringParameters"], json!({"a": "1,2", "b": "x y"}));
+        assert_eq!(
+            event["queryStringParameters"],
+            json!({"a": "1,2", "b": "x y"})
+        );
         assert_eq!(event["pathParameters"], json!({"id": "7"}));
         assert_eq!(event["cookies"], json!(["one=1", "two=2"]));
         assert_eq!(event["headers"]["x-tag"], "a,b");
@@ -335,10 +361,15 @@ mod tests {
 
     #[test]
     fn a_body_that_is_not_text_is_base64() {
-        let event = of(http::Request::post("/").body([0xff, 0x00].as_slice()).unwrap());
+        let event = of(http::Request::post("/")
+            .body([0xff, 0x00].as_slice())
+            .unwrap());
         assert_eq!(event["body"], "/wA=");
         assert_eq!(event["isBase64Encoded"], true);
-        assert_eq!(of(http::Request::get("/").body([].as_slice()).unwrap()).get("body"), None);
+        assert_eq!(
+            of(http::Request::get("/").body([].as_slice()).unwrap()).get("body"),
+            None
+        );
     }
 
     #[test]
@@ -364,7 +395,10 @@ mod tests {
     #[test]
     fn any_other_json_is_the_body_of_a_200() {
         let object = response(json!({"total": 3}).to_string()).unwrap();
-        assert_eq!((object.status().as_u16(), &object.body()[..]), (200, &b"{\"total\":3}"[..]));
+        assert_eq!(
+            (object.status().as_u16(), &object.body()[..]),
+            (200, &b"{\"total\":3}"[..])
+        );
         assert_eq!(object.headers()["content-type"], "application/json");
         assert_eq!(response("\"hello\"".to_owned()).unwrap().body(), "hello");
     }
@@ -376,11 +410,24 @@ mod tests {
             ("{\"statusCode\":\"200\"}", InvalidAnswer::Json),
             ("{\"statusCode\":99}", InvalidAnswer::Status(99)),
             ("{\"statusCode\":101}", InvalidAnswer::Status(101)),
-            ("{\"statusCode\":200,\"headers\":{\"a b\":\"\"}}", InvalidAnswer::Header("a b".to_owned())),
-            ("{\"statusCode\":200,\"headers\":{\"a\":\"x\\r\\ny: z\"}}", InvalidAnswer::Header("a".to_owned())),
-            ("{\"statusCode\":200,\"body\":\"%\",\"isBase64Encoded\":true}", InvalidAnswer::Base64),
+            (
+                "{\"statusCode\":200,\"headers\":{\"a b\":\"\"}}",
+                InvalidAnswer::Header("a b".to_owned()),
+            ),
+            (
+                "{\"statusCode\":200,\"headers\":{\"a\":\"x\\r\\ny: z\"}}",
+                InvalidAnswer::Header("a".to_owned()),
+            ),
+            (
+                "{\"statusCode\":200,\"body\":\"%\",\"isBase64Encoded\":true}",
+                InvalidAnswer::Base64,
+            ),
         ] {
-            assert_eq!(response(answer.to_owned()).unwrap_err(), problem, "{answer}");
+            assert_eq!(
+                response(answer.to_owned()).unwrap_err(),
+                problem,
+                "{answer}"
+            );
         }
     }
 }

@@ -92,7 +92,8 @@ impl Account {
     /// Notes that the guest has ended, and what it used.
     pub(super) fn guest_ended(&self, fuel: u64, peak_memory: usize, host_calls: u64) {
         self.host_calls.store(host_calls, Relaxed);
-        self.duration.store(nanoseconds(self.started.elapsed()), Relaxed);
+        self.duration
+            .store(nanoseconds(self.started.elapsed()), Relaxed);
         self.fuel.store(fuel, Relaxed);
         self.peak_memory.store(peak_memory as u64, Relaxed);
     }
@@ -112,7 +113,9 @@ impl Account {
     /// Says something about the invocation in its function's log.
     pub(super) fn say(&self, level: Level, message: &str) {
         let version = self.code.deployment.version;
-        self.code.log.platform(self.request_id, version, level, message);
+        self.code
+            .log
+            .platform(self.request_id, version, level, message);
     }
 
     /// The receipt as it stands now.

@@ -71,17 +71,29 @@ impl GuestBody {
                 }
                 // Trailers, an error, or more to come: a stream after all, with what was read in front.
                 other => {
-                    let before = if rest.is_empty() { first } else { Some(Bytes::from(rest)) };
+                    let before = if rest.is_empty() {
+                        first
+                    } else {
+                        Some(Bytes::from(rest))
+                    };
                     return Self::stream(prepend(before, other.flatten(), body), account, None);
                 }
             }
         }
-        let before = if rest.is_empty() { first } else { Some(Bytes::from(rest)) };
+        let before = if rest.is_empty() {
+            first
+        } else {
+            Some(Bytes::from(rest))
+        };
         Self::stream(prepend(before, None, body), account, None)
     }
 
     /// A body that the guest is still writing in a task of its own.
-    pub(super) fn stream(body: WasiBody, account: Arc<Account>, guest: Option<AbortHandle>) -> Self {
+    pub(super) fn stream(
+        body: WasiBody,
+        account: Arc<Account>,
+        guest: Option<AbortHandle>,
+    ) -> Self {
         Self(Inner::Stream {
             body,
             account,
@@ -95,7 +107,11 @@ type FrameResult = Result<Frame<Bytes>, wasmtime_wasi_http::Error>;
 
 /// A body that first gives what was already read of it.
 fn prepend(data: Option<Bytes>, frame: Option<FrameResult>, body: WasiBody) -> WasiBody {
-    let read = futures::stream::iter(data.map(|data| Ok(Frame::data(data))).into_iter().chain(frame));
+    let read = futures::stream::iter(
+        data.map(|data| Ok(Frame::data(data)))
+            .into_iter()
+            .chain(frame),
+    );
     let rest = http_body_util::BodyStream::new(body);
     http_body_util::StreamBody::new(futures::StreamExt::chain(read, rest)).boxed_unsync()
 }
@@ -150,7 +166,9 @@ impl Body for GuestBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Inner::Complete(data) => SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64),
+            Inner::Complete(data) => {
+                SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64)
+            }
             Inner::Stream { .. } => SizeHint::default(),
         }
     }

@@ -205,9 +205,7 @@ where
     store
         .run_concurrent(async move |accessor| {
             let answer = match service.handle(accessor, request).await? {
-                Ok(response) => {
-                    Ok(accessor.with(|store| response.into_http(store, sent))?)
-                }
+                Ok(response) => Ok(accessor.with(|store| response.into_http(store, sent))?),
                 Err(error) => {
                     tracing::debug!(?error, "the function answered with an error code");
                     Err(Outcome::FunctionError)
@@ -228,7 +226,9 @@ pub(super) async fn event(
     context: InvocationContext,
     limit: usize,
     account: Arc<Account>,
-    bounds: impl FnOnce(Call<Option<Result<String, FunctionError>>>) -> Bounded<Call<Option<Result<String, FunctionError>>>>,
+    bounds: impl FnOnce(
+        Call<Option<Result<String, FunctionError>>>,
+    ) -> Bounded<Call<Option<Result<String, FunctionError>>>>,
 ) -> Result<Result<String, FunctionError>, Outcome> {
     let mut guest = bounds(Box::pin(handle(lease, event, context, account.clone())));
     let ended = (&mut guest).await;

@@ -75,7 +75,10 @@ pub enum CompileError {
     },
 }
 
-fn io_error<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> CompileError + 'a {
+fn io_error<'a>(
+    doing: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> CompileError + 'a {
     move |source| CompileError::Io {
         doing,
         path: path.to_owned(),
@@ -140,7 +143,10 @@ impl Artifacts {
         if found != blake3::Hash::from_bytes(expected) {
             return Err(damaged());
         }
-        #[expect(unsafe_code, reason = "mapping compiled code trusts it, and nothing else can run it")]
+        #[expect(
+            unsafe_code,
+            reason = "mapping compiled code trusts it, and nothing else can run it"
+        )]
         // SAFETY: `deserialize_file` needs bytes that `Engine::precompile_component` made and that nobody changes while
         // they are mapped. The keyed hash above says that this node wrote them (the key is readable by its user alone),
         // artifacts are replaced by renaming and never written in place, and the folder belongs to the node.
@@ -150,7 +156,11 @@ impl Artifacts {
 
     /// Compiles the component in the file `wasm`, whose digest is `code`. Waits for its turn.
     pub(super) async fn compile(&self, wasm: &Path, code: &Digest) -> Result<(), CompileError> {
-        let _turn = self.turn.acquire().await.expect("the semaphore is never closed");
+        let _turn = self
+            .turn
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
         if self.contains(code) {
             return Ok(());
         }
@@ -188,10 +198,7 @@ impl Artifacts {
         let mut said = Vec::new();
         let mut stderr = child.stderr.take().expect("stderr is piped").take(16 << 10);
         let finished = tokio::time::timeout(self.limits.time, async {
-            let (_, status) = tokio::join!(
-                stderr.read_to_end(&mut said),
-                child.wait()
-            );
+            let (_, status) = tokio::join!(stderr.read_to_end(&mut said), child.wait());
             status
         });
         let status = match finished.await {
@@ -359,6 +366,9 @@ mod tests {
         let path = folder.path().join("key");
         let key = open_key(&path).unwrap();
         assert_eq!(open_key(&path).unwrap(), key);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 }

@@ -11,7 +11,9 @@ use wasmtime::{
     Engine,
     component::{Component, InstancePre, Linker},
 };
-use wasmtime_wasi::{p2::bindings::CommandPre as CommandP2Pre, p3::bindings::CommandPre as CommandP3Pre};
+use wasmtime_wasi::{
+    p2::bindings::CommandPre as CommandP2Pre, p3::bindings::CommandPre as CommandP3Pre,
+};
 use wasmtime_wasi_http::{
     p2::bindings::ProxyPre as HttpP2Pre, p3::bindings::ServicePre as HttpP3Pre,
 };
@@ -143,7 +145,11 @@ impl Components {
     }
 
     /// Makes the artifact of a component if there is none, and checks that this node can run it.
-    pub(super) async fn compile(&self, wasm: &Path, code: &Digest) -> Result<Kind, Arc<PrepareError>> {
+    pub(super) async fn compile(
+        &self,
+        wasm: &Path,
+        code: &Digest,
+    ) -> Result<Kind, Arc<PrepareError>> {
         if !self.artifacts.contains(code) {
             self.artifacts
                 .compile(wasm, code)

@@ -6,7 +6,8 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    WasmBacktraceDetails,
 };
 
 /// How large the engine's pools are.
@@ -92,8 +93,16 @@ mod tests {
     #[test]
     fn compiled_code_does_not_depend_on_the_size_of_the_pool() {
         let compiler = Engine::new(&config()).unwrap();
-        let small = pooling(EngineSettings { slots: 4, keep_resident: 0 }).unwrap();
-        let large = pooling(EngineSettings { slots: 50, keep_resident: 1 << 20 }).unwrap();
+        let small = pooling(EngineSettings {
+            slots: 4,
+            keep_resident: 0,
+        })
+        .unwrap();
+        let large = pooling(EngineSettings {
+            slots: 50,
+            keep_resident: 1 << 20,
+        })
+        .unwrap();
         assert_eq!(compatibility(&compiler), compatibility(&small));
         assert_eq!(compatibility(&small), compatibility(&large));
     }

@@ -8,14 +8,16 @@ use std::{
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
 use super::{
-    account::Observer, bindings::wharf::function::types::InvocationContext,
+    account::Observer,
+    bindings::wharf::function::types::InvocationContext,
     imports::{
         filesystem::{GrantError, Mounts, TmpFolders},
         function::InProcess,
         outbound::{OutboundClient, OutboundPool},
         stdio::Stdio,
     },
-    instance::Invocation, pool::Pool,
+    instance::Invocation,
+    pool::Pool,
 };
 use crate::{model::Deployment, store::KeyValue, telemetry::logs::FunctionLog};
 
@@ -51,9 +53,18 @@ impl Code {
 
     /// What the function is told about an invocation.
     pub(super) fn context(&self, invocation: &Invocation) -> InvocationContext {
-        let left = invocation.deadline.saturating_duration_since(Instant::now());
-        let deadline = (SystemTime::now() + left).duration_since(UNIX_EPOCH).unwrap_or_default();
-        let Deployment { name, version, configuration, .. } = &self.deployment;
+        let left = invocation
+            .deadline
+            .saturating_duration_since(Instant::now());
+        let deadline = (SystemTime::now() + left)
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let Deployment {
+            name,
+            version,
+            configuration,
+            ..
+        } = &self.deployment;
         InvocationContext {
             request_id: invocation.request_id.to_string(),
             function_name: name.to_string(),
@@ -109,7 +120,8 @@ impl Function {
         let configuration = &deployment.configuration;
         let pool = Pool::new(configuration);
         let folders = services.folders.clone();
-        let mounts = Mounts::open(folders, &configuration.files, configuration.tmp).map_err(FunctionFailed)?;
+        let mounts = Mounts::open(folders, &configuration.files, configuration.tmp)
+            .map_err(FunctionFailed)?;
         Ok(Arc::new(Self {
             code: Arc::new(Code {
                 outbound: services.outbound.pool(&configuration.outbound),

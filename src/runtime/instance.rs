@@ -15,8 +15,7 @@ use wasmtime::{
     component::{Linker, ResourceTable},
 };
 use wasmtime_wasi::{
-    WasiCtx, WasiCtxView, WasiView,
-    p2::bindings::Command as CommandP2,
+    WasiCtx, WasiCtxView, WasiView, p2::bindings::Command as CommandP2,
     p3::bindings::Command as CommandP3,
 };
 use wasmtime_wasi_http::{
@@ -216,7 +215,12 @@ impl Instance {
     }
 
     /// Begins an invocation: its fuel, its log, its place to account to. A command gets its event as standard input.
-    pub(super) fn begin(&mut self, invocation: Invocation, account: Arc<Account>, input: Option<Bytes>) {
+    pub(super) fn begin(
+        &mut self,
+        invocation: Invocation,
+        account: Arc<Account>,
+        input: Option<Bytes>,
+    ) {
         self.served += 1;
         let state = self.store.data_mut();
         let configuration = &state.code.deployment.configuration;
@@ -227,7 +231,9 @@ impl Instance {
             None => state.stdio.begin(id, version, configuration.log),
             Some(event) => {
                 let response = configuration.response;
-                state.stdio.begin_command(id, version, configuration.log, event, response);
+                state
+                    .stdio
+                    .begin_command(id, version, configuration.log, event, response);
             }
         }
         state.outbound.begin(
@@ -244,8 +250,17 @@ impl Instance {
         let left = self.store.get_fuel().expect("the engine consumes fuel");
         let state = self.store.data_mut();
         if let Some((_, account)) = state.invocation.take() {
-            let fuel = state.code.deployment.configuration.fuel.saturating_sub(left);
-            account.guest_ended(fuel, state.memory.peak(), state.calls + state.outbound.calls());
+            let fuel = state
+                .code
+                .deployment
+                .configuration
+                .fuel
+                .saturating_sub(left);
+            account.guest_ended(
+                fuel,
+                state.memory.peak(),
+                state.calls + state.outbound.calls(),
+            );
             state.outbound.end();
         }
         state.stdio.end()
@@ -264,9 +279,7 @@ impl Instance {
         match state.code.deployment.configuration.isolation {
             Isolation::Fresh => false,
             Isolation::Reuse { requests, age } => {
-                self.served < requests
-                    && self.born.elapsed() < age
-                    && !state.memory.refused()
+                self.served < requests && self.born.elapsed() < age && !state.memory.refused()
             }
         }
     }
@@ -302,6 +315,8 @@ async fn instantiate(
         Target::Event(pre) => Exports::Event(pre.instantiate_async(store).await?),
         Target::CommandP2(pre) => Exports::CommandP2(pre.instantiate_async(store).await?),
         Target::CommandP3(pre) => Exports::CommandP3(pre.instantiate_async(store).await?),
-        Target::Hook => wasmtime::bail!("a hook runs in a distribution, which this node does not have"),
+        Target::Hook => {
+            wasmtime::bail!("a hook runs in a distribution, which this node does not have")
+        }
     })
 }

@@ -142,7 +142,10 @@ pub(super) fn classify(error: &wasmtime::Error, memory: &MemoryLimiter) -> Outco
 /// Processor time of the calling thread.
 fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    let nanoseconds = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
+    let nanoseconds = time
+        .tv_sec
+        .saturating_mul(1_000_000_000)
+        .saturating_add(time.tv_nsec);
     Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
 }
 
@@ -210,9 +213,15 @@ mod tests {
         let mut memory = MemoryLimiter::new(10 << 16);
         assert!(memory.memory_growing(0, 6 << 16, None).unwrap());
         assert!(memory.memory_growing(0, 3 << 16, None).unwrap());
-        assert!(!memory.memory_growing(6 << 16, 8 << 16, None).unwrap(), "two pages are more than is left");
+        assert!(
+            !memory.memory_growing(6 << 16, 8 << 16, None).unwrap(),
+            "two pages are more than is left"
+        );
         assert!(memory.refused());
-        assert!(memory.table_growing(0, 8192, None).unwrap(), "the last 64 KiB");
+        assert!(
+            memory.table_growing(0, 8192, None).unwrap(),
+            "the last 64 KiB"
+        );
         assert!(!memory.table_growing(8192, 8193, None).unwrap());
         assert_eq!(memory.peak(), 10 << 16);
     }
@@ -221,7 +230,9 @@ mod tests {
     fn growth_that_failed_is_not_held_against_the_instance() {
         let mut memory = MemoryLimiter::new(4 << 16);
         assert!(memory.memory_growing(0, 4 << 16, None).unwrap());
-        memory.memory_grow_failed(wasmtime::format_err!("no memory")).unwrap();
+        memory
+            .memory_grow_failed(wasmtime::format_err!("no memory"))
+            .unwrap();
         assert!(memory.memory_growing(0, 4 << 16, None).unwrap());
     }
 

@@ -13,6 +13,7 @@ mod component;
 mod engine;
 mod function;
 mod imports;
+mod inspect;
 mod instance;
 mod limits;
 mod pool;
@@ -40,6 +41,7 @@ pub use component::PrepareError;
 pub use engine::EngineSettings;
 pub use function::{Function, FunctionFailed};
 pub use imports::function::{InProcess, InProcessError};
+pub use inspect::{Inspection, inspect};
 pub use instance::Invocation;
 
 use account::{Account, Running};
@@ -118,7 +120,10 @@ impl Runtime {
     /// # Errors
     ///
     /// The machine cannot reserve the address space, or the folder of the artifacts cannot be written.
-    pub fn start(settings: RuntimeSettings, key_value: Arc<dyn KeyValue>) -> Result<Self, StartError> {
+    pub fn start(
+        settings: RuntimeSettings,
+        key_value: Arc<dyn KeyValue>,
+    ) -> Result<Self, StartError> {
         let failed = |error: wasmtime::Error| StartError::Engine(compile::describe(&error));
         let engine = engine::pooling(settings.engine).map_err(failed)?;
         let mut linker = Linker::<State>::new(&engine);
@@ -168,7 +173,13 @@ impl Runtime {
         log: Arc<FunctionLog>,
         observer: Arc<dyn Observer>,
     ) -> Result<Arc<Function>, FunctionFailed> {
-        Function::new(deployment, environment, log, observer, self.0.services.clone())
+        Function::new(
+            deployment,
+            environment,
+            log,
+            observer,
+            self.0.services.clone(),
+        )
     }
 
     /// Makes a component ready to run: compiles it if it never was, and checks that this node has what it imports.
@@ -219,7 +230,10 @@ impl Runtime {
         B::Error: std::fmt::Display,
     {
         let configuration = &function.deployment().configuration;
-        let (cpu, deadline) = (configuration.cpu.unwrap_or(configuration.timeout), invocation.deadline);
+        let (cpu, deadline) = (
+            configuration.cpu.unwrap_or(configuration.timeout),
+            invocation.deadline,
+        );
         let account = open(function, &invocation);
         let running = Running::new(&account);
         let lease = self.lease(function, invocation, &account, None).await;
@@ -246,10 +260,14 @@ impl Runtime {
         invocation: Invocation,
     ) -> Result<Result<String, FunctionError>, Outcome> {
         let configuration = &function.deployment().configuration;
-        let (cpu, deadline) = (configuration.cpu.unwrap_or(configuration.timeout), invocation.deadline);
+        let (cpu, deadline) = (
+            configuration.cpu.unwrap_or(configuration.timeout),
+            invocation.deadline,
+        );
         let context = function.code.context(&invocation);
         let kind = function.deployment().kind;
-        let input = matches!(kind, Kind::CommandP2 | Kind::CommandP3).then(|| Bytes::from(event.clone()));
+        let input =
+            matches!(kind, Kind::CommandP2 | Kind::CommandP3).then(|| Bytes::from(event.clone()));
         let account = open(function, &invocation);
         account.count_in(event.len());
         let running = Running::new(&account);
@@ -289,7 +307,11 @@ impl Runtime {
         Ok(Lease::new(instance, function.clone()))
     }
 
-    async fn cold_start(&self, function: &Arc<Function>, deadline: Instant) -> Result<Instance, Outcome> {
+    async fn cold_start(
+        &self,
+        function: &Arc<Function>,
+        deadline: Instant,
+    ) -> Result<Instance, Outcome> {
         let slot = self.slot().await?;
         let start = Box::pin(self.instantiate(function, slot));
         let cpu = function.deployment().configuration.timeout;
@@ -345,8 +367,12 @@ impl Runtime {
                 if slots.available_permits() < runtime.0.total_slots / 2 {
                     break;
                 }
-                let Ok(slot) = slots.clone().try_acquire_owned() else { break };
-                let Ok(instance) = runtime.instantiate(&function, slot).await else { break };
+                let Ok(slot) = slots.clone().try_acquire_owned() else {
+                    break;
+                };
+                let Ok(instance) = runtime.instantiate(&function, slot).await else {
+                    break;
+                };
                 if function.pool.put(instance).is_some() {
                     break;
                 }
@@ -366,7 +392,11 @@ impl Runtime {
     /// Instances that wait, of all functions together.
     pub fn idle(&self) -> usize {
         let ticked = self.0.ticked();
-        ticked.iter().filter_map(Weak::upgrade).map(|function| function.pool.idle()).sum()
+        ticked
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|function| function.pool.idle())
+            .sum()
     }
 
     /// Slots that are free.
@@ -387,11 +417,15 @@ async fn tick(runtime: Weak<Inner>) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        let Some(inner) = runtime.upgrade() else { return };
+        let Some(inner) = runtime.upgrade() else {
+            return;
+        };
         let functions = std::mem::take(&mut *inner.ticked());
         let mut further = Vec::with_capacity(functions.len());
         for weak in functions {
-            let Some(function) = weak.upgrade() else { continue };
+            let Some(function) = weak.upgrade() else {
+                continue;
+            };
             if function.pool.tick() {
                 Runtime(inner.clone()).refill(&function);
                 further.push(weak);

@@ -84,7 +84,11 @@ impl Pool {
     pub(super) fn put(&self, instance: Instance) -> Option<Instance> {
         let mut idle = self.lock();
         // A reused instance comes back from work that may come again at once, so all of them may wait until the next tick.
-        let most = if self.reuse { MOST_IDLE.max(self.min) } else { self.target.load(Relaxed) };
+        let most = if self.reuse {
+            MOST_IDLE.max(self.min)
+        } else {
+            self.target.load(Relaxed)
+        };
         if idle.closed || idle.instances.len() >= most as usize {
             return Some(instance);
         }
@@ -134,24 +138,40 @@ impl Pool {
             }
         }
         // The oldest stand first.
-        let excess = idle.instances.len().saturating_sub(self.most(target, idle.rate) as usize);
+        let excess = idle
+            .instances
+            .len()
+            .saturating_sub(self.most(target, idle.rate) as usize);
         ended.extend(idle.instances.drain(..excess));
-        let further = !idle.closed && (idle.rate > 0.5 || !idle.instances.is_empty() || self.min > 0);
+        let further =
+            !idle.closed && (idle.rate > 0.5 || !idle.instances.is_empty() || self.min > 0);
         drop(idle);
         drop(ended);
         further
     }
 
     fn most(&self, target: u32, rate: f64) -> u32 {
-        if self.reuse && rate > 0.5 { MOST_IDLE.max(self.min) } else { target }
+        if self.reuse && rate > 0.5 {
+            MOST_IDLE.max(self.min)
+        } else {
+            target
+        }
     }
 }
 
 /// How many instances shall wait for a function that `rate` requests a second arrive for.
 fn target(rate: f64, min: u32, reuse: bool) -> u32 {
     // An instance that is reused comes back by itself: one that is made ahead covers the moment it is away.
-    let share = if reuse { READY_SECONDS / 4.0 } else { READY_SECONDS };
-    let wanted = if rate > 0.5 { 2.0 + (rate * share).ceil() } else { 0.0 };
+    let share = if reuse {
+        READY_SECONDS / 4.0
+    } else {
+        READY_SECONDS
+    };
+    let wanted = if rate > 0.5 {
+        2.0 + (rate * share).ceil()
+    } else {
+        0.0
+    };
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -176,7 +196,9 @@ impl Lease {
     }
 
     pub(super) fn instance(&mut self) -> &mut Instance {
-        self.instance.as_mut().expect("a lease has its instance until it is released")
+        self.instance
+            .as_mut()
+            .expect("a lease has its instance until it is released")
     }
 
     /// Ends an invocation that went well: the instance may be used again where the function allows it. Gives what a
@@ -202,7 +224,11 @@ mod tests {
     #[test]
     fn a_pool_follows_the_arrival_rate_within_its_bounds() {
         assert_eq!(target(0.0, 0, false), 0);
-        assert_eq!(target(0.0, 5, false), 5, "the minimum waits however quiet it is");
+        assert_eq!(
+            target(0.0, 5, false),
+            5,
+            "the minimum waits however quiet it is"
+        );
         assert_eq!(target(10.0, 0, false), 3);
         assert_eq!(target(10_000.0, 0, false), 12);
         assert_eq!(target(1e9, 0, false), MOST_IDLE);

@@ -63,7 +63,9 @@ impl context::Host for State {
 
     fn remaining_time_ms(&mut self) -> wasmtime::Result<u64> {
         let (invocation, _) = self.running()?;
-        let left = invocation.deadline.saturating_duration_since(Instant::now());
+        let left = invocation
+            .deadline
+            .saturating_duration_since(Instant::now());
         Ok(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
     }
 }
@@ -83,7 +85,9 @@ impl invoke::Host for State {
         self.calls += 1;
         let (invocation, _) = self.running()?;
         let Some(node) = self.code.in_process() else {
-            return Ok(Err(InvokeError::Internal("the node is shutting down".to_owned())));
+            return Ok(Err(InvokeError::Internal(
+                "the node is shutting down".to_owned(),
+            )));
         };
         let answer = node.invoke(function, event, invocation).await;
         Ok(answer.map_err(|error| match error {

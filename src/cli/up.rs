@@ -1,0 +1,254 @@
+//! `wharf up`: build, serve and watch an app.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use notify::{EventKind, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    app,
+    build::{self, BuiltFunction},
+    deploy::deploy,
+    output::Output,
+    serve::{self, NodeArgs},
+};
+use crate::{
+    control::client::Client,
+    model::{Code, Manifest},
+    node::Node,
+    telemetry::subscriber,
+};
+
+/// How long files must be quiet before an app is built again: editors write in several steps.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Folders whose changes are never the source's.
+const IGNORED: [&str; 5] = ["target", "node_modules", ".git", ".wharf", "__pycache__"];
+
+/// Build an app, serve it, and build it again when its source changes
+///
+/// The app is deployed to a node of its own in this process. A change of the source is built and swapped in without a
+/// failed request; a build that fails is shown, and the old version serves on. Ctrl-C ends it when requests in flight are
+/// answered.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wharf up                       the app in this folder
+  wharf up examples/hello        another folder
+  wharf up --http 127.0.0.1:0    at any free port
+  wharf up --no-watch            without building again")]
+pub(crate) struct UpArgs {
+    /// The folder of the app, or its manifest
+    #[arg(default_value = ".")]
+    path: PathBuf,
+
+    /// Do not watch the source
+    #[arg(long)]
+    no_watch: bool,
+
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+pub(crate) async fn run(args: UpArgs, output: &Output) -> anyhow::Result<()> {
+    let manifest = app::load(&args.path).await?;
+    let mut node_args = args.node;
+    if node_args.data.is_none() {
+        // Beside the app, so that two apps do not share a node's data.
+        let manifest = app::manifest_path(&args.path);
+        let folder = manifest.parent().unwrap_or(Path::new("."));
+        node_args.data = Some(folder.join(serve::DATA));
+    }
+    let (config, log, log_format) = node_args.resolve()?;
+    subscriber::init(log_format, &log)?;
+    let shutdown = serve::shutdown();
+    let Some(built) = shutdown
+        .run_until_cancelled(build::build(&manifest, output))
+        .await
+    else {
+        return Ok(());
+    };
+    let built = built?;
+
+    let data = config.data.clone();
+    let node = Box::pin(Node::bind(config)).await?;
+    let client = Client::new(&node.api_addr().to_string(), Client::token(&data)?)?;
+    serve::announce(&node, output);
+    let http = node.http_addr();
+    let app = App {
+        path: args.path,
+        client,
+        output,
+        http: http.to_string(),
+    };
+    let mut serving = tokio::spawn(node.run(shutdown.clone()));
+    let working = async {
+        app.deploy(&manifest, &built).await?;
+        if !args.no_watch {
+            app.watch(&manifest, &shutdown).await?;
+        }
+        shutdown.cancelled().await;
+        anyhow::Ok(())
+    };
+    let worked = tokio::select! {
+        worked = working => worked,
+        _ = &mut serving => return Ok(()),
+    };
+    // Whether it is the end or an error: what is in flight is answered.
+    shutdown.cancel();
+    serving.await.context("the node ended unexpectedly")?;
+    worked
+}
+
+struct App<'a> {
+    path: PathBuf,
+    client: Client,
+    output: &'a Output,
+    http: String,
+}
+
+impl App<'_> {
+    async fn deploy(&self, manifest: &Manifest, built: &[BuiltFunction]) -> anyhow::Result<()> {
+        let served = deploy(&self.client, manifest, built, self.output).await?;
+        let mut told = false;
+        for route in &manifest.routes {
+            let host = route.pattern.host.as_ref().map(ToString::to_string);
+            let host = host.unwrap_or_else(|| self.http.clone());
+            self.output
+                .status("Route", format_args!("http://{host}{}", route.pattern.path));
+            told = true;
+        }
+        for function in served {
+            self.output.status(
+                "Function",
+                format_args!("{} {}", function.name, function.url),
+            );
+            told = true;
+        }
+        if told {
+            self.output.status("Ready", "Ctrl-C to stop");
+        }
+        Ok(())
+    }
+
+    /// Builds and deploys again whenever the source changes, until the end.
+    async fn watch(&self, manifest: &Manifest, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let (sender, mut changes) = mpsc::channel(1);
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                // A change that is not taken yet stands for all that follow.
+                if event.is_ok_and(|event| is_change(&event)) {
+                    let _ = sender.try_send(());
+                }
+            })
+            .context("watch the source")?;
+        let mut watched = BTreeSet::new();
+        for folder in folders(&self.path, manifest) {
+            self.watch_folder(&mut watcher, folder, &mut watched)?;
+        }
+        while let Some(Some(())) = shutdown.run_until_cancelled(changes.recv()).await {
+            while tokio::time::timeout(QUIET, changes.recv())
+                .await
+                .is_ok_and(|change| change.is_some())
+            {}
+            let again = async {
+                let manifest = app::load(&self.path).await?;
+                let built = build::build(&manifest, self.output).await?;
+                self.deploy(&manifest, &built).await?;
+                anyhow::Ok(manifest)
+            };
+            match shutdown.run_until_cancelled(again).await {
+                None => break,
+                Some(Ok(manifest)) => {
+                    for folder in folders(&self.path, &manifest) {
+                        self.watch_folder(&mut watcher, folder, &mut watched)?;
+                    }
+                }
+                Some(Err(error)) => {
+                    self.output.error(&error);
+                    self.output.status(
+                        "Waiting",
+                        "the version before serves on; save to build again",
+                    );
+                }
+            }
+            // What the build itself wrote is no change of the source.
+            while changes.try_recv().is_ok() {}
+        }
+        Ok(())
+    }
+
+    /// Watches a folder and those below, without the ones that builds write to.
+    fn watch_folder(
+        &self,
+        watcher: &mut notify::RecommendedWatcher,
+        folder: PathBuf,
+        watched: &mut BTreeSet<PathBuf>,
+    ) -> anyhow::Result<()> {
+        if !watched.insert(folder.clone()) {
+            return Ok(());
+        }
+        watcher
+            .watch(&folder, RecursiveMode::NonRecursive)
+            .with_context(|| format!("watch {}", folder.display()))?;
+        for entry in
+            std::fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?
+        {
+            let entry = entry?;
+            let ignored = entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| IGNORED.contains(&name));
+            if entry.file_type()?.is_dir() && !ignored {
+                self.watch_folder(watcher, entry.path(), watched)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The folders whose changes matter: the manifest's and the functions'.
+fn folders(path: &Path, manifest: &Manifest) -> BTreeSet<PathBuf> {
+    let own = app::manifest_path(path);
+    let own = own
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let sources = manifest
+        .functions
+        .values()
+        .filter_map(|function| match &function.code {
+            Code::Component(component) => component.parent().map(Path::to_owned),
+            Code::Source { folder, .. } => Some(folder.clone()),
+        });
+    std::iter::once(own.to_owned())
+        .chain(sources)
+        .filter_map(|folder| folder.canonicalize().ok())
+        .collect()
+}
+
+fn is_change(event: &notify::Event) -> bool {
+    let touches = matches!(
+        event.kind,
+        EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_)
+    );
+    let source = event.paths.iter().any(|path| {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        // Editors' own files, lock files and what builds make.
+        !(name.starts_with('.')
+            || name.ends_with('~')
+            || name.ends_with(".wasm")
+            || name == "Cargo.lock"
+            || IGNORED.contains(&name))
+    });
+    touches && source
+}

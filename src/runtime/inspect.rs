@@ -1,0 +1,106 @@
+//! What a component is, before it is deployed anywhere.
+
+use serde::Serialize;
+use wasmtime::{
+    Engine,
+    component::{Component, Linker},
+};
+
+use super::{
+    compile::describe,
+    component::prepare,
+    engine,
+    instance::{self, State},
+};
+use crate::model::{Digest, Kind};
+
+/// What a component exports, imports and needs, and whether this program can run it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspection {
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The size of its compiled code in bytes.
+    pub compiled_size: u64,
+    /// How it would be called, if it can be run.
+    pub kind: Option<Kind>,
+    /// Why it cannot be run: the import that is missing, or that it exports nothing that is called.
+    pub problem: Option<String>,
+    /// The interfaces and functions it exports.
+    pub exports: Vec<String>,
+    /// The interfaces and functions it imports.
+    pub imports: Vec<String>,
+    /// Its linear memories, if that can be told without running it.
+    pub memories: Option<u32>,
+    /// The bytes of its largest memory at the start.
+    pub initial_memory: Option<u64>,
+}
+
+/// Looks at a component. It is compiled, in this process and without limits: for a component of one's own.
+///
+/// # Errors
+///
+/// The bytes are no component: the message says what they are or where they go wrong.
+pub fn inspect(bytes: &[u8]) -> Result<Inspection, String> {
+    let plain = |error: wasmtime::Error| describe(&error);
+    if bytes.starts_with(b"\0asm\x01\0\0\0") {
+        return Err(
+            "this is a core module, not a component: build it for wasm32-wasip2, or make it one with \
+             `wasm-tools component new`"
+                .to_owned(),
+        );
+    }
+    let engine = Engine::new(&engine::config()).map_err(plain)?;
+    let component = Component::from_binary(&engine, bytes).map_err(plain)?;
+    let mut linker = Linker::<State>::new(&engine);
+    instance::link(&mut linker).map_err(plain)?;
+    let (kind, problem) = match prepare(&component, &linker) {
+        Ok(prepared) => (Some(prepared.target.kind()), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let types = component.component_type();
+    let resources = component.resources_required();
+    let image = component.image_range();
+    Ok(Inspection {
+        digest: Digest::of(bytes),
+        size: bytes.len() as u64,
+        compiled_size: (image.end.addr() - image.start.addr()) as u64,
+        kind,
+        problem,
+        exports: types
+            .exports(&engine)
+            .map(|(name, _)| name.to_owned())
+            .collect(),
+        imports: types
+            .imports(&engine)
+            .map(|(name, _)| name.to_owned())
+            .collect(),
+        memories: resources.as_ref().map(|resources| resources.num_memories),
+        // wasmtime counts pages of 64 KiB.
+        initial_memory: resources
+            .and_then(|resources| resources.max_initial_memory_size)
+            .map(|pages| pages << 16),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_component_is_told_apart() {
+        let core = inspect(b"\0asm\x01\0\0\0").unwrap_err();
+        assert!(core.contains("core module"), "{core}");
+        inspect(b"").unwrap_err();
+        inspect(b"hello").unwrap_err();
+        inspect(b"\0asm\x0d\0\x01\0\xff").unwrap_err();
+    }
+
+    #[test]
+    fn a_component_that_exports_nothing_cannot_be_called() {
+        let inspection = inspect(b"\0asm\x0d\0\x01\0").unwrap();
+        assert_eq!(inspection.kind, None);
+        assert!(inspection.problem.unwrap().contains("exports nothing"));
+    }
+}
