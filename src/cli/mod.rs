@@ -1,6 +1,6 @@
 //! The command line: one file a verb.
 //!
-//! Each verb has its arguments (`XArgs`) and a `run`, which gets them and an [`Output`]. Results go to standard output,
+//! Each verb has its arguments (`XArgs`) and a `run`, which gets them and an `Output`. Results go to standard output,
 //! as text or JSON; everything else goes to standard error. The exit code is 0 when it is done, 1 when it failed, 2 when
 //! it was asked wrongly.
 
