@@ -18,8 +18,8 @@ use crate::{
         verbs::{self, Control},
     },
     ingress::{
-        ConnectionInfo, DataPlane, Handler, RequestBody, Server, ServerConfig, Target, TlsConfig,
-        sanitize,
+        ConnectionInfo, Counter, DataPlane, Handler, ListenerStats, RequestBody, Server,
+        ServerConfig, Target, TlsConfig, sanitize,
     },
     invoke::{Function, Invoke},
     model::{Answer, Deployment, FunctionName, Route, RoutePattern},
@@ -127,6 +127,7 @@ impl Node {
                 arn_prefix: "arn:aws:lambda:us-east-1:000000000000".to_owned(),
             },
             store.clone(),
+            metrics.node().clone(),
         )?;
         let server = |address| ServerConfig {
             grace: config.grace,
@@ -183,6 +184,8 @@ impl Node {
             served: watching,
             http: http.local_addr(),
         };
+        control.register(&metrics);
+        register_listener(&metrics, &http.stats());
         let readiness = Arc::<Readiness>::default();
         let router = control::router(control, token, readiness.clone(), metrics);
         Ok(Self {
@@ -396,6 +399,69 @@ impl Parts {
                 tracing::warn!(%blob, %error, "cannot remove a component that nothing uses");
             }
         }
+    }
+}
+
+/// Has the data plane's listener counted among the node's metrics.
+fn register_listener(metrics: &Metrics, stats: &Arc<ListenerStats>) {
+    type Pick = fn(&ListenerStats) -> &Counter;
+    let gauge: Pick = |stats| &stats.active;
+    let read = |pick: Pick| {
+        let stats = stats.clone();
+        Box::new(move || pick(&stats).get())
+    };
+    metrics.register_gauge(
+        "wharf_http_connections",
+        "Connections open now",
+        read(gauge),
+    );
+    let counters: [(&'static str, &'static str, Pick); 9] = [
+        ("wharf_http_accepted", "Connections accepted", |stats| {
+            &stats.accepted
+        }),
+        (
+            "wharf_http_accept_errors",
+            "Calls of accept that failed",
+            |stats| &stats.accept_errors,
+        ),
+        (
+            "wharf_http_handshake_failures",
+            "TLS handshakes that failed",
+            |stats| &stats.handshake_failures,
+        ),
+        (
+            "wharf_http_handshake_timeouts",
+            "TLS handshakes not done in time",
+            |stats| &stats.handshake_timeouts,
+        ),
+        (
+            "wharf_http_head_timeouts",
+            "Connections closed for want of a request's head",
+            |stats| &stats.head_timeouts,
+        ),
+        (
+            "wharf_http_idle_closes",
+            "Connections closed because no request came",
+            |stats| &stats.idle_closes,
+        ),
+        (
+            "wharf_http_body_timeouts",
+            "Requests whose bodies made no progress",
+            |stats| &stats.body_timeouts,
+        ),
+        (
+            "wharf_http_write_timeouts",
+            "Clients that did not read",
+            |stats| &stats.write_timeouts,
+        ),
+        (
+            "wharf_http_protocol_errors",
+            "Connections ended by an error",
+            |stats| &stats.protocol_errors,
+        ),
+    ];
+    for (name, help, pick) in counters {
+        metrics.register_counter(name, help, read(pick));
     }
 }
 

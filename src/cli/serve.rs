@@ -197,11 +197,25 @@ fn read(path: &Path) -> anyhow::Result<NodeFile> {
 pub(crate) async fn run(args: ServeArgs, output: &Output) -> anyhow::Result<()> {
     let (config, log, log_format) = args.node.resolve()?;
     subscriber::init(log_format, &log)?;
+    raise_file_limit();
     let node = Box::pin(Node::bind(config)).await?;
     announce(&node, output);
     node.run(shutdown()).await;
     output.status("Stopped", "every request was answered or its time was up");
     Ok(())
+}
+
+/// Lets the process have as many files open as the system allows it: connections, and what functions open.
+pub(crate) fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// Tells where the node answers.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashSet,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -21,7 +21,10 @@ use crate::{
     model::{Deployment, Digest, FunctionName, RequestId, SecretSource, Version},
     runtime::Runtime,
     store::{Blobs, Catalog, Change, Changes},
-    telemetry::logs::{Logs, Tail, TailFrom},
+    telemetry::{
+        logs::{Logs, Tail, TailFrom},
+        metrics::Metrics,
+    },
 };
 
 /// The largest component (Lambda quota: 250 MB unzipped).
@@ -46,6 +49,57 @@ pub struct Control {
 }
 
 impl Control {
+    /// Has what the node holds shown among its metrics.
+    pub fn register(&self, metrics: &Metrics) {
+        let runtime = || self.runtime.clone();
+        let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        let (slots, free, idle, prepared, bytes) =
+            (runtime(), runtime(), runtime(), runtime(), runtime());
+        let gauge = |name, help, read| metrics.register_gauge(name, help, read);
+        gauge(
+            "wharf_instance_slots",
+            "Instances that may exist",
+            Box::new(move || number(slots.slots())),
+        );
+        gauge(
+            "wharf_instance_slots_free",
+            "Instances that may still be made",
+            Box::new(move || number(free.free_slots())),
+        );
+        gauge(
+            "wharf_idle_instances",
+            "Instances that wait for a request",
+            Box::new(move || number(idle.idle())),
+        );
+        gauge(
+            "wharf_components",
+            "Prepared components in memory",
+            Box::new(move || prepared.prepared().0),
+        );
+        gauge(
+            "wharf_component_bytes",
+            "Bytes of prepared components in memory",
+            Box::new(move || bytes.prepared().1),
+        );
+        let invoke = self.invoke.clone();
+        gauge(
+            "wharf_functions",
+            "Deployed functions",
+            Box::new(move || number(invoke.functions().len())),
+        );
+        let (dropped, errors) = (self.logs.clone(), self.logs.clone());
+        metrics.register_counter(
+            "wharf_log_entries_dropped",
+            "Log entries that came faster than they could be written",
+            Box::new(move || dropped.stats().dropped.load(Relaxed)),
+        );
+        metrics.register_counter(
+            "wharf_log_disk_errors",
+            "Batches of log entries that could not be written",
+            Box::new(move || errors.stats().disk_errors.load(Relaxed)),
+        );
+    }
+
     /// Takes a component. Its bytes are checked against the digest it was announced with; whether it can be run is found
     /// out when it is deployed.
     pub async fn upload(&self, announced: Digest, bytes: Bytes) -> Result<(), Error> {

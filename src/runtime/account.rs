@@ -14,7 +14,7 @@ use std::{
 use super::{function::Code, imports::outbound::OutboundLog};
 use crate::{
     model::{InvocationRecord, Outcome, RequestId, Start},
-    telemetry::logs::Level,
+    telemetry::{logs::Level, metrics::Outbound},
 };
 
 /// Who is told that an invocation has ended.
@@ -163,7 +163,12 @@ impl Drop for Running {
 }
 
 impl OutboundLog for Account {
-    fn refused(&self, message: &str) {
+    fn sent(&self) {
+        self.code.services.metrics.outbound(Outbound::Allowed);
+    }
+
+    fn refused(&self, why: Outbound, message: &str) {
+        self.code.services.metrics.outbound(why);
         self.say(Level::Warn, message);
     }
 }

@@ -32,6 +32,8 @@ enum Inner {
         account: Arc<Account>,
         /// The task that runs the guest, unless the guest has ended.
         guest: Option<AbortHandle>,
+        /// Whether the client wants a body: the answer to HEAD is complete without.
+        wanted: bool,
         ended: bool,
     },
 }
@@ -76,7 +78,12 @@ impl GuestBody {
                     } else {
                         Some(Bytes::from(rest))
                     };
-                    return Self::stream(prepend(before, other.flatten(), body), account, None);
+                    return Self::stream(
+                        prepend(before, other.flatten(), body),
+                        account,
+                        None,
+                        true,
+                    );
                 }
             }
         }
@@ -85,7 +92,7 @@ impl GuestBody {
         } else {
             Some(Bytes::from(rest))
         };
-        Self::stream(prepend(before, None, body), account, None)
+        Self::stream(prepend(before, None, body), account, None, true)
     }
 
     /// A body that the guest is still writing in a task of its own.
@@ -93,11 +100,13 @@ impl GuestBody {
         body: WasiBody,
         account: Arc<Account>,
         guest: Option<AbortHandle>,
+        wanted: bool,
     ) -> Self {
         Self(Inner::Stream {
             body,
             account,
             guest,
+            wanted,
             ended: false,
         })
     }
@@ -179,11 +188,14 @@ impl Drop for GuestBody {
         if let Inner::Stream {
             account,
             guest: Some(guest),
+            wanted,
             ended: false,
             ..
         } = &self.0
         {
-            account.fail(Outcome::Cancelled);
+            if *wanted {
+                account.fail(Outcome::Cancelled);
+            }
             guest.abort();
         }
     }

@@ -65,6 +65,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: std::fmt::Display,
 {
+    let wanted = request.method() != http::Method::HEAD;
     let (sender, mut receiver) = oneshot::channel();
     let mut guest = bounds(Box::pin(serve(lease, request, sender, account.clone())));
     let answered = poll_fn(|context| match Pin::new(&mut guest).poll(context) {
@@ -99,7 +100,7 @@ where
     }
     let body = if running {
         let task = tokio::spawn(finish(guest, account.clone()));
-        GuestBody::stream(body, account, Some(task.abort_handle()))
+        GuestBody::stream(body, account, Some(task.abort_handle()), wanted)
     } else if account.outcome() == Outcome::Ok {
         GuestBody::of_ended_guest(body, account)
     } else {

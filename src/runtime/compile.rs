@@ -24,6 +24,9 @@ use wasmtime::{Engine, component::Component};
 use super::engine;
 use crate::model::Digest;
 
+/// How the names of files begin that a compiler is writing.
+const UNFINISHED: &str = ".compiling-";
+
 /// What compiling one component may use.
 #[derive(Debug, Clone, Copy)]
 pub struct CompileLimits {
@@ -109,6 +112,7 @@ impl Artifacts {
         let key = open_key(&folder.join("key"))?;
         let folder = folder.join(engine::compatibility(engine));
         fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
+        remove_leftovers(&folder);
         Ok(Self {
             folder,
             key,
@@ -165,7 +169,7 @@ impl Artifacts {
             return Ok(());
         }
         let output = tempfile::Builder::new()
-            .prefix(".compiling-")
+            .prefix(UNFINISHED)
             .tempfile_in(&self.folder)
             .map_err(io_error("write to", &self.folder))?;
         self.run_child(wasm, output.path()).await?;
@@ -236,6 +240,19 @@ impl Artifacts {
             {
                 tracing::warn!(path = %path.display(), %error, "cannot remove an artifact");
             }
+        }
+    }
+}
+
+/// Removes what a node left that was killed while it compiled.
+fn remove_leftovers(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let unfinished = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with(UNFINISHED));
+        if unfinished && let Err(error) = fs::remove_file(entry.path()) {
+            tracing::warn!(path = %entry.path().display(), %error, "cannot remove an unfinished artifact");
         }
     }
 }

@@ -23,7 +23,10 @@ use super::{
     compile::{Artifacts, CompileError, describe},
     instance::State,
 };
-use crate::model::{Digest, Kind};
+use crate::{
+    model::{Digest, Kind},
+    telemetry::metrics::NodeMetrics,
+};
 
 /// A component with everything resolved but the instance.
 pub(super) struct Prepared {
@@ -109,6 +112,7 @@ pub(super) struct Components {
     linker: Linker<State>,
     artifacts: Artifacts,
     cache: Cache<Digest, Arc<Prepared>>,
+    metrics: Arc<NodeMetrics>,
 }
 
 impl Components {
@@ -118,6 +122,7 @@ impl Components {
         linker: Linker<State>,
         artifacts: Artifacts,
         capacity: u64,
+        metrics: Arc<NodeMetrics>,
     ) -> Self {
         let cache = Cache::builder()
             .max_capacity(capacity)
@@ -128,6 +133,7 @@ impl Components {
             linker,
             artifacts,
             cache,
+            metrics,
         }
     }
 
@@ -139,6 +145,7 @@ impl Components {
         self.cache
             .try_get_with(*code, async {
                 let component = self.artifacts.load(&self.engine, code)?;
+                self.metrics.mapped.increment();
                 prepare(&component, &self.linker).map(Arc::new)
             })
             .await
@@ -151,10 +158,12 @@ impl Components {
         code: &Digest,
     ) -> Result<Kind, Arc<PrepareError>> {
         if !self.artifacts.contains(code) {
-            self.artifacts
-                .compile(wasm, code)
-                .await
-                .map_err(|error| Arc::new(error.into()))?;
+            let compiled = self.artifacts.compile(wasm, code).await;
+            match &compiled {
+                Ok(()) => self.metrics.compiled.increment(),
+                Err(_) => self.metrics.compile_failures.increment(),
+            }
+            compiled.map_err(|error| Arc::new(error.into()))?;
         }
         Ok(self.get(code).await?.target.kind())
     }

@@ -19,7 +19,11 @@ use super::{
     instance::Invocation,
     pool::Pool,
 };
-use crate::{model::Deployment, store::KeyValue, telemetry::logs::FunctionLog};
+use crate::{
+    model::Deployment,
+    store::KeyValue,
+    telemetry::{logs::FunctionLog, metrics::NodeMetrics},
+};
 
 /// What stays the same for every instance of a version.
 pub(crate) struct Code {
@@ -39,6 +43,8 @@ pub(super) struct Services {
     pub(super) key_value: Arc<dyn KeyValue>,
     /// What functions call through `wasi:http`.
     pub(super) outbound: OutboundClient,
+    /// Where outbound requests are counted.
+    pub(super) metrics: Arc<NodeMetrics>,
     /// Where instances have their `/tmp`.
     pub(super) folders: Arc<TmpFolders>,
     /// The account and region that stand in ARNs, as in `us-east-1:000000000000`.

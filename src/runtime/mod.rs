@@ -58,7 +58,7 @@ use pool::Lease;
 use crate::{
     model::{Deployment, Digest, Kind, Outcome},
     store::KeyValue,
-    telemetry::logs::FunctionLog,
+    telemetry::{logs::FunctionLog, metrics::NodeMetrics},
 };
 
 /// How a node runs components.
@@ -123,6 +123,7 @@ impl Runtime {
     pub fn start(
         settings: RuntimeSettings,
         key_value: Arc<dyn KeyValue>,
+        metrics: Arc<NodeMetrics>,
     ) -> Result<Self, StartError> {
         let failed = |error: wasmtime::Error| StartError::Engine(compile::describe(&error));
         let engine = engine::pooling(settings.engine).map_err(failed)?;
@@ -135,11 +136,18 @@ impl Runtime {
             settings.compile,
         )?;
         let inner = Arc::new(Inner {
-            components: Components::new(engine.clone(), linker, artifacts, settings.components),
+            components: Components::new(
+                engine.clone(),
+                linker,
+                artifacts,
+                settings.components,
+                metrics.clone(),
+            ),
             engine,
             services: Arc::new(Services {
                 in_process: std::sync::OnceLock::new(),
                 key_value,
+                metrics,
                 folders: TmpFolders::open(&settings.tmp)
                     .map_err(|error| StartError::Tmp(settings.tmp.clone(), error))?,
                 outbound: OutboundClient::new(OutboundTimeouts::default(), &[])
@@ -397,6 +405,11 @@ impl Runtime {
             .filter_map(Weak::upgrade)
             .map(|function| function.pool.idle())
             .sum()
+    }
+
+    /// Instances that may exist at one moment.
+    pub fn slots(&self) -> usize {
+        self.0.total_slots
     }
 
     /// Slots that are free.

@@ -195,40 +195,25 @@ pub enum Outbound {
     Private,
     /// The invocation has sent as many as it may.
     Count,
-    /// As many as allowed are on their way.
-    Concurrency,
 }
 
 impl Outbound {
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 3] = [
         (Self::Allowed, "allowed"),
         (Self::Private, "private_address"),
         (Self::Count, "count"),
-        (Self::Concurrency, "concurrency"),
     ];
 }
 
 /// The numbers of the node itself. Each is added to where it happens.
 #[derive(Debug, Default)]
 pub struct NodeMetrics {
-    /// Instances that exist, idle or busy.
-    pub instances: Gauge,
-    /// Instances that may exist.
-    pub instance_slots: Gauge,
-    /// Prepared components in memory.
-    pub components: Gauge,
-    /// Bytes of prepared components in memory.
-    pub component_bytes: Gauge,
     /// Components that were compiled.
     pub compiled: Counter,
     /// Components that could not be compiled.
     pub compile_failures: Counter,
     /// Compiled components that were mapped from disk.
     pub mapped: Counter,
-    /// Deployed functions.
-    pub functions: Gauge,
-    /// Routes.
-    pub routes: Gauge,
     outbound: [Counter; Outbound::ALL.len()],
     /// Requests that reached no function, by the place in [`Outcome::ALL`].
     unrouted: [Counter; Outcome::ALL.len()],
@@ -442,28 +427,6 @@ struct NodeCollector(Arc<NodeMetrics>);
 impl Collector for NodeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let node = &*self.0;
-        for (name, help, gauge) in [
-            ("wharf_instances", "Instances that exist", &node.instances),
-            (
-                "wharf_instance_slots",
-                "Instances that may exist",
-                &node.instance_slots,
-            ),
-            (
-                "wharf_components",
-                "Prepared components in memory",
-                &node.components,
-            ),
-            (
-                "wharf_component_bytes",
-                "Bytes of prepared components in memory",
-                &node.component_bytes,
-            ),
-            ("wharf_functions", "Deployed functions", &node.functions),
-            ("wharf_routes", "Routes", &node.routes),
-        ] {
-            Family::gauge(&mut encoder, name, help)?.value(&[], gauge.get())?;
-        }
         for (name, help, counter) in [
             (
                 "wharf_components_mapped",

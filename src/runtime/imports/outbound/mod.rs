@@ -30,6 +30,7 @@ use self::{
     body::{RequestBody, ResponseBody},
     client::Failure,
 };
+pub(crate) use crate::telemetry::metrics::Outbound as Refusal;
 
 /// The headers that are the connection's, and so the node's: RFC 9110, section 7.6.1, and what proxies made of it. `Host`
 /// is the request's authority. A guest can neither set them nor see them.
@@ -54,8 +55,11 @@ fn is_forbidden(name: &HeaderName) -> bool {
 
 /// Where a function learns why its requests were refused.
 pub(crate) trait OutboundLog: Send + Sync {
-    /// Takes one message, a line without its end.
-    fn refused(&self, message: &str);
+    /// A request was sent, and answered.
+    fn sent(&self);
+
+    /// A request was refused. The message is a line without its end.
+    fn refused(&self, why: Refusal, message: &str);
 }
 
 /// The outbound side of an instance: what `wasi:http` asks of its host.
@@ -139,6 +143,7 @@ impl Outbound {
         let Some(left) = invocation.left.checked_sub(1) else {
             refuse(
                 &*invocation.log,
+                Refusal::Count,
                 uri,
                 "the invocation's outbound requests are used up",
             );
@@ -195,13 +200,14 @@ impl WasiHttpHooks for Outbound {
             let request = request.map(|inner| RequestBody { inner, over });
             match pool.send(request, options).await {
                 Ok((response, between_bytes)) => {
+                    log.sent();
                     let response = response
                         .map(|body| ResponseBody::new(body, between_bytes, permit).boxed_unsync());
                     // The connection is driven by a task of its own.
                     Ok((response, Box::new(async { Ok(()) }) as Io))
                 }
                 Err(Failure::Refused(refused)) => {
-                    refuse(&*log, &uri, &refused.to_string());
+                    refuse(&*log, Refusal::Private, &uri, &refused.to_string());
                     Err(Error::DestinationIpProhibited)
                 }
                 Err(Failure::Failed(error)) => Err(error),
@@ -225,12 +231,13 @@ fn check(request: &Request<WasiBody>) -> Result<(), Error> {
 }
 
 /// Says why, to who runs the node and to who wrote the function. Path and query may hold secrets and stay out.
-fn refuse(log: &dyn OutboundLog, uri: &Uri, reason: &str) {
+fn refuse(log: &dyn OutboundLog, why: Refusal, uri: &Uri, reason: &str) {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     tracing::warn!(authority, reason, "outbound request refused");
-    log.refused(&format!(
-        "outbound request to {authority} refused: {reason}"
-    ));
+    log.refused(
+        why,
+        &format!("outbound request to {authority} refused: {reason}"),
+    );
 }
 
 #[cfg(test)]

@@ -185,7 +185,9 @@ fn client(names: &Arc<Names>) -> OutboundClient {
 struct Log(Mutex<Vec<String>>);
 
 impl OutboundLog for Log {
-    fn refused(&self, message: &str) {
+    fn sent(&self) {}
+
+    fn refused(&self, _: Refusal, message: &str) {
         self.0.lock().unwrap().push(message.to_owned());
     }
 }
