@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     invoke::{Function, Invoke},
-    model::{Deployment, Digest, FunctionName, RequestId, SecretSource, Version},
+    model::{Deployment, Digest, FunctionName, Kind, RequestId, SecretSource, Version},
     runtime::Runtime,
     store::{Blobs, Catalog, Change, Changes},
     telemetry::{
@@ -151,6 +151,13 @@ impl Control {
                 .compile(&path, &function.code)
                 .await
                 .map_err(|error| Error::component(&function.name, &error))?;
+            if kind == Kind::Hook {
+                return Err(Error::Component {
+                    function: function.name.clone(),
+                    problem: "it is a request hook; hooks run in distributions, which this version does not serve yet"
+                        .to_owned(),
+                });
+            }
             let code_size = tokio::fs::metadata(&path)
                 .await
                 .map_or(0, |metadata| metadata.len());

@@ -78,6 +78,24 @@ impl Account {
         let _ = self.outcome.compare_exchange(0, word, Relaxed, Relaxed);
     }
 
+    /// Notes that the guest was stopped at a limit, and tells its function's log.
+    pub(super) fn stop(&self, limit: Outcome) {
+        let configuration = &self.code.deployment.configuration;
+        let message = match limit {
+            Outcome::Timeout => {
+                let seconds = configuration.timeout.as_secs_f64();
+                format!("Task timed out after {seconds:.2} seconds")
+            }
+            Outcome::OutOfCpu => {
+                let most = configuration.cpu.unwrap_or(configuration.timeout);
+                format!("{limit}: more than {most:?} of processor time")
+            }
+            limit => limit.to_string(),
+        };
+        self.say(Level::Error, &message);
+        self.fail(limit);
+    }
+
     /// How it went so far.
     pub(super) fn outcome(&self) -> Outcome {
         Outcome::ALL[usize::from(self.outcome.load(Relaxed))]

@@ -72,8 +72,9 @@ where
         Poll::Ready(ended) => Poll::Ready(Err(ended)),
         Poll::Pending => match Pin::new(&mut receiver).poll(context) {
             Poll::Ready(Ok(answer)) => Poll::Ready(Ok(answer)),
-            // Without a sender there will be no answer; the guest's end says why.
-            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+            // It has let go of what it would answer with, so nothing it may still do is an answer.
+            Poll::Ready(Err(_)) => Poll::Ready(Ok(Err(Outcome::BadResponse))),
+            Poll::Pending => Poll::Pending,
         },
     })
     .await;
@@ -85,11 +86,17 @@ where
             Ok(answer) => (answer, false),
             Err(_) => (Err(Outcome::BadResponse), false),
         },
-        Err(Err(limit)) => (Err(limit), false),
+        Err(Err(limit)) => {
+            account.stop(limit);
+            (Err(limit), false)
+        }
     };
     let response = match answer {
         Ok(response) => response,
         Err(outcome) => {
+            if outcome == Outcome::BadResponse && account.outcome() == Outcome::Ok {
+                account.say(Level::Error, "bad_response: the function gave no answer");
+            }
             account.fail(outcome);
             return Err(account.outcome());
         }
@@ -116,7 +123,7 @@ async fn finish(mut guest: Bounded<Call<()>>, account: Arc<Account>) {
     account.set_cpu(guest.cpu());
     // Before the guest is dropped: its body must not look complete.
     if let Err(limit) = ended {
-        account.fail(limit);
+        account.stop(limit);
     }
 }
 
@@ -138,8 +145,10 @@ async fn serve<B>(
     let exports = instance.exports.clone();
     let store = &mut instance.store;
     let ended = match &*exports {
-        Exports::HttpP2(proxy) => serve_p2(store, proxy, request, sender).await,
-        Exports::HttpP3(service) => serve_p3(store, service, request, sender).await,
+        Exports::HttpP2(proxy) => serve_p2(store, proxy, request, sender, account.clone()).await,
+        Exports::HttpP3(service) => {
+            serve_p3(store, service, request, sender, account.clone()).await
+        }
         Exports::Event(_) | Exports::CommandP2(_) | Exports::CommandP3(_) => {
             Err(wasmtime::format_err!("the function does not speak HTTP"))
         }
@@ -168,6 +177,7 @@ async fn serve_p2<B>(
     proxy: &HttpP2,
     request: Request<Counted<B>>,
     sender: oneshot::Sender<Answer>,
+    account: Arc<Account>,
 ) -> wasmtime::Result<()>
 where
     B: Body<Data = Bytes> + Send + 'static,
@@ -180,11 +190,15 @@ where
     let mut view = store.data_mut().http();
     let request = view.new_incoming_request(scheme, request)?;
     let outparam = view.new_response_outparam_from_callback(move |answer| {
-        // Nobody waits any more when the client has gone.
-        let _ = sender.send(answer.map_err(|error| {
-            tracing::debug!(?error, "the function answered with an error code");
+        let answer = answer.map_err(|error| {
+            account.say(
+                Level::Error,
+                &format!("function_error: the function answered with {error}"),
+            );
             Outcome::FunctionError
-        }));
+        });
+        // Nobody waits any more when the client has gone.
+        let _ = sender.send(answer);
     })?;
     proxy
         .wasi_http_incoming_handler()
@@ -197,6 +211,7 @@ async fn serve_p3<B>(
     service: &HttpP3,
     request: Request<Counted<B>>,
     sender: oneshot::Sender<Answer>,
+    account: Arc<Account>,
 ) -> wasmtime::Result<()>
 where
     B: Body<Data = Bytes> + Send + 'static,
@@ -208,7 +223,8 @@ where
             let answer = match service.handle(accessor, request).await? {
                 Ok(response) => Ok(accessor.with(|store| response.into_http(store, sent))?),
                 Err(error) => {
-                    tracing::debug!(?error, "the function answered with an error code");
+                    let message = format!("function_error: the function answered with {error}");
+                    account.say(Level::Error, &message);
                     Err(Outcome::FunctionError)
                 }
             };
@@ -254,7 +270,7 @@ pub(super) async fn event(
         }
         Ok(None) => Err(account.outcome()),
         Err(limit) => {
-            account.fail(limit);
+            account.stop(limit);
             Err(account.outcome())
         }
     }
