@@ -355,13 +355,6 @@ impl Parts {
                     tracing::warn!(%app, route = %route.pattern, "a route leads to a function that is not there");
                     continue;
                 };
-                if let Some((present, _)) = routes
-                    .iter()
-                    .find(|(present, _)| present.conflicts_with(&route.pattern))
-                {
-                    tracing::warn!(%app, route = %route.pattern, %present, "a route is for requests that another has");
-                    continue;
-                }
                 routes.push((route.pattern, target));
             }
         }
@@ -370,15 +363,21 @@ impl Parts {
                 .iter()
                 .map(|(name, function)| (name.clone(), Target::Function(function.clone())))
         };
-        let pairs = routes
-            .iter()
-            .map(|(pattern, target)| (pattern, target.clone()));
-        Router::new(pairs, urls(), self.domain.as_deref()).unwrap_or_else(|conflict| {
-            // Conflicts were sorted out above; should one be left, function URLs are served on.
-            tracing::error!(%conflict, "routes conflict, none is served");
-            Router::new(std::iter::empty(), urls(), self.domain.as_deref())
-                .expect("there are no routes that could conflict")
-        })
+        loop {
+            let pairs = routes
+                .iter()
+                .map(|(pattern, target)| (pattern, target.clone()));
+            let conflict = match Router::new(pairs, urls(), self.domain.as_deref()) {
+                Ok(router) => return router,
+                Err(conflict) => conflict,
+            };
+            tracing::warn!(%conflict, "a route is not served");
+            let second = routes
+                .iter()
+                .rposition(|(pattern, _)| *pattern == conflict.second)
+                .expect("a conflict is between two of these routes");
+            routes.remove(second);
+        }
     }
 
     /// Deletes components and compiled code that nothing deployed refers to.

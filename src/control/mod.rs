@@ -56,7 +56,7 @@ use crate::{
 };
 
 /// The largest JSON document that the API takes, where nothing else is said.
-const MAX_DOCUMENT: usize = 8 << 20;
+const MAX_DOCUMENT: usize = 64 << 20;
 
 /// Whether the node takes requests.
 #[derive(Debug, Default)]
