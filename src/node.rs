@@ -374,7 +374,7 @@ impl Parts {
             tracing::warn!(%conflict, "a route is not served");
             let second = routes
                 .iter()
-                .rposition(|(pattern, _)| *pattern == conflict.second)
+                .rposition(|(pattern, _)| *pattern == *conflict.second)
                 .expect("a conflict is between two of these routes");
             routes.remove(second);
         }
