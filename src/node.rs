@@ -7,10 +7,9 @@
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tower_service::Service as _;
 
 use crate::{
     control::{
@@ -81,7 +80,7 @@ pub struct Node {
     https: Option<Server>,
     api: Server,
     plane: Arc<DataPlane>,
-    router: axum::Router,
+    control: control::Service,
     readiness: Arc<Readiness>,
     served: watch::Sender<u64>,
     parts: Parts,
@@ -187,13 +186,13 @@ impl Node {
         control.register(&metrics);
         register_listener(&metrics, &http.stats());
         let readiness = Arc::<Readiness>::default();
-        let router = control::router(control, token, readiness.clone(), metrics);
+        let control = control::service(control, token, readiness.clone(), metrics);
         Ok(Self {
             http,
             https,
             api,
             plane,
-            router,
+            control,
             readiness,
             served,
             parts,
@@ -221,7 +220,7 @@ impl Node {
         let api_shutdown = CancellationToken::new();
         let api = tokio::spawn(
             self.api
-                .run(Arc::new(Api(self.router)), api_shutdown.clone()),
+                .run(Arc::new(Api(self.control)), api_shutdown.clone()),
         );
         let following = tokio::spawn(follow(self.parts, self.served));
         self.readiness.set(true);
@@ -484,27 +483,22 @@ fn target(answer: &Answer, functions: &HashMap<FunctionName, Arc<Function>>) -> 
 }
 
 /// The API behind a listener.
-struct Api(axum::Router);
+struct Api(control::Service);
 
 impl Handler for Api {
-    type Body = axum::body::Body;
+    type Body = control::Body;
 
     async fn handle(
         &self,
         request: Request<RequestBody>,
         connection: &Arc<ConnectionInfo>,
-    ) -> Response<axum::body::Body> {
+    ) -> Response<control::Body> {
         let (mut head, body) = request.into_parts();
         if let Err(refusal) = sanitize::request(&mut head, connection) {
-            let mut response = Response::new(axum::body::Body::from(refusal.to_string()));
+            let mut response = Response::new(refusal.to_string().into());
             *response.status_mut() = refusal.status();
-            *response.headers_mut() = HeaderMap::new();
             return response;
         }
-        let request = Request::from_parts(head, axum::body::Body::new(body));
-        match self.0.clone().call(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
+        self.0.answer(Request::from_parts(head, body)).await
     }
 }

@@ -32,7 +32,6 @@ use std::{
 
 use axum::{
     Json, Router,
-    body::Body,
     extract::{DefaultBodyLimit, Path, Query, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -43,7 +42,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use serde::Deserialize;
 use serde_json::json;
+use tower_service::Service as _;
 
+pub use axum::body::Body;
 pub use error::Error;
 pub use token::{TOKEN_FILE, Token};
 use verbs::{Control, MAX_COMPONENT};
@@ -78,13 +79,31 @@ struct Api {
 
 type Shared = State<Arc<Api>>;
 
-/// The API as a service that answers any request.
-pub fn router(
+/// The API: answers any request. Cheap to clone.
+#[derive(Clone)]
+pub struct Service(Router);
+
+impl Service {
+    /// Answers one.
+    pub async fn answer<B>(&self, request: http::Request<B>) -> http::Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        match self.0.clone().call(request.map(Body::new)).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// The API of a node.
+pub fn service(
     control: Control,
     token: Token,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
-) -> Router {
+) -> Service {
     let api = Arc::new(Api {
         control,
         token,
@@ -112,11 +131,12 @@ pub fn router(
         .fallback(no_path)
         .layer(DefaultBodyLimit::max(MAX_DOCUMENT))
         .route_layer(middleware::from_fn_with_state(api.clone(), authorize));
-    Router::new()
+    let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .merge(guarded)
-        .with_state(api)
+        .with_state(api);
+    Service(router)
 }
 
 async fn authorize(State(api): Shared, request: Request, next: Next) -> Response {
