@@ -99,6 +99,7 @@ fn every_key_reaches_the_configuration() {
             fuel: 1_000_000,
             cpu: Some(Duration::from_millis(500)),
             environment: map("MODE", "fast"),
+            secrets: BTreeMap::new(),
             config: map("greeting", "hi"),
             isolation: Isolation::Reuse {
                 requests: 1000,
