@@ -25,5 +25,5 @@ pub use catalog::{Catalog, Change, Changes, Snapshot};
 pub use error::Error;
 pub use folder::DataFolder;
 pub use key_value::{KeyPage, KeyValue, KeyValueLimits, Swap};
-pub use queue::{Counts, EventId, Lease, NewEvent, Queue};
+pub use queue::{Counts, Due, EventId, Lease, NewEvent, Queue};
 pub use sqlite::Sqlite;

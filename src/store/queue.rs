@@ -14,18 +14,25 @@ pub trait Queue: Send + Sync {
     /// Takes over an event. When this returns, it is on disk.
     async fn enqueue(&self, event: NewEvent) -> Result<EventId, Error>;
 
-    /// Leases up to `limit` events that are due at `now_ms`, the longest due first. Until `until_ms` nobody else gets
-    /// them.
-    async fn lease(&self, now_ms: u64, until_ms: u64, limit: usize) -> Result<Vec<Lease>, Error>;
+    /// The targets that have events, in their order, and when the first event of each is due or its lease runs out.
+    async fn due(&self) -> Result<Vec<Due>, Error>;
+
+    /// Leases up to `limit` events of a target that are due at `now_ms`, the longest due first. Until `until_ms` nobody
+    /// else gets them.
+    async fn lease(
+        &self,
+        target: &str,
+        now_ms: u64,
+        until_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<Lease>, Error>;
 
     /// Deletes an event. False if the lease ran out and somebody else has the event, or had.
     async fn delete(&self, lease: &Lease) -> Result<bool, Error>;
 
-    /// Gives an event back, due at `due_ms`. False if the lease ran out and somebody else has the event, or had.
-    async fn retry_at(&self, lease: &Lease, due_ms: u64) -> Result<bool, Error>;
-
-    /// When the next event is due, or the next lease runs out; none if there are no events.
-    async fn next_due(&self) -> Result<Option<u64>, Error>;
+    /// Gives an event back, due at `due_ms`, with the number of errors to remember. False if the lease ran out and
+    /// somebody else has the event, or had.
+    async fn retry_at(&self, lease: &Lease, due_ms: u64, errors: u32) -> Result<bool, Error>;
 
     /// How many events there are at `now_ms`.
     async fn counts(&self, now_ms: u64) -> Result<Counts, Error>;
@@ -38,6 +45,12 @@ pub trait Queue: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub(super) i64);
 
+impl From<i64> for EventId {
+    fn from(number: i64) -> Self {
+        Self(number)
+    }
+}
+
 /// An event to be taken over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
@@ -48,6 +61,15 @@ pub struct NewEvent {
     /// When it came.
     pub enqueued_ms: u64,
     /// When it is due, not before.
+    pub due_ms: u64,
+}
+
+/// A target that has events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// The target.
+    pub target: String,
+    /// When its first event is due, or the lease of it runs out.
     pub due_ms: u64,
 }
 
@@ -64,6 +86,8 @@ pub struct Lease {
     pub enqueued_ms: u64,
     /// How often it was leased, this time included: 1 on the first delivery.
     pub attempt: u32,
+    /// How many attempts the function itself failed, as it was given back.
+    pub errors: u32,
 }
 
 /// How many events there are.

@@ -50,7 +50,8 @@ const MIGRATIONS: &[&str] = &["
     -- ends with the id, as every index does: a page of keys is read from it in the order of creation
     CREATE INDEX key_value_by_store ON key_value (store);
 
-    -- due_ms of a leased event is when the lease runs out; attempt tells leases of one event apart
+    -- due_ms of a leased event is when the lease runs out; attempt tells leases of one event apart; errors is how many of
+    -- the attempts the function itself failed
     CREATE TABLE event (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         target TEXT NOT NULL,
@@ -58,9 +59,10 @@ const MIGRATIONS: &[&str] = &["
         enqueued_ms INTEGER NOT NULL,
         due_ms INTEGER NOT NULL,
         attempt INTEGER NOT NULL,
+        errors INTEGER NOT NULL,
         leased INTEGER NOT NULL
     ) STRICT;
-    CREATE INDEX event_by_due ON event (due_ms, leased);
+    CREATE INDEX event_by_target ON event (target, due_ms, leased);
 "];
 
 /// Brings a file to the present format, in one transaction a step.

@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 use tokio::sync::watch;
 
 use super::{Sqlite, from_sql, to_sql};
-use crate::store::{Counts, Error, EventId, Lease, NewEvent, Queue};
+use crate::store::{Counts, Due, Error, EventId, Lease, NewEvent, Queue};
 
 #[async_trait::async_trait]
 impl Queue for Sqlite {
@@ -14,8 +14,8 @@ impl Queue for Sqlite {
             .write(move |connection| {
                 connection
                     .prepare_cached(
-                        "INSERT INTO event (target, body, enqueued_ms, due_ms, attempt, leased)
-                         VALUES (?1, ?2, ?3, ?4, 0, 0)",
+                        "INSERT INTO event (target, body, enqueued_ms, due_ms, attempt, errors, leased)
+                         VALUES (?1, ?2, ?3, ?4, 0, 0, 0)",
                     )?
                     .execute(params![
                         event.target,
@@ -30,14 +30,44 @@ impl Queue for Sqlite {
         Ok(id)
     }
 
-    async fn lease(&self, now_ms: u64, until_ms: u64, limit: usize) -> Result<Vec<Lease>, Error> {
-        // A look first: an idle queue costs no transaction.
-        match self.next_due().await? {
-            Some(due) if due <= now_ms => {}
-            _ => return Ok(Vec::new()),
-        }
+    async fn due(&self) -> Result<Vec<Due>, Error> {
+        self.reader
+            .read(|connection| {
+                // A step in the index a target, however many events each has.
+                connection
+                    .prepare_cached(
+                        "WITH RECURSIVE present (target) AS (
+                             SELECT min(target) FROM event
+                             UNION ALL
+                             SELECT (SELECT min(target) FROM event WHERE target > present.target)
+                             FROM present WHERE present.target IS NOT NULL
+                         )
+                         SELECT target,
+                                (SELECT min(due_ms) FROM event WHERE target = present.target)
+                         FROM present WHERE target IS NOT NULL",
+                    )?
+                    .query_map([], |row| {
+                        Ok(Due {
+                            target: row.get(0)?,
+                            due_ms: from_sql(row.get(1)?),
+                        })
+                    })?
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(Error::from)
+            })
+            .await
+    }
+
+    async fn lease(
+        &self,
+        target: &str,
+        now_ms: u64,
+        until_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<Lease>, Error> {
+        let target = target.to_owned();
         self.writer
-            .write(move |connection| lease(connection, now_ms, until_ms, limit))
+            .write(move |connection| lease(connection, &target, now_ms, until_ms, limit))
             .await
     }
 
@@ -53,17 +83,17 @@ impl Queue for Sqlite {
             .await
     }
 
-    async fn retry_at(&self, lease: &Lease, due_ms: u64) -> Result<bool, Error> {
+    async fn retry_at(&self, lease: &Lease, due_ms: u64, errors: u32) -> Result<bool, Error> {
         let (EventId(id), attempt) = (lease.id, lease.attempt);
         let given_back = self
             .writer
             .write(move |connection| {
                 let updated = connection
                     .prepare_cached(
-                        "UPDATE event SET due_ms = ?3, leased = 0
+                        "UPDATE event SET due_ms = ?3, errors = ?4, leased = 0
                          WHERE id = ?1 AND attempt = ?2 AND leased",
                     )?
-                    .execute(params![id, attempt, to_sql(due_ms)])?;
+                    .execute(params![id, attempt, to_sql(due_ms), errors])?;
                 Ok(updated != 0)
             })
             .await?;
@@ -71,17 +101,6 @@ impl Queue for Sqlite {
             self.arrivals.send_modify(|count| *count += 1);
         }
         Ok(given_back)
-    }
-
-    async fn next_due(&self) -> Result<Option<u64>, Error> {
-        self.reader
-            .read(|connection| {
-                let due: Option<i64> = connection
-                    .prepare_cached("SELECT min(due_ms) FROM event")?
-                    .query_row([], |row| row.get(0))?;
-                Ok(due.map(from_sql))
-            })
-            .await
     }
 
     async fn counts(&self, now_ms: u64) -> Result<Counts, Error> {
@@ -113,6 +132,7 @@ impl Queue for Sqlite {
 
 fn lease(
     connection: &Connection,
+    target: &str,
     now_ms: u64,
     until_ms: u64,
     limit: usize,
@@ -120,16 +140,17 @@ fn lease(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut due = connection
         .prepare_cached(
-            "SELECT id, target, body, enqueued_ms, attempt FROM event
-             WHERE due_ms <= ?1 ORDER BY due_ms, id LIMIT ?2",
+            "SELECT id, target, body, enqueued_ms, attempt, errors FROM event
+             WHERE target = ?1 AND due_ms <= ?2 ORDER BY due_ms, id LIMIT ?3",
         )?
-        .query_map(params![to_sql(now_ms), limit], |row| {
+        .query_map(params![target, to_sql(now_ms), limit], |row| {
             Ok(Lease {
                 id: EventId(row.get(0)?),
                 target: row.get(1)?,
                 body: row.get(2)?,
                 enqueued_ms: from_sql(row.get(3)?),
                 attempt: row.get(4)?,
+                errors: row.get(5)?,
             })
         })?
         .collect::<Result<Vec<_>, _>>()?;
@@ -162,6 +183,39 @@ mod tests {
             .collect()
     }
 
+    async fn due(store: &Sqlite) -> Vec<(String, u64)> {
+        let due = store.due().await.unwrap();
+        due.into_iter()
+            .map(|due| (due.target, due.due_ms))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn each_target_is_asked_for_its_own_events() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        assert_eq!(due(&store).await, []);
+        for (target, due_ms) in [("b", 7), ("a", 30), ("c", 1), ("b", 5), ("a", 20)] {
+            let event = NewEvent {
+                target: target.to_owned(),
+                ..event(target, due_ms)
+            };
+            store.enqueue(event).await.unwrap();
+        }
+        let all = [("a", 20), ("b", 5), ("c", 1)].map(|(name, due)| (name.to_owned(), due));
+        assert_eq!(due(&store).await, all);
+        assert_eq!(store.lease("a", 10, 100, 10).await.unwrap(), []);
+        assert_eq!(
+            bodies(&store.lease("b", 10, 100, 10).await.unwrap()),
+            ["b", "b"]
+        );
+        assert_eq!(
+            due(&store).await[1],
+            ("b".to_owned(), 100),
+            "its leases run out then"
+        );
+    }
+
     #[tokio::test]
     async fn an_acknowledged_event_is_there_after_a_kill() {
         let folder = tempfile::tempdir().unwrap();
@@ -173,9 +227,9 @@ mod tests {
 
         let killed = killed(folder.path());
         let store = open(killed.path());
-        assert_eq!(store.next_due().await.unwrap(), Some(10));
-        assert_eq!(store.lease(9, 100, 10).await.unwrap(), []);
-        let leases = store.lease(10, 100, 10).await.unwrap();
+        assert_eq!(due(&store).await, [("hello".to_owned(), 10)]);
+        assert_eq!(store.lease("hello", 9, 100, 10).await.unwrap(), []);
+        let leases = store.lease("hello", 10, 100, 10).await.unwrap();
         assert_eq!(bodies(&leases), ["one"]);
         assert_eq!(leases[0].target, "hello");
     }
@@ -187,10 +241,13 @@ mod tests {
         for (body, due) in [("late", 30), ("b", 10), ("c", 10), ("a", 5)] {
             store.enqueue(event(body, due)).await.unwrap();
         }
-        let first = store.lease(20, 50, 2).await.unwrap();
+        let first = store.lease("hello", 20, 50, 2).await.unwrap();
         assert_eq!(bodies(&first), ["a", "b"]);
-        assert_eq!(bodies(&store.lease(20, 50, 2).await.unwrap()), ["c"]);
-        assert_eq!(store.lease(20, 50, 2).await.unwrap(), []);
+        assert_eq!(
+            bodies(&store.lease("hello", 20, 50, 2).await.unwrap()),
+            ["c"]
+        );
+        assert_eq!(store.lease("hello", 20, 50, 2).await.unwrap(), []);
         let counts = store.counts(20).await.unwrap();
         assert_eq!(
             counts,
@@ -201,14 +258,14 @@ mod tests {
             }
         );
 
-        let second = store.lease(50, 80, 2).await.unwrap();
+        let second = store.lease("hello", 50, 80, 2).await.unwrap();
         assert_eq!(bodies(&second), ["late", "b"]);
         assert_eq!(second[1].attempt, 2);
         assert!(
             !store.delete(&first[1]).await.unwrap(),
             "somebody else has it"
         );
-        assert!(!store.retry_at(&first[1], 60).await.unwrap());
+        assert!(!store.retry_at(&first[1], 60, 3).await.unwrap());
         assert!(store.delete(&second[1]).await.unwrap());
         assert!(!store.delete(&second[1]).await.unwrap());
         assert_eq!(
@@ -226,12 +283,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
         store.enqueue(event("one", 0)).await.unwrap();
-        let lease = store.lease(0, 1000, 1).await.unwrap().remove(0);
-        assert!(store.retry_at(&lease, 60).await.unwrap());
+        let lease = store.lease("hello", 0, 1000, 1).await.unwrap().remove(0);
+        assert!(store.retry_at(&lease, 60, 3).await.unwrap());
         assert!(!store.delete(&lease).await.unwrap(), "it was given back");
-        assert_eq!(store.next_due().await.unwrap(), Some(60));
-        assert_eq!(store.lease(59, 1000, 1).await.unwrap(), []);
-        assert_eq!(store.lease(60, 1000, 1).await.unwrap()[0].attempt, 2);
+        assert_eq!(due(&store).await, [("hello".to_owned(), 60)]);
+        assert_eq!(store.lease("hello", 59, 1000, 1).await.unwrap(), []);
+        let again = store.lease("hello", 60, 1000, 1).await.unwrap().remove(0);
+        assert_eq!((again.attempt, again.errors), (2, 3));
     }
 
     #[tokio::test]
@@ -246,7 +304,7 @@ mod tests {
         let commits = store.writer.commits() - before;
         assert!(commits <= 25, "{commits} commits for 100 events");
 
-        let workers = (0..10).map(|_| store.lease(0, 100, 10));
+        let workers = (0..10).map(|_| store.lease("hello", 0, 100, 10));
         let mut ids: Vec<_> = futures::future::join_all(workers)
             .await
             .into_iter()
