@@ -49,6 +49,7 @@
 
 pub mod cli;
 pub mod control;
+pub mod events;
 pub mod ingress;
 pub mod invoke;
 pub mod model;

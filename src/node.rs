@@ -16,6 +16,7 @@ use crate::{
         self, Readiness, Token,
         verbs::{self, Control},
     },
+    events::{self, Served, Worker},
     ingress::{
         ConnectionInfo, Counter, DataPlane, Handler, ListenerStats, RequestBody, Server,
         ServerConfig, Target, TlsConfig, sanitize,
@@ -24,7 +25,7 @@ use crate::{
     model::{Answer, Deployment, FunctionName, Route, RoutePattern},
     router::Router,
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
-    store::{Blobs, Catalog, DataFolder, KeyValueLimits, Snapshot, Sqlite},
+    store::{Blobs, Catalog, DataFolder, KeyValueLimits, Queue, Snapshot, Sqlite},
     telemetry::{
         logs::{LogLimits, Logs},
         metrics::Metrics,
@@ -54,6 +55,8 @@ pub struct NodeConfig {
     pub component_cache: u64,
     /// How long requests in flight may go on after the first signal.
     pub grace: Duration,
+    /// How asynchronous invocations are run.
+    pub events: events::Settings,
 }
 
 impl NodeConfig {
@@ -70,6 +73,7 @@ impl NodeConfig {
             engine: EngineSettings::default(),
             component_cache: 1 << 30,
             grace: Duration::from_secs(30),
+            events: events::Settings::default(),
         }
     }
 }
@@ -83,6 +87,8 @@ pub struct Node {
     control: control::Service,
     readiness: Arc<Readiness>,
     served: watch::Sender<u64>,
+    worker: Worker<Served>,
+    grace: Duration,
     parts: Parts,
 }
 
@@ -157,6 +163,7 @@ impl Node {
             invoke.clone(),
             metrics.node().clone(),
         ));
+        let queue: Arc<dyn Queue> = store.clone();
         let catalog: Arc<dyn Catalog> = store;
         let parts = Parts {
             catalog: catalog.clone(),
@@ -174,8 +181,22 @@ impl Node {
             .await
             .context("load what is deployed")?;
         parts.forget_unused().await;
+        let worker = Worker::new(
+            queue.clone(),
+            Served {
+                invoke: invoke.clone(),
+                catalog: catalog.clone(),
+            },
+            events::Settings {
+                // More would only be refused by the node.
+                concurrency: config.events.concurrency.min(config.concurrency as usize),
+                ..config.events
+            },
+            events::wall_clock(),
+        );
         let control = Control {
             catalog,
+            queue,
             blobs,
             runtime,
             invoke,
@@ -195,6 +216,8 @@ impl Node {
             control,
             readiness,
             served,
+            worker,
+            grace: config.grace,
             parts,
         })
     }
@@ -223,6 +246,7 @@ impl Node {
                 .run(Arc::new(Api(self.control)), api_shutdown.clone()),
         );
         let following = tokio::spawn(follow(self.parts, self.served));
+        let working = tokio::spawn(self.worker.run(shutdown.clone(), self.grace));
         self.readiness.set(true);
         let readiness = self.readiness;
         let stopping = async {
@@ -234,11 +258,15 @@ impl Node {
                 https.run(self.plane.clone(), shutdown.clone()).await;
             }
         };
-        tokio::join!(
+        let ((), (), (), worked) = tokio::join!(
             stopping,
             self.http.run(self.plane.clone(), shutdown.clone()),
-            https
+            https,
+            working
         );
+        if worked.is_err() {
+            tracing::error!("the worker of asynchronous invocations ended unexpectedly");
+        }
         following.abort();
         api_shutdown.cancel();
         if api.await.is_err() {

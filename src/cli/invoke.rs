@@ -1,22 +1,26 @@
 //! `wharf invoke`: a function, with an event.
 
-use std::{io::Read as _, path::Path};
+use std::{fmt, io::Read as _, path::Path};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use serde::Serialize;
 
 use super::{output::Output, remote::RemoteArgs};
 
 /// Invoke a function with an event, and print what it answers
 ///
-/// The exit code is 1 if the function answers with an error; the error document is printed all the same.
+/// The exit code is 1 if the function answers with an error; the error document is printed all the same. With --async
+/// nothing is waited for: the request id is printed as soon as the node has taken the event over, and the function's log
+/// tells the rest.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   wharf invoke order --payload '{\"items\": []}'   an event from the command line
   wharf invoke order --payload @event.json       from a file
   wharf invoke order --payload - < event.json    from standard input
-  wharf invoke order --log                       with the end of its log")]
+  wharf invoke order --log                       with the end of its log
+  wharf invoke order --async                     later and at least once; prints the request id")]
 pub(crate) struct InvokeArgs {
     /// The function
     name: String,
@@ -25,7 +29,7 @@ pub(crate) struct InvokeArgs {
     #[arg(long, short, default_value = "{}", value_name = "JSON|@FILE|-")]
     payload: String,
 
-    /// Do not wait for the answer
+    /// Do not wait for the answer; print the request id
     #[arg(long = "async", conflicts_with = "log")]
     asynchronous: bool,
 
@@ -35,6 +39,18 @@ pub(crate) struct InvokeArgs {
 
     #[command(flatten)]
     remote: RemoteArgs,
+}
+
+/// An event that the node has taken over.
+#[derive(Serialize)]
+struct Accepted {
+    request_id: String,
+}
+
+impl fmt::Display for Accepted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.request_id)
+    }
 }
 
 pub(crate) async fn run(args: InvokeArgs, output: &Output) -> anyhow::Result<()> {
@@ -58,6 +74,12 @@ pub(crate) async fn run(args: InvokeArgs, output: &Output) -> anyhow::Result<()>
     let invoked = client
         .invoke(&args.name, Bytes::from(event), kind, args.log)
         .await?;
+    if args.asynchronous {
+        let request_id = invoked
+            .request_id
+            .context("the node's answer has no request id")?;
+        return output.result(&Accepted { request_id });
+    }
     for line in invoked.log.iter().flat_map(|log| log.lines()) {
         output.status("Log", line);
     }

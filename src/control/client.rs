@@ -69,6 +69,8 @@ impl From<InvalidUri> for ClientError {
 /// The answer of an invocation.
 #[derive(Debug, Clone)]
 pub struct Invoked {
+    /// The id of the invocation, which is in its log lines.
+    pub request_id: Option<String>,
     /// The JSON that the function answered with, or the error document.
     pub payload: Bytes,
     /// Whether it is an error document (`X-Amz-Function-Error`).
@@ -231,7 +233,8 @@ impl Client {
         Ok(())
     }
 
-    /// Invokes a function with an event and waits for its answer.
+    /// Invokes a function with an event. `kind` says whether to wait: `RequestResponse` gives its answer, `Event` an
+    /// empty one as soon as the node has taken the event over, `DryRun` only asks whether it could.
     ///
     /// # Errors
     ///
@@ -256,6 +259,7 @@ impl Client {
                 .and_then(|value| value.to_str().ok())
                 .map(str::to_owned)
         };
+        let request_id = text("x-amzn-requestid");
         let function_error = text("x-amz-function-error");
         let log = text("x-amz-log-result").and_then(|log| {
             use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -265,6 +269,7 @@ impl Client {
                 .map(|log| String::from_utf8_lossy(&log).into_owned())
         });
         Ok(Invoked {
+            request_id,
             payload: Self::read(response).await?,
             function_error,
             log,

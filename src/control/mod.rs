@@ -50,8 +50,8 @@ pub use token::{TOKEN_FILE, Token};
 use verbs::{Control, MAX_COMPONENT};
 
 use crate::{
-    invoke::{EventAnswer, MAX_EVENT},
-    model::{Digest, Outcome},
+    invoke::{EventAnswer, MAX_ASYNC_EVENT, MAX_EVENT},
+    model::{Digest, Outcome, RequestId},
     runtime::FunctionError,
     telemetry::{logs::TailFrom, metrics::Metrics},
 };
@@ -274,7 +274,7 @@ async fn logs(
         .into_response())
 }
 
-/// Lambda API, Invoke: `RequestResponse` and `DryRun`.
+/// Lambda API, Invoke.
 async fn invoke(
     State(api): Shared,
     Path(name): Path<String>,
@@ -284,21 +284,16 @@ async fn invoke(
     let name = name.strip_suffix(":$LATEST").unwrap_or(&name);
     let function = api.control.function(name)?;
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    match text("x-amz-invocation-type").unwrap_or("RequestResponse") {
-        "RequestResponse" => {}
+    let (asynchronous, largest) = match text("x-amz-invocation-type").unwrap_or("RequestResponse") {
+        "RequestResponse" => (false, MAX_EVENT),
+        "Event" => (true, MAX_ASYNC_EVENT),
         "DryRun" => return Ok(StatusCode::NO_CONTENT.into_response()),
-        "Event" => {
-            return Err(Error::Invalid(
-                "asynchronous invocation (Event) is not built yet; invoke with RequestResponse"
-                    .to_owned(),
-            ));
-        }
         other => {
             return Err(Error::Invalid(format!(
-                "`{other}` is no invocation type: RequestResponse or DryRun is"
+                "`{other}` is no invocation type: RequestResponse, Event or DryRun is"
             )));
         }
-    }
+    };
     let client_context = text("x-amz-client-context")
         .map(|context| {
             BASE64_STANDARD
@@ -312,15 +307,24 @@ async fn invoke(
         })
         .transpose()?;
     let wants_log = text("x-amz-log-type") == Some("Tail");
-    let event = axum::body::to_bytes(body, MAX_EVENT)
+    let event = axum::body::to_bytes(body, largest)
         .await
-        .map_err(|error| body_error(&error, MAX_EVENT))?;
+        .map_err(|error| body_error(&error, largest))?;
     let event = event_text(&event)?;
+    if asynchronous {
+        let request_id = api
+            .control
+            .enqueue(&function, event, client_context)
+            .await?;
+        let mut response = StatusCode::ACCEPTED.into_response();
+        set_request_id(&mut response, request_id);
+        return Ok(response);
+    }
     let timeout = function.deployment().configuration.timeout;
     let answer = api
         .control
         .invoke
-        .event(&function, event, client_context)
+        .event(&function, RequestId::generate(), event, client_context)
         .await;
     let mut response = answer_response(&answer, timeout);
     if wants_log {
@@ -368,10 +372,8 @@ fn answer_response(answer: &EventAnswer, timeout: std::time::Duration) -> Respon
         ),
     };
     let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+    set_request_id(&mut response, answer.request_id);
     let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&answer.request_id.to_string()) {
-        headers.insert("x-amzn-requestid", id);
-    }
     if let Some(error) = error {
         headers.insert("x-amz-function-error", HeaderValue::from_static(error));
     }
@@ -385,6 +387,12 @@ fn answer_response(answer: &EventAnswer, timeout: std::time::Duration) -> Respon
         );
     }
     response
+}
+
+fn set_request_id(response: &mut Response, request_id: RequestId) {
+    if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
+        response.headers_mut().insert("x-amzn-requestid", id);
+    }
 }
 
 fn error_document(error: &FunctionError) -> String {

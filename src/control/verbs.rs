@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{
     invoke::{Function, Invoke},
-    model::{Deployment, Digest, FunctionName, Kind, RequestId, SecretSource, Version},
+    model::{AsyncEvent, Deployment, Digest, FunctionName, Kind, RequestId, SecretSource, Version},
     runtime::Runtime,
-    store::{Blobs, Catalog, Change, Changes},
+    store::{Blobs, Catalog, Change, Changes, NewEvent, Queue},
     telemetry::{
         logs::{Logs, Tail, TailFrom},
         metrics::Metrics,
@@ -34,6 +34,8 @@ pub const MAX_COMPONENT: usize = 250 << 20;
 pub struct Control {
     /// What is deployed.
     pub catalog: Arc<dyn Catalog>,
+    /// Events for asynchronous invocation.
+    pub queue: Arc<dyn Queue>,
     /// The components.
     pub blobs: Arc<Blobs>,
     /// What compiles them.
@@ -274,6 +276,40 @@ impl Control {
         self.invoke
             .find(name)
             .ok_or_else(|| Error::NoFunction(name.chars().take(80).collect()))
+    }
+
+    /// Takes over an event for asynchronous invocation. When this returns, it is on disk and will be run under the id.
+    pub async fn enqueue(
+        &self,
+        function: &Function,
+        event: String,
+        client_context: Option<Box<str>>,
+    ) -> Result<RequestId, Error> {
+        let name = &function.deployment().name;
+        match function.deployment().kind {
+            Kind::Event | Kind::CommandP2 | Kind::CommandP3 => {}
+            kind @ (Kind::HttpP2 | Kind::HttpP3 | Kind::Hook) => {
+                return Err(Error::Invalid(format!(
+                    "function `{name}` ({kind}) takes no events; send it a request"
+                )));
+            }
+        }
+        let request_id = RequestId::generate();
+        let event = AsyncEvent {
+            request_id,
+            event,
+            client_context,
+        };
+        let now_ms = now_ms();
+        self.queue
+            .enqueue(NewEvent {
+                target: name.to_string(),
+                body: serde_json::to_vec(&event).map_err(|_| Error::Internal)?,
+                enqueued_ms: now_ms,
+                due_ms: now_ms,
+            })
+            .await?;
+        Ok(request_id)
     }
 
     /// All functions, by name.

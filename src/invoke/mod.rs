@@ -32,12 +32,15 @@ use crate::{
     },
     telemetry::{
         logs::{FunctionLog, Level, Logs},
-        metrics::{FunctionMetrics, Metrics},
+        metrics::{EventDropped, FunctionMetrics, Metrics},
     },
 };
 
 /// The largest event of a synchronous invocation (Lambda quota: 6 MB, request and response each).
 pub const MAX_EVENT: usize = 6 << 20;
+
+/// The largest event of an asynchronous invocation (Lambda quota: 1 MB).
+pub const MAX_ASYNC_EVENT: usize = 1 << 20;
 
 /// How many functions may wait for one another in a chain (Lambda's recursion detection stops at about 16).
 const MAX_HOPS: u8 = 16;
@@ -74,6 +77,11 @@ impl Function {
     /// Invocations at this moment.
     pub fn in_flight(&self) -> u32 {
         self.ledger.gate.inside()
+    }
+
+    /// Counts an event that was given up.
+    pub fn event_dropped(&self, reason: EventDropped) {
+        self.ledger.metrics.event_dropped(reason);
     }
 }
 
@@ -288,36 +296,42 @@ impl Invoke {
             .await?;
         let answer = answer.map_err(|_| Outcome::FunctionError)?;
         payload::response(answer).map_err(|error| {
-            self.complain(function, arrival.request_id, &error.to_string());
+            self.say(
+                function,
+                arrival.request_id,
+                Level::Error,
+                &error.to_string(),
+            );
             Outcome::BadResponse
         })
     }
 
-    fn complain(&self, function: &Function, request_id: RequestId, message: &str) {
+    /// Says something about an invocation in its function's log.
+    pub fn say(&self, function: &Function, request_id: RequestId, level: Level, message: &str) {
         let ledger = &function.ledger;
         ledger
             .log
-            .platform(request_id, ledger.version, Level::Error, message);
+            .platform(request_id, ledger.version, level, message);
     }
 
     /// Invokes a function with an event and waits for its answer (Lambda API, Invoke, `RequestResponse`). A function that
-    /// speaks HTTP takes no events yet.
+    /// speaks HTTP takes no events yet. Who repeats an invocation gives its id again.
     pub async fn event(
         &self,
         function: &Arc<Function>,
+        request_id: RequestId,
         event: String,
         client_context: Option<Box<str>>,
     ) -> EventAnswer {
         let started = Instant::now();
         let invocation = Invocation {
-            request_id: RequestId::generate(),
+            request_id,
             started,
             deadline: started + function.deployment().configuration.timeout,
             hops: 0,
             traceparent: None,
             client_context,
         };
-        let request_id = invocation.request_id;
         let result = self.admitted_event(function, event, invocation).await;
         EventAnswer { request_id, result }
     }

@@ -4,6 +4,7 @@
 //! in a request and in a log line.
 
 mod digest;
+mod event;
 mod function;
 mod manifest;
 mod name;
@@ -14,6 +15,7 @@ mod size;
 mod text;
 
 pub use digest::{Digest, ParseDigestError};
+pub use event::AsyncEvent;
 pub use function::{
     Deployment, FileGrant, FunctionConfiguration, InvalidConfiguration, Isolation, Kind,
     MAX_ENVIRONMENT, OutboundGrant, Pool, SecretSource, Version,

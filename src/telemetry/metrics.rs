@@ -154,6 +154,7 @@ pub struct FunctionMetrics {
     warm: Counter,
     concurrent: Arc<Gauge>,
     idle: Gauge,
+    events_dropped: [Counter; EventDropped::ALL.len()],
 }
 
 impl FunctionMetrics {
@@ -175,6 +176,11 @@ impl FunctionMetrics {
         self.requests[outcome as usize].fetch_add(1, Relaxed);
     }
 
+    /// An event for asynchronous invocation was given up.
+    pub fn event_dropped(&self, reason: EventDropped) {
+        self.events_dropped[reason as usize].increment();
+    }
+
     /// An invocation begins, and ends when the answer is dropped.
     pub fn begin(&self) -> Tracked {
         self.concurrent.track()
@@ -183,6 +189,28 @@ impl FunctionMetrics {
     /// Instances that are ready and wait for a request.
     pub fn idle(&self) -> &Gauge {
         &self.idle
+    }
+}
+
+/// Why an event for asynchronous invocation was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventDropped {
+    /// The function failed as often as it may.
+    Retries,
+    /// It was too old.
+    Age,
+}
+
+impl EventDropped {
+    const ALL: [(Self, &'static str); 2] = [(Self::Retries, "retries"), (Self::Age, "age")];
+}
+
+impl fmt::Display for EventDropped {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Retries => "its retries are used up",
+            Self::Age => "it is too old",
+        })
     }
 }
 
@@ -396,6 +424,20 @@ impl Collector for Functions {
         for (name, metrics) in &functions {
             for (kind, count) in [("cold", &metrics.cold), ("warm", &metrics.warm)] {
                 starts.count(&[("function", name.as_str()), ("kind", kind)], count.get())?;
+            }
+        }
+
+        let mut dropped = Family::counter(
+            &mut encoder,
+            "wharf_async_events_dropped",
+            "Events for asynchronous invocation that were given up, by the reason",
+        )?;
+        for (name, metrics) in &functions {
+            for (reason, word) in EventDropped::ALL {
+                let count = metrics.events_dropped[reason as usize].get();
+                if count > 0 {
+                    dropped.count(&[("function", name.as_str()), ("reason", word)], count)?;
+                }
             }
         }
 

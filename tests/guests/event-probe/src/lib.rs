@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use wasi::keyvalue::{atomics, store};
 use wharf::function::{
     context,
     invoke::{InvokeError, invoke},
@@ -15,7 +16,14 @@ use wharf::function::{
 
 wit_bindgen::generate!({
     path: "../../../wit",
-    world: "wharf:function/event-function",
+    inline: "
+        package wharf:probe;
+        world probe {
+            include wharf:function/event-function@0.1.0;
+            include wasi:keyvalue/imports@0.2.0-draft;
+        }
+    ",
+    world: "wharf:probe/probe",
     generate_all,
 });
 
@@ -52,6 +60,16 @@ impl Guest for Probe {
                 error_message: text("message", "on purpose"),
                 trace: vec!["first line".into(), "second line".into()],
             }),
+            // Counts in the bucket `default`, which outlives the instance and the node.
+            "count" => add(&text("key", "count"), number("by", 1)).map(|count| count.to_string()),
+            "fail-until" => match add(&text("key", "count"), 1)? {
+                attempt if attempt < number("attempt", 1) => Err(FunctionError {
+                    error_type: "ProbeError".into(),
+                    error_message: format!("attempt {attempt} fails on purpose"),
+                    trace: Vec::new(),
+                }),
+                attempt => Ok(attempt.to_string()),
+            },
             "big-error" => Err(FunctionError {
                 error_type: "ProbeError".into(),
                 error_message: "x".repeat(size(number("bytes", 7 << 20))),
@@ -120,6 +138,17 @@ fn describe(given: &InvocationContext) -> Value {
 fn count_invocations() -> u64 {
     static INVOCATIONS: AtomicU64 = AtomicU64::new(0);
     INVOCATIONS.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// Adds to a number in the bucket `default`, and gives the new one.
+fn add(key: &str, by: u64) -> Result<u64, FunctionError> {
+    store::open("default")
+        .and_then(|bucket| atomics::increment(&bucket, key, by))
+        .map_err(|error| FunctionError {
+            error_type: "KeyValueError".into(),
+            error_message: format!("{error:?}"),
+            trace: Vec::new(),
+        })
 }
 
 /// Hands on the answer of another function; an error becomes one of the kind `InvokeError`, so that a test sees which.
