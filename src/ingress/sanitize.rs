@@ -274,7 +274,7 @@ fn authority(head: &request::Parts, connection: &ConnectionInfo) -> Result<Autho
             {
                 return Err(Refusal::HostMismatch);
             }
-            check_authority(host.as_bytes(), Some(target))
+            check_authority(target.as_str().as_bytes(), Some(target))
         }
         (None, Some(host)) => check_authority(host.as_bytes(), None),
         // HTTP/1.0 has no Host: the address that was asked stands for it.
@@ -533,6 +533,7 @@ mod tests {
             (v11, "/", &["[::1]"], Ok("http://[::1]/")),
             (v11, "http://h/x", &["h"], Ok("http://h/x")),
             (v11, "http://h", &["H"], Ok("http://h/")),
+            (v11, "http://H", &["h"], Ok("http://h/")),
             (v11, "http://h?q", &["h"], Ok("http://h/?q")),
             (v11, "https://h/x", &["h"], Ok("http://h/x")),
             (v11, "http://h/x", &["other"], Err(Refusal::HostMismatch)),
