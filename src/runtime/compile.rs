@@ -352,7 +352,8 @@ mod tests {
             CompileLimits::default(),
         )
         .unwrap();
-        let wasm = b"(component)";
+        // A component with nothing in it: the preamble alone.
+        let wasm = b"\0asm\x0d\0\x01\0";
         let code = Digest::of(wasm);
         let compiled = engine.precompile_component(wasm).unwrap();
         fs::write(artifacts.path(&code), &compiled).unwrap();

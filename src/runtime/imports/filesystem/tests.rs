@@ -571,6 +571,10 @@ mod guest {
         let work = tempfile::tempdir().unwrap();
         let (source, wasm) = (work.path().join("guest.rs"), work.path().join("guest.wasm"));
         fs::write(&source, SOURCE).unwrap();
+        // A fresh machine does not have the target. Where there is no rustup, rustc says what is missing.
+        let _ = Command::new("rustup")
+            .args(["target", "add", "wasm32-wasip2"])
+            .output();
         let built = Command::new("rustc")
             .args(["--edition=2024", "--target=wasm32-wasip2", "-Copt-level=1"])
             .arg("-o")
