@@ -42,7 +42,10 @@ fuzz_target!(|text: &str| {
             path,
             methods: Vec::new(),
         };
-        if !patterns.iter().any(|earlier| earlier.conflicts_with(&pattern)) {
+        if !patterns
+            .iter()
+            .any(|earlier| earlier.conflicts_with(&pattern))
+        {
             patterns.push(pattern);
         }
     }
