@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use wasi::keyvalue::{atomics, store};
+use wasi::keyvalue0_2_0_draft::{atomics, store};
 use wharf::function::{
     context,
     invoke::{InvokeError, invoke},
@@ -61,7 +61,10 @@ impl Guest for Probe {
                 trace: vec!["first line".into(), "second line".into()],
             }),
             // Counts in the bucket `default`, which outlives the instance and the node.
-            "count" => add(&text("key", "count"), number("by", 1)).map(|count| count.to_string()),
+            "count" => {
+                std::thread::sleep(Duration::from_millis(number("ms", 0)));
+                add(&text("key", "count"), number("by", 1)).map(|count| count.to_string())
+            }
             "fail-until" => match add(&text("key", "count"), 1)? {
                 attempt if attempt < number("attempt", 1) => Err(FunctionError {
                     error_type: "ProbeError".into(),

@@ -1,0 +1,425 @@
+//! Asynchronous invocation, through the API of a node: taken over, run later and at least once.
+//!
+//! Wants the guests: `cargo build --release --target wasm32-wasip2 --manifest-path tests/guests/Cargo.toml`.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails in a test's own work fails the test"
+)]
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use wharf::{
+    control::{
+        api::{Deploy, DeployFunction},
+        client::Client,
+    },
+    events::retry::RetryPolicy,
+    model::FunctionConfiguration,
+    node::{Node, NodeConfig},
+    runtime::EngineSettings,
+    telemetry::logs::LogLine,
+};
+
+/// How long anything may take that takes a moment.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn guest(name: &str) -> Bytes {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/guests/target/wasm32-wasip2/release")
+        .join(name);
+    let bytes = std::fs::read(&file);
+    bytes
+        .unwrap_or_else(|error| panic!("{}: {error}; build tests/guests", file.display()))
+        .into()
+}
+
+/// What the tests' functions may: count in a store that all of them share.
+fn counting() -> FunctionConfiguration {
+    FunctionConfiguration {
+        key_value: [("default".to_owned(), "counts".to_owned())].into(),
+        ..FunctionConfiguration::default()
+    }
+}
+
+async fn deploy(
+    client: &Client,
+    name: &str,
+    component: &str,
+    configuration: FunctionConfiguration,
+) {
+    let code = client.upload(guest(component)).await.unwrap();
+    let deploy = Deploy {
+        app: None,
+        functions: vec![DeployFunction {
+            name: name.parse().unwrap(),
+            code,
+            configuration,
+        }],
+        routes: Vec::new(),
+    };
+    client.deploy(&deploy).await.unwrap();
+}
+
+/// A node in the test's own process, with pauses between attempts that a test can wait for.
+struct Bench {
+    client: Client,
+    api: std::net::SocketAddr,
+    data: TempDir,
+    _serving: DropGuard,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_wharf"));
+        let mut config = NodeConfig::new(data.path().to_owned(), program);
+        config.http.set_port(0);
+        config.api.set_port(0);
+        config.engine = EngineSettings {
+            slots: 50,
+            ..config.engine
+        };
+        config.events.retry = RetryPolicy {
+            after_errors: vec![Duration::from_millis(50), Duration::from_millis(100)],
+            first_back_off: Duration::from_millis(50),
+            longest_back_off: Duration::from_millis(100),
+            max_age: Duration::from_secs(60),
+        };
+        let node = Box::pin(Node::bind(config)).await.unwrap();
+        let api = node.api_addr();
+        let shutdown = CancellationToken::new();
+        tokio::spawn(node.run(shutdown.clone()));
+        let token = Client::token(data.path()).unwrap();
+        Self {
+            client: Client::new(&api.to_string(), token).unwrap(),
+            api,
+            data,
+            _serving: shutdown.drop_guard(),
+        }
+    }
+
+    async fn deploy(&self, name: &str, configuration: FunctionConfiguration) {
+        deploy(&self.client, name, "event_probe.wasm", configuration).await;
+    }
+
+    /// Hands an event over, and gives its id.
+    async fn later(&self, name: &str, event: &Value) -> String {
+        later(&self.client, name, event).await.unwrap()
+    }
+
+    async fn count(&self, name: &str, key: &str) -> u64 {
+        count(&self.client, name, key).await
+    }
+
+    /// The log's lines about an invocation, once one of them has `end` in it.
+    async fn log(&self, name: &str, request_id: &str, end: &str) -> Vec<LogLine> {
+        let asked = Instant::now();
+        loop {
+            let lines = self.client.logs(name, 1000, false).await.unwrap();
+            let lines: Vec<LogLine> = lines.try_collect().await.unwrap();
+            let of_id: Vec<LogLine> = lines
+                .into_iter()
+                .filter(|line| line.request_id.as_deref() == Some(request_id))
+                .collect();
+            if of_id.iter().any(|line| line.message.contains(end)) {
+                return of_id;
+            }
+            assert!(asked.elapsed() < PATIENCE, "no `{end}` in {of_id:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn status_of(&self, name: &str, body: Vec<u8>) -> u16 {
+        let token = std::fs::read_to_string(self.data.path().join("api-token")).unwrap();
+        let url = format!(
+            "http://{}/2015-03-31/functions/{name}/invocations",
+            self.api
+        );
+        let request = reqwest::Client::new()
+            .post(url)
+            .bearer_auth(token.trim())
+            .header("x-amz-invocation-type", "Event")
+            .body(body);
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    async fn metrics(&self) -> String {
+        let token = std::fs::read_to_string(self.data.path().join("api-token")).unwrap();
+        let url = format!("http://{}/metrics", self.api);
+        let request = reqwest::Client::new().get(url).bearer_auth(token.trim());
+        request.send().await.unwrap().text().await.unwrap()
+    }
+}
+
+/// Hands an event over. None if the node did not say that it has it.
+async fn later(client: &Client, name: &str, event: &Value) -> Option<String> {
+    let event = Bytes::from(event.to_string());
+    let invoked = client.invoke(name, event, "Event", false).await.ok()?;
+    assert_eq!(invoked.payload, "", "nothing is answered yet");
+    Some(invoked.request_id.unwrap())
+}
+
+/// How often a key was counted.
+async fn count(client: &Client, name: &str, key: &str) -> u64 {
+    let event = json!({"do": "count", "key": key, "by": 0}).to_string();
+    let invoked = client.invoke(name, event.into(), "RequestResponse", false);
+    let payload = invoked.await.unwrap().payload;
+    serde_json::from_slice(&payload).unwrap_or_else(|_| panic!("{payload:?}"))
+}
+
+fn reports(lines: &[LogLine]) -> Vec<&str> {
+    lines
+        .iter()
+        .filter(|line| line.message.starts_with("REPORT"))
+        .map(|line| line.message.split("Outcome: ").nth(1).unwrap().trim())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_acknowledged_and_run_under_the_id_that_the_caller_got() {
+    let bench = Bench::start().await;
+    bench.deploy("probe", counting()).await;
+    assert_eq!(bench.status_of("probe", b"{}".to_vec()).await, 202);
+    let id = bench
+        .later("probe", &json!({"do": "count", "key": "once"}))
+        .await;
+    let lines = bench.log("probe", &id, "REPORT").await;
+    assert_eq!(reports(&lines), ["ok"]);
+    assert_eq!(bench.count("probe", "once").await, 1);
+
+    let context = bench.later("probe", &json!({"do": "log"})).await;
+    let lines = bench.log("probe", &context, "REPORT").await;
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.message == "to standard output")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_fails_is_tried_again_and_then_the_event_is_dropped() {
+    let bench = Bench::start().await;
+    bench.deploy("probe", counting()).await;
+    let event = json!({"do": "fail-until", "key": "third", "attempt": 3});
+    let third = bench.later("probe", &event).await;
+    let event = json!({"do": "fail-until", "key": "never", "attempt": 99});
+    let never = bench.later("probe", &event).await;
+    let crash = bench.later("probe", &json!({"do": "panic"})).await;
+
+    let lines = bench.log("probe", &third, "Outcome: ok").await;
+    assert_eq!(reports(&lines), ["function_error", "function_error", "ok"]);
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.message == "ProbeError: attempt 2 fails on purpose"),
+        "{lines:#?}"
+    );
+    for (id, word) in [(never, "function_error"), (crash, "trap")] {
+        let lines = bench.log("probe", &id, "dropped").await;
+        assert_eq!(reports(&lines), [word; 3]);
+        let message =
+            format!("the event was dropped: its retries are used up, the last attempt: {word}");
+        assert_eq!(lines.last().unwrap().message, message);
+    }
+    assert_eq!(bench.count("probe", "never").await, 3);
+    let metrics = bench.metrics().await;
+    let dropped = "wharf_async_events_dropped_total{function=\"probe\",reason=\"retries\"} 2";
+    assert!(metrics.contains(dropped), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_run_is_not_taken_over() {
+    let bench = Bench::start().await;
+    bench.deploy("probe", counting()).await;
+    deploy(
+        &bench.client,
+        "web",
+        "p3_hello.wasm",
+        FunctionConfiguration::default(),
+    )
+    .await;
+    let text = |length: usize| format!("\"{}\"", "x".repeat(length - 2)).into_bytes();
+    for (name, body, status) in [
+        ("probe", b"{\"cut\": ".to_vec(), 400),
+        ("probe", vec![0xff], 400),
+        ("probe", text(1 << 20), 202),
+        ("probe", text((1 << 20) + 1), 413),
+        ("web", b"{}".to_vec(), 400),
+        ("nobody", b"{}".to_vec(), 404),
+    ] {
+        let length = body.len();
+        assert_eq!(
+            bench.status_of(name, body).await,
+            status,
+            "{name}, {length} bytes"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_wait_for_a_function_that_is_throttled_and_one_that_is_removed_gets_none() {
+    let bench = Bench::start().await;
+    let off = FunctionConfiguration {
+        concurrency: Some(0),
+        ..counting()
+    };
+    bench.deploy("waits", off.clone()).await;
+    bench.deploy("gone", off).await;
+    let event = |key: &str| json!({"do": "count", "key": key});
+    let id = bench.later("waits", &event("waits")).await;
+    bench.later("gone", &event("gone")).await;
+    bench.log("waits", &id, "throttled").await;
+    bench.client.remove("gone").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+
+    bench.deploy("waits", counting()).await;
+    bench.deploy("gone", counting()).await;
+    let lines = bench.log("waits", &id, "REPORT").await;
+    assert_eq!(reports(&lines), ["ok"]);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(bench.count("waits", "waits").await, 1);
+    assert_eq!(bench.count("gone", "gone").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_prints_the_request_id() {
+    let bench = Bench::start().await;
+    bench.deploy("probe", counting()).await;
+    let output = Command::new(env!("CARGO_BIN_EXE_wharf"))
+        .args([
+            "invoke",
+            "probe",
+            "--async",
+            "--payload",
+            "{\"do\": \"echo\"}",
+        ])
+        .args(["--api", &format!("http://{}", bench.api), "--data"])
+        .arg(bench.data.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let id = String::from_utf8(output.stdout).unwrap();
+    bench.log("probe", id.trim_end(), "Outcome: ok").await;
+}
+
+/// A node in a process of its own, which can be killed.
+struct Process(Child);
+
+impl Process {
+    /// Starts one, and gives a client of its API.
+    fn start(data: &Path) -> (Self, Client) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_wharf"))
+            .args(["serve", "--http", "127.0.0.1:0", "--api", "127.0.0.1:0"])
+            .args(["--slots", "50", "--log", "warn", "--data"])
+            .arg(data)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let api = lines
+            .by_ref()
+            .map(Result::unwrap)
+            .find_map(|line| line.trim().strip_prefix("API ").map(str::to_owned));
+        // Read on, so that the node can say what it wants.
+        std::thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .for_each(|line| println!("{line}"))
+        });
+        let token = Client::token(data).unwrap();
+        (
+            Self(child),
+            Client::new(api.unwrap().trim(), token).unwrap(),
+        )
+    }
+
+    /// `kill -9`.
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_acknowledged_event_is_run_although_the_node_is_killed() {
+    const ACKNOWLEDGED: usize = 1000;
+    let data = tempfile::tempdir().unwrap();
+    let (process, client) = Process::start(data.path());
+    let configuration = FunctionConfiguration {
+        timeout: Duration::from_secs(1),
+        ..counting()
+    };
+    deploy(&client, "probe", "event_probe.wasm", configuration).await;
+
+    // Callers go on while the node dies: what it said before counts.
+    let acknowledged = AtomicUsize::new(0);
+    let done = tokio::sync::Notify::new();
+    let sending = stream::iter(0..3 * ACKNOWLEDGED)
+        .map(async |number| {
+            let event = json!({"do": "count", "key": format!("event-{number}")});
+            let id = later(&client, "probe", &event).await;
+            if id.is_some() && acknowledged.fetch_add(1, Relaxed) + 1 == ACKNOWLEDGED {
+                done.notify_one();
+            }
+            id.map(|_| number)
+        })
+        .buffer_unordered(32)
+        .filter_map(async |number| number)
+        .collect::<Vec<usize>>();
+    let killing = async {
+        done.notified().await;
+        process.kill();
+    };
+    let (numbers, ()) = tokio::join!(sending, killing);
+    assert!(numbers.len() >= ACKNOWLEDGED, "{}", numbers.len());
+
+    let restarted = Instant::now();
+    let (_process, client) = Process::start(data.path());
+    let (mut before, mut twice) = (0, 0);
+    for number in &numbers {
+        let key = format!("event-{number}");
+        loop {
+            match count(&client, "probe", &key).await {
+                0 => {
+                    assert!(restarted.elapsed() < 2 * PATIENCE, "{key} was not run");
+                    before = numbers.len();
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                1 => break,
+                _ => {
+                    twice += 1;
+                    break;
+                }
+            }
+        }
+    }
+    println!(
+        "{} acknowledged, all run {:?} after the restart, {twice} of them more than once{}",
+        numbers.len(),
+        restarted.elapsed(),
+        if before == 0 {
+            "; none had to be waited for"
+        } else {
+            ""
+        }
+    );
+}
