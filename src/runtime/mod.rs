@@ -321,9 +321,7 @@ impl Runtime {
         deadline: Instant,
     ) -> Result<Instance, Outcome> {
         let slot = self.slot().await?;
-        let start = Box::pin(self.instantiate(function, slot));
-        let cpu = function.deployment().configuration.timeout;
-        Bounded::new(start, cpu, deadline).await?
+        self.start_instance(function, slot, deadline).await
     }
 
     /// A slot, waited for a bounded time.
@@ -335,6 +333,19 @@ impl Runtime {
             Ok(slot) => Ok(slot.expect("the semaphore is never closed")),
             Err(_) => Err(Outcome::Overloaded),
         }
+    }
+
+    /// An instance, started within the function's processor time and until `deadline`: start-up code is the guest's.
+    async fn start_instance(
+        &self,
+        function: &Arc<Function>,
+        slot: OwnedSemaphorePermit,
+        deadline: Instant,
+    ) -> Result<Instance, Outcome> {
+        let configuration = &function.deployment().configuration;
+        let cpu = configuration.cpu.unwrap_or(configuration.timeout);
+        let start = Box::pin(self.instantiate(function, slot));
+        Bounded::new(start, cpu, deadline).await?
     }
 
     async fn instantiate(
@@ -378,7 +389,8 @@ impl Runtime {
                 let Ok(slot) = slots.clone().try_acquire_owned() else {
                     break;
                 };
-                let Ok(instance) = runtime.instantiate(&function, slot).await else {
+                let deadline = Instant::now() + function.deployment().configuration.timeout;
+                let Ok(instance) = runtime.start_instance(&function, slot, deadline).await else {
                     break;
                 };
                 if function.pool.put(instance).is_some() {
