@@ -45,7 +45,14 @@ pub struct IncompleteBody(pub Outcome);
 
 impl GuestBody {
     /// A body whose guest has ended: everything it will ever say is in its channel.
-    pub(super) fn of_ended_guest(mut body: WasiBody, account: Arc<Account>) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// It is known to be incomplete before anything of it was sent.
+    pub(super) fn of_ended_guest(
+        mut body: WasiBody,
+        account: Arc<Account>,
+    ) -> Result<Self, Outcome> {
         let mut first: Option<Bytes> = None;
         let mut rest: Vec<u8> = Vec::new();
         for _ in 0..READY_CHUNKS {
@@ -57,7 +64,7 @@ impl GuestBody {
                         (Some(_), false) => Some(Bytes::from(rest)),
                     };
                     account.count_out(complete.as_ref().map_or(0, Bytes::len));
-                    return Self(Inner::Complete(complete));
+                    return Ok(Self(Inner::Complete(complete)));
                 }
                 Some(Some(Ok(frame))) if frame.is_data() => {
                     let Ok(data) = frame.into_data() else { break };
@@ -71,19 +78,20 @@ impl GuestBody {
                         }
                     }
                 }
-                // Trailers, an error, or more to come: a stream after all, with what was read in front.
+                Some(Some(Err(error))) => {
+                    tracing::debug!(%error, request_id = %account.request_id, "response body failed");
+                    account.fail(Outcome::BadResponse);
+                    return Err(account.outcome());
+                }
+                // Trailers, or more to come: a stream after all, with what was read in front.
                 other => {
                     let before = if rest.is_empty() {
                         first
                     } else {
                         Some(Bytes::from(rest))
                     };
-                    return Self::stream(
-                        prepend(before, other.flatten(), body),
-                        account,
-                        None,
-                        true,
-                    );
+                    let body = prepend(before, other.flatten(), body);
+                    return Ok(Self::stream(body, account, None, true));
                 }
             }
         }
@@ -92,7 +100,7 @@ impl GuestBody {
         } else {
             Some(Bytes::from(rest))
         };
-        Self::stream(prepend(before, None, body), account, None, true)
+        Ok(Self::stream(prepend(before, None, body), account, None, true))
     }
 
     /// A body that the guest is still writing in a task of its own.

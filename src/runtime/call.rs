@@ -109,7 +109,7 @@ where
         let task = tokio::spawn(finish(guest, account.clone()));
         GuestBody::stream(body, account, Some(task.abort_handle()), wanted)
     } else if account.outcome() == Outcome::Ok {
-        GuestBody::of_ended_guest(body, account)
+        GuestBody::of_ended_guest(body, account)?
     } else {
         // It answered and then failed before we looked: a body may be missing, so there is no answer.
         return Err(account.outcome());
