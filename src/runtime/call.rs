@@ -102,6 +102,15 @@ where
         }
     };
     let (mut parts, body) = response.into_parts();
+    if parts.status.is_informational() {
+        // 101 and its kind end no exchange.
+        account.say(
+            Level::Error,
+            &format!("bad_response: the status {} is no answer", parts.status),
+        );
+        account.fail(Outcome::BadResponse);
+        return Err(account.outcome());
+    }
     if receipt {
         parts.extensions.insert(account.record());
     }
