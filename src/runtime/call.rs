@@ -50,6 +50,14 @@ pub struct FunctionError {
     pub trace: Vec<String>,
 }
 
+impl FunctionError {
+    /// Its bytes, which count as those of an answer do.
+    fn len(&self) -> usize {
+        let trace: usize = self.trace.iter().map(|line| line.len() + 1).sum();
+        self.error_type.len() + self.message.len() + trace
+    }
+}
+
 /// Has an instance answer an HTTP request. With `receipt`, the response carries the [`InvocationRecord`] as it stands when
 /// the head is sent, as an extension.
 ///
@@ -272,6 +280,10 @@ pub(super) async fn event(
                 return Err(Outcome::BadResponse);
             }
             Ok(Ok(answer))
+        }
+        Ok(Some(Err(error))) if error.len() > limit => {
+            account.fail(Outcome::ResponseTooLarge);
+            Err(Outcome::ResponseTooLarge)
         }
         Ok(Some(Err(error))) => {
             account.fail(Outcome::FunctionError);
