@@ -17,6 +17,7 @@ use super::{
         stdio::Stdio,
     },
     instance::Invocation,
+    limits::RANDOM_BYTES,
     pool::Pool,
 };
 use crate::{
@@ -89,6 +90,7 @@ impl Code {
         builder
             .envs(&self.environment)
             .arg(self.deployment.name.as_str())
+            .max_random_size(RANDOM_BYTES)
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)

@@ -200,7 +200,8 @@ impl Instance {
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
-        store.set_max_component_handles(HOST_RESOURCES);
+        // The host's own table is full first, and says so in a way that is told from a trap.
+        store.set_max_component_handles(2 * HOST_RESOURCES);
         let exports = instantiate(&mut store, prepared, configuration.fuel).await;
         match exports {
             Ok(exports) => Ok(Self {

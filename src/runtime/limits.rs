@@ -16,17 +16,25 @@ use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Trap, component::Reso
 
 use crate::model::Outcome;
 
-/// Units of fuel after which a busy guest lets others run: about a millisecond of compiled code.
-pub(super) const YIELD_INTERVAL: u64 = 2_000_000;
+/// Units of fuel after which a busy guest lets others run, and its limits are looked at: about a tenth of a millisecond of
+/// compiled code.
+///
+/// Only compiled code burns fuel. A guest that does little but call the host burns 10 to 20 units a call, so with a longer
+/// interval its thread would be its own for as long as 100,000 calls take.
+pub(super) const YIELD_INTERVAL: u64 = 200_000;
+
+/// Random bytes that a guest may ask for in one call. It costs the guest no fuel, and the host time.
+pub(super) const RANDOM_BYTES: u64 = 64 << 10;
 
 /// Bytes that a guest may hand to the host in one call: a body chunk, a key-value entry, a log line.
 pub(super) const HOSTCALL_BYTES: usize = 32 << 20;
 
 /// Host resources that a guest may hold at one moment: streams, bodies, fields, pollables.
-pub(super) const HOST_RESOURCES: usize = 4096;
+pub(super) const HOST_RESOURCES: usize = 1024;
 
-/// Bytes of one set of header fields in the host's memory.
-pub(super) const FIELD_BYTES: usize = 128 << 10;
+/// Bytes of one set of header fields in the host's memory. With as many of them as a guest may hold, that is what it can have
+/// the host keep beside its own memory: 64 MB.
+pub(super) const FIELD_BYTES: usize = 64 << 10;
 
 /// The bytes of all linear memories and tables of an instance together.
 ///
@@ -152,7 +160,7 @@ fn thread_cpu() -> Duration {
 /// A guest's future, held to its processor time and its deadline from outside the store.
 ///
 /// Processor time is that of the thread while the future is polled: the guest, and what host calls do for it, but no
-/// waiting. It is looked at whenever the guest yields, about every millisecond. The deadline's timer is only set once the
+/// waiting. It is looked at whenever the guest yields. The deadline's timer is only set once the
 /// guest waits for something: a short invocation never touches the timer wheel.
 pub(super) struct Bounded<F> {
     future: F,
