@@ -133,6 +133,7 @@ impl Node {
             },
             store.clone(),
             metrics.node().clone(),
+            blobs.clone(),
         )?;
         let server = |address| ServerConfig {
             grace: config.grace,
@@ -194,6 +195,7 @@ impl Node {
             },
             events::wall_clock(),
         );
+        parts.compile_missing();
         let control = Control {
             catalog,
             queue,
@@ -405,6 +407,15 @@ impl Parts {
                 .expect("a conflict is between two of these routes");
             routes.remove(second);
         }
+    }
+
+    /// Has what is deployed compiled, where it is not.
+    fn compile_missing(&self) {
+        let functions = self.invoke.functions();
+        let deployed = functions
+            .values()
+            .map(|function| function.deployment().code);
+        self.runtime.compile_missing(deployed);
     }
 
     /// Deletes components and compiled code that nothing deployed refers to.

@@ -155,7 +155,20 @@ impl Artifacts {
         // they are mapped. The keyed hash above says that this node wrote them (the key is readable by its user alone),
         // artifacts are replaced by renaming and never written in place, and the folder belongs to the node.
         let component = unsafe { Component::deserialize_file(engine, &path) };
-        component.map_err(|_| damaged())
+        // It is what was compiled: what is wrong now is that the engine's pools are too small for it.
+        component.map_err(|error| CompileError::Invalid(describe(&error)))
+    }
+
+    /// Deletes the artifact of `code`, so that it is made anew. Mapped, it lives on until it is let go.
+    pub(super) fn discard(&self, code: &Digest) {
+        for path in [self.path(code), self.hash_path(code)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %path.display(), %error, "cannot remove an artifact");
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Compiles the component in the file `wasm`, whose digest is `code`. Waits for its turn.

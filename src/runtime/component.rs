@@ -92,6 +92,16 @@ pub enum PrepareError {
     Export,
 }
 
+impl PrepareError {
+    /// Whether the component may be fine, and only its artifact is not.
+    pub(super) fn wants_compiling(&self) -> bool {
+        matches!(
+            self,
+            Self::Artifact(CompileError::Damaged { .. } | CompileError::Io { .. })
+        )
+    }
+}
+
 /// Resolves the imports of a component and finds out how it is called.
 pub(super) fn prepare(
     component: &Component,
@@ -151,20 +161,27 @@ impl Components {
             .await
     }
 
-    /// Makes the artifact of a component if there is none, and checks that this node can run it.
+    /// Makes the artifact of a component if there is none that can be trusted, and checks that this node can run it.
     pub(super) async fn compile(
         &self,
         wasm: &Path,
         code: &Digest,
     ) -> Result<Kind, Arc<PrepareError>> {
-        if !self.artifacts.contains(code) {
-            let compiled = self.artifacts.compile(wasm, code).await;
-            match &compiled {
-                Ok(()) => self.metrics.compiled.increment(),
-                Err(_) => self.metrics.compile_failures.increment(),
+        if self.artifacts.contains(code) {
+            match self.get(code).await {
+                Err(error) if error.wants_compiling() => {
+                    tracing::warn!(%code, %error, "compiling again");
+                    self.artifacts.discard(code);
+                }
+                prepared => return Ok(prepared?.target.kind()),
             }
-            compiled.map_err(|error| Arc::new(error.into()))?;
         }
+        let compiled = self.artifacts.compile(wasm, code).await;
+        match &compiled {
+            Ok(()) => self.metrics.compiled.increment(),
+            Err(_) => self.metrics.compile_failures.increment(),
+        }
+        compiled.map_err(|error| Arc::new(error.into()))?;
         Ok(self.get(code).await?.target.kind())
     }
 

@@ -19,6 +19,7 @@ mod limits;
 mod pool;
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -57,9 +58,12 @@ use pool::Lease;
 
 use crate::{
     model::{Deployment, Digest, Kind, Outcome},
-    store::KeyValue,
+    store::{Blobs, KeyValue},
     telemetry::{logs::FunctionLog, metrics::NodeMetrics},
 };
+
+/// How long a component that could not be compiled again is left alone.
+const MEND_AGAIN: Duration = Duration::from_secs(10);
 
 /// How a node runs components.
 #[derive(Debug, Clone)]
@@ -89,6 +93,9 @@ pub struct Runtime(Arc<Inner>);
 struct Inner {
     engine: Engine,
     components: Components,
+    blobs: Arc<Blobs>,
+    /// Code that is being compiled again, or could not be a moment ago.
+    mended: Mutex<HashSet<Digest>>,
     services: Arc<Services>,
     slots: Arc<Semaphore>,
     total_slots: usize,
@@ -115,7 +122,7 @@ pub enum StartError {
 }
 
 impl Runtime {
-    /// Starts an engine and opens the artifacts. Must be called in a tokio runtime: pools are looked after there.
+    /// Starts an engine and opens the artifacts of the components in `blobs`. Must be called in a tokio runtime: pools are looked after there.
     ///
     /// # Errors
     ///
@@ -124,6 +131,7 @@ impl Runtime {
         settings: RuntimeSettings,
         key_value: Arc<dyn KeyValue>,
         metrics: Arc<NodeMetrics>,
+        blobs: Arc<Blobs>,
     ) -> Result<Self, StartError> {
         let failed = |error: wasmtime::Error| StartError::Engine(compile::describe(&error));
         let engine = engine::pooling(settings.engine).map_err(failed)?;
@@ -144,6 +152,8 @@ impl Runtime {
                 metrics.clone(),
             ),
             engine,
+            blobs,
+            mended: Mutex::default(),
             services: Arc::new(Services {
                 in_process: std::sync::OnceLock::new(),
                 key_value,
@@ -200,9 +210,41 @@ impl Runtime {
         self.0.components.compile(wasm, code).await
     }
 
-    /// Whether the component was compiled before.
-    pub fn is_compiled(&self, code: &Digest) -> bool {
-        self.0.components.is_compiled(code)
+    /// Compiles deployed components whose artifacts are not there: after an update of the node none of them is. Returns at
+    /// once; until it is done, invocations of these functions fail.
+    pub fn compile_missing(&self, deployed: impl IntoIterator<Item = Digest>) {
+        for code in deployed {
+            if !self.0.components.is_compiled(&code) {
+                self.mend(code);
+            }
+        }
+    }
+
+    /// Compiles a deployed component again, in the background. One that cannot be is left alone for a while.
+    fn mend(&self, code: Digest) {
+        if !self.0.mended().insert(code) {
+            return;
+        }
+        let runtime = self.clone();
+        tokio::spawn(async move {
+            match runtime.compile_deployed(&code).await {
+                Ok(()) => tracing::info!(%code, "a deployed component was compiled again"),
+                Err(error) => {
+                    tracing::error!(%code, error = %format!("{error:#}"), "cannot compile a deployed component");
+                    tokio::time::sleep(MEND_AGAIN).await;
+                }
+            }
+            runtime.0.mended().remove(&code);
+        });
+    }
+
+    async fn compile_deployed(&self, code: &Digest) -> anyhow::Result<()> {
+        // Reading proves that it is what was deployed.
+        let read = self.0.blobs.read(code).await?;
+        anyhow::ensure!(read.is_some(), "it is not here any more");
+        drop(read);
+        self.compile(&self.0.blobs.path(code), code).await?;
+        Ok(())
     }
 
     /// Deletes the artifacts of code that `keep` does not name.
@@ -358,6 +400,9 @@ impl Runtime {
             Ok(prepared) => prepared,
             Err(error) => {
                 tracing::error!(function = %deployment.name, code = %deployment.code, %error, "cannot load a deployed component");
+                if error.wants_compiling() {
+                    self.mend(deployment.code);
+                }
                 return Err(Outcome::Internal);
             }
         };
@@ -431,6 +476,10 @@ impl Runtime {
 }
 
 impl Inner {
+    fn mended(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
+        self.mended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn ticked(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Function>>> {
         self.ticked.lock().unwrap_or_else(PoisonError::into_inner)
     }
