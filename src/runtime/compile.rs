@@ -331,10 +331,27 @@ pub fn compile_child(input: &Path, output: &Path, cpu: u64, memory: u64) -> anyh
     limit(Resource::Cpu, cpu).context("limit processor time")?;
     limit(Resource::As, memory).context("limit memory")?;
     let bytes = fs::read(input).context("read the component")?;
+    check_preamble(&bytes)?;
     let plain = |error: wasmtime::Error| anyhow::anyhow!("{}", describe(&error));
     let engine = Engine::new(&engine::config()).map_err(plain)?;
     let compiled = engine.precompile_component(&bytes).map_err(plain)?;
     fs::write(output, compiled).context("write the artifact")
+}
+
+/// Whether it is a component at all, in words for who sent something else.
+fn check_preamble(bytes: &[u8]) -> anyhow::Result<()> {
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    anyhow::ensure!(!bytes.is_empty(), "the component is empty");
+    anyhow::ensure!(
+        bytes.starts_with(b"\0asm"),
+        "it is not a WebAssembly component"
+    );
+    anyhow::ensure!(
+        !bytes.starts_with(MODULE),
+        "it is a WebAssembly module and not a component; build it for a target that makes components, such as \
+         wasm32-wasip2, or wrap it with `wasm-tools component new`"
+    );
+    Ok(())
 }
 
 /// The causes of an error on one line, outermost first.
