@@ -130,7 +130,7 @@ pub fn service(
         )
         .fallback(no_path)
         .layer(DefaultBodyLimit::max(MAX_DOCUMENT))
-        .route_layer(middleware::from_fn_with_state(api.clone(), authorize));
+        .layer(middleware::from_fn_with_state(api.clone(), authorize));
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
