@@ -100,7 +100,7 @@ impl Node {
             .no_proxy()
             .timeout(Duration::from_secs(60))
             .build();
-        Self {
+        let node = Self {
             http,
             api,
             client: Client::new(&api.to_string(), token).unwrap(),
@@ -108,7 +108,13 @@ impl Node {
             data,
             serving: shutdown.drop_guard(),
             running,
-        }
+        };
+        eventually(async || {
+            let ready = Reply::of(node.api_request(Method::GET, "/readyz")).await;
+            (ready.status() == 200).then_some(())
+        })
+        .await;
+        node
     }
 
     /// Ends the node in peace. Its data can be given to another.

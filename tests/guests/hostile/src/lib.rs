@@ -42,6 +42,9 @@ impl Guest for Hostile {
             "/host-calls" => loop {
                 black_box(monotonic_clock::now());
             },
+            "/heavy-host-calls" => loop {
+                black_box(resources::random(request.number("bytes", 1 << 20)));
+            },
             "/burn" => {
                 burn(Duration::from_millis(request.number("ms", 100)));
                 answer.text("burnt\n");
