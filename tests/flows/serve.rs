@@ -1,0 +1,242 @@
+//! How a node is set up, and why it does not start.
+
+use std::{fs, net::TcpListener, path::Path, sync::Arc};
+
+use futures::future::join_all;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    process::Command,
+};
+use tokio_rustls::TlsConnector;
+
+use super::process::{App, Node, failed, run, serving, wharf};
+
+/// Why `wharf serve` does not start.
+async fn refused(command: &mut Command) -> String {
+    let said = failed(run(command).await);
+    assert!(!said.contains("Serving"), "{said}");
+    said
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_start_says_why() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::serve(data.path()).await;
+    let second = refused(&mut serving(data.path())).await;
+    assert!(second.contains("is in use by another node"), "{second}");
+    assert!(second.contains(data.path().to_str().unwrap()), "{second}");
+
+    let other = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for flag in ["--http", "--api"] {
+        // A listener that was merely bound lets nobody else in, nor does a node's.
+        let mut command = wharf();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        command.args(["serve", "--http", "127.0.0.1:0", "--api", "127.0.0.1:0"]);
+        let arguments: Vec<_> = ["--http", "--api"]
+            .into_iter()
+            .flat_map(|name| {
+                [
+                    name,
+                    if name == flag {
+                        &address
+                    } else {
+                        "127.0.0.1:0"
+                    },
+                ]
+            })
+            .collect();
+        let mut command = wharf();
+        command
+            .arg("serve")
+            .args(arguments)
+            .arg("--data")
+            .arg(other.path());
+        let said = refused(&mut command).await;
+        assert!(said.contains(&address), "{said}");
+    }
+    drop(taken);
+
+    let mut public = wharf();
+    public.args(["serve", "--http", "127.0.0.1:0", "--api", "0.0.0.0:0"]);
+    let said = refused(public.arg("--data").arg(other.path())).await;
+    assert!(said.contains("--api-public"), "{said}");
+
+    for (arguments, reason) in [
+        (&["--https", "127.0.0.1:0"][..], "--certificates"),
+        (&["--certificates", "/tmp"], "--https"),
+        (&["--grace", "5 parsecs"], "grace"),
+        (&["--slots", "1"], "slots"),
+        (&["--log", "[[["], "log"),
+    ] {
+        let said = refused(serving(other.path()).args(arguments)).await;
+        assert!(said.contains(reason), "{said}");
+    }
+    let file = other.path().join("a-file");
+    fs::write(&file, "").unwrap();
+    let said = refused(&mut serving(&file)).await;
+    assert!(said.contains("a-file"), "{said}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_api_that_is_meant_to_be_public_is() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::serve_with(data.path(), |wharf| {
+        wharf
+            .args(["--grace", "1 s"])
+            .env("WHARF_API_PUBLIC", "true");
+    })
+    .await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_configuration_file_is_read_and_its_problems_name_file_and_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.toml");
+    let start = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let mut command = serving(&folder.path().join("data"));
+        command.arg("--config").arg(&file);
+        command
+    };
+    for (text, key) in [
+        ("htp = '127.0.0.1:0'", "htp"),
+        ("http = 'here'", "http"),
+        ("concurrency = 'many'", "concurrency"),
+        ("component_cache = '1 XB'", "component_cache"),
+        ("grace = 'long'", "grace"),
+        ("log_format = 'xml'", "log_format"),
+        ("slots = 1", "slots"),
+        ("http = ", "http"),
+    ] {
+        let said = refused(&mut start(text)).await;
+        assert!(said.contains(key), "{text}: {said}");
+        assert!(said.contains("node.toml"), "{text}: {said}");
+    }
+    let none = refused(serving(folder.path()).args(["--config", "no/such/node.toml"])).await;
+    assert!(none.contains("no/such/node.toml"), "{none}");
+
+    // A flag goes before a variable, that before the file.
+    fs::write(&file, "domain = 'from.file'\ngrace = '2 s'").unwrap();
+    let data = folder.path().join("data");
+    let node = Node::serve_with(&data, |wharf| {
+        wharf.arg("--config").arg(&file);
+    })
+    .await;
+    let app = App::new("name = 'a'\n[functions.a]\ncomponent = '{hostile}'");
+    node.deploy(app.path()).await;
+    assert_eq!(node.get_at("a.from.file", "/").await.text(), "hello\n");
+    node.stop().await;
+    let node = Node::serve_with(&data, |wharf| {
+        wharf
+            .arg("--config")
+            .arg(&file)
+            .env("WHARF_DOMAIN", "from.variable");
+    })
+    .await;
+    assert_eq!(node.get_at("a.from.variable", "/").await.text(), "hello\n");
+    assert_eq!(node.get_at("a.from.file", "/").await.status, 404);
+    node.stop().await;
+    let node = Node::serve_with(&data, |wharf| {
+        wharf
+            .args(["--domain", "from.flag"])
+            .env("WHARF_DOMAIN", "from.variable");
+    })
+    .await;
+    assert_eq!(node.get_at("a.from.flag", "/").await.text(), "hello\n");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn functions_answer_over_tls_with_http_1_and_http_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = vec!["hello.example".to_owned(), "localhost".to_owned()];
+    let certified = rcgen::generate_simple_self_signed(names).unwrap();
+    let certificates = folder.path().join("certificates");
+    fs::create_dir(&certificates).unwrap();
+    let key = certified.signing_key.serialize_pem();
+    fs::write(certificates.join("hello.key"), key).unwrap();
+    fs::write(certificates.join("hello.crt"), certified.cert.pem()).unwrap();
+
+    let node = Node::serve_with(&folder.path().join("data"), |wharf| {
+        wharf
+            .args(["--https", "127.0.0.1:0", "--certificates"])
+            .arg(&certificates);
+    })
+    .await;
+    let app = App::new(
+        "name = 'a'\n[functions.a]\ncomponent = '{hostile}'\n\
+         [[routes]]\nhost = 'hello.example'\npath = '/{*rest}'\nfunction = 'a'",
+    );
+    node.deploy(app.path()).await;
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certified.cert.der().clone()).unwrap();
+    let connect = async |alpn: &str| {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        let stream = TcpStream::connect(node.https.unwrap()).await.unwrap();
+        let name = "hello.example".try_into().unwrap();
+        let stream = TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+            .unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(alpn.as_bytes()));
+        stream
+    };
+
+    let mut stream = connect("http/1.1").await;
+    let request = b"GET /echo HTTP/1.1\r\nhost: hello.example\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
+
+    let stream = TokioIo::new(connect("h2").await);
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream);
+    let (sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let replies = (0..20).map(|_| {
+        let mut sender = sender.clone();
+        async move {
+            let request = http::Request::get("https://hello.example/");
+            let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            assert_eq!(response.status(), 200);
+            response.into_body().collect().await.unwrap().to_bytes()
+        }
+    });
+    for reply in join_all(replies).await {
+        assert_eq!(reply, "hello\n");
+    }
+    node.stop().await;
+
+    fs::write(certificates.join("hello.key"), "no key").unwrap();
+    let data = folder.path().join("data");
+    let said = refused(
+        serving(&data)
+            .args(["--https", "127.0.0.1:0", "--certificates"])
+            .arg(&certificates),
+    )
+    .await;
+    assert!(said.contains("hello."), "{said}");
+    let none = Path::new("/no/such/folder");
+    let mut command = serving(&data);
+    command
+        .args(["--https", "127.0.0.1:0", "--certificates"])
+        .arg(none);
+    let said = refused(&mut command).await;
+    assert!(said.contains("/no/such/folder"), "{said}");
+}
