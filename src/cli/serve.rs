@@ -1,13 +1,16 @@
 //! `wharf serve`: a node.
 
 use std::{
+    fmt, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
     time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::output::Output;
@@ -71,7 +74,7 @@ pub(crate) struct NodeArgs {
     concurrency: Option<u32>,
 
     /// Instances at one moment, busy and waiting together [default: twice the concurrency]
-    #[arg(long, env = "WHARF_SLOTS", value_name = "N")]
+    #[arg(long, env = "WHARF_SLOTS", value_name = "N", value_parser = slots)]
     slots: Option<u32>,
 
     /// Compiled code kept in memory, such as `512 MB` [default: 1 GB]
@@ -79,8 +82,8 @@ pub(crate) struct NodeArgs {
     component_cache: Option<ByteSize>,
 
     /// How long requests in flight may go on at the end, such as `30 s` [default: 30 s]
-    #[arg(long, env = "WHARF_GRACE", value_name = "TIME")]
-    grace: Option<String>,
+    #[arg(long, env = "WHARF_GRACE", value_name = "TIME", value_parser = parse_duration)]
+    grace: Option<Duration>,
 
     /// A configuration file (TOML) with these settings, `-` in names written `_`
     #[arg(long, env = "WHARF_CONFIG", value_name = "FILE")]
@@ -107,11 +110,52 @@ struct NodeFile {
     api_public: Option<bool>,
     domain: Option<String>,
     concurrency: Option<u32>,
+    #[serde(default, deserialize_with = "slots_in_file")]
     slots: Option<u32>,
-    component_cache: Option<String>,
-    grace: Option<String>,
+    #[serde(default, deserialize_with = "parsed")]
+    component_cache: Option<ByteSize>,
+    #[serde(default, deserialize_with = "duration")]
+    grace: Option<Duration>,
     log: Option<String>,
-    log_format: Option<String>,
+    #[serde(default, deserialize_with = "parsed")]
+    log_format: Option<Format>,
+}
+
+// What is wrong with a value is found where it is read, so that the message has the file, the line and the key.
+
+fn parsed<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(D::Error::custom)
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map(Some).map_err(D::Error::custom)
+}
+
+fn slots_in_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let slots = u32::deserialize(deserializer)?;
+    check_slots(slots).map(Some).map_err(D::Error::custom)
+}
+
+fn slots(text: &str) -> Result<u32, String> {
+    check_slots(
+        text.parse()
+            .map_err(|_| format!("`{text}` is not a number"))?,
+    )
+}
+
+/// As many as the engine can reserve address space for.
+fn check_slots(slots: u32) -> Result<u32, String> {
+    if (2..=20_000).contains(&slots) {
+        Ok(slots)
+    } else {
+        Err(format!("slots are from 2 to 20,000, not {slots}"))
+    }
 }
 
 /// Where a node's data is when nobody says so.
@@ -144,15 +188,7 @@ impl NodeArgs {
             "the API at {api} would send its token in clear text where others can read it; use a loopback address, or say \
              --api-public if the network is yours alone"
         );
-        let component_cache = match (self.component_cache, file.component_cache) {
-            (Some(size), _) => size,
-            (None, Some(text)) => text.parse().context("component_cache")?,
-            (None, None) => ByteSize::bytes(default.component_cache),
-        };
-        let grace = match self.grace.or(file.grace) {
-            Some(text) => parse_duration(&text).context("grace")?,
-            None => default.grace,
-        };
+        let component_cache = self.component_cache.or(file.component_cache);
         let concurrency = self
             .concurrency
             .or(file.concurrency)
@@ -161,16 +197,11 @@ impl NodeArgs {
             .slots
             .or(file.slots)
             .unwrap_or(concurrency.saturating_mul(2));
-        ensure!(
-            (2..=20_000).contains(&slots),
-            "slots: {slots} is not from 2 to 20,000"
-        );
+        let slots = check_slots(slots)
+            .map_err(anyhow::Error::msg)
+            .context("twice the concurrency is no number of slots; give one")?;
         let log = self.log.or(file.log).unwrap_or_else(|| "info".to_owned());
-        let log_format = match (self.log_format, file.log_format) {
-            (Some(format), _) => format,
-            (None, Some(text)) => text.parse().context("log_format")?,
-            (None, None) => Format::default(),
-        };
+        let log_format = self.log_format.or(file.log_format).unwrap_or_default();
         let config = NodeConfig {
             http: self.http.or(file.http).unwrap_or(default.http),
             https,
@@ -181,8 +212,8 @@ impl NodeArgs {
                 slots,
                 ..default.engine
             },
-            component_cache: component_cache.as_u64(),
-            grace,
+            component_cache: component_cache.map_or(default.component_cache, ByteSize::as_u64),
+            grace: self.grace.or(file.grace).unwrap_or(default.grace),
             ..default
         };
         Ok((config, log, log_format))
@@ -198,9 +229,10 @@ pub(crate) async fn run(args: ServeArgs, output: &Output) -> anyhow::Result<()> 
     let (config, log, log_format) = args.node.resolve()?;
     subscriber::init(log_format, &log)?;
     raise_file_limit();
+    let shutdown = shutdown()?;
     let node = Box::pin(Node::bind(config)).await?;
     announce(&node, output);
-    node.run(shutdown()).await;
+    node.run(shutdown).await;
     output.status("Stopped", "every request was answered or its time was up");
     Ok(())
 }
@@ -227,17 +259,23 @@ pub(crate) fn announce(node: &Node, output: &Output) {
     output.status("API", format_args!("http://{}", node.api_addr()));
 }
 
-/// Cancelled by the first interrupt. The second ends the process: whoever sends it does not want to wait.
-pub(crate) fn shutdown() -> CancellationToken {
+/// Cancelled by the first interrupt, from now on. The second ends the process: whoever sends it does not want to wait.
+pub(crate) fn shutdown() -> anyhow::Result<CancellationToken> {
     let token = CancellationToken::new();
     let cancel = token.clone();
+    // Before anybody is told that there is a node to interrupt.
+    let first = Interrupt::listen().context("listen for interrupts")?;
     tokio::spawn(async move {
-        interrupt().await;
+        first.came().await;
         cancel.cancel();
-        interrupt().await;
-        force_exit();
+        // A terminal that repeats the key, or a supervisor that signals the group and the process, means it once.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if let Ok(second) = Interrupt::listen() {
+            second.came().await;
+            force_exit();
+        }
     });
-    token
+    Ok(token)
 }
 
 #[expect(
@@ -248,19 +286,25 @@ fn force_exit() -> ! {
     std::process::exit(1)
 }
 
-async fn interrupt() {
-    use tokio::signal::unix::{SignalKind, signal};
-    // Where signals cannot be had, the process ends at them as it would by default.
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// The signals that ask a process to end.
+struct Interrupt {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupt {
+    /// Those that come from now on.
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
-    // A terminal that repeats the key, or a supervisor that signals the group and the process, means it once.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    async fn came(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }

@@ -68,7 +68,7 @@ pub(crate) async fn run(args: UpArgs, output: &Output) -> anyhow::Result<()> {
     let (config, log, log_format) = node_args.resolve()?;
     subscriber::init(log_format, &log)?;
     serve::raise_file_limit();
-    let shutdown = serve::shutdown();
+    let shutdown = serve::shutdown()?;
     let Some(built) = shutdown
         .run_until_cancelled(build::build(&manifest, output))
         .await
