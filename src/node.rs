@@ -4,7 +4,13 @@
 //! them stands one loop, [`follow`]: it reads the catalog when it changes, and turns it into the two snapshots that requests
 //! see, the functions and the routes. A request never waits for it, or for the store.
 
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use http::{Request, Response};
@@ -181,7 +187,10 @@ impl Node {
             .serve(&served)
             .await
             .context("load what is deployed")?;
-        parts.forget_unused().await;
+        parts
+            .forget_unused()
+            .await
+            .context("load what is deployed")?;
         let worker = Worker::new(
             queue.clone(),
             Served {
@@ -419,23 +428,22 @@ impl Parts {
     }
 
     /// Deletes components and compiled code that nothing deployed refers to.
-    async fn forget_unused(&self) {
-        let functions = self.invoke.functions();
-        let used: std::collections::HashSet<_> = functions
-            .values()
-            .map(|function| function.deployment().code)
+    async fn forget_unused(&self) -> anyhow::Result<()> {
+        let deployments = self.catalog.deployments().await?;
+        // Deployed, not served: what lacks a secret now may have it at the next start.
+        let used: HashSet<_> = deployments
+            .iter()
+            .map(|deployment| deployment.code)
             .collect();
         self.runtime.retain(|code| used.contains(code));
-        let Ok(blobs) = self.blobs.list().await else {
-            return;
-        };
-        for blob in blobs {
+        for blob in self.blobs.list().await? {
             if !used.contains(&blob)
                 && let Err(error) = self.blobs.remove(&blob).await
             {
                 tracing::warn!(%blob, %error, "cannot remove a component that nothing uses");
             }
         }
+        Ok(())
     }
 }
 

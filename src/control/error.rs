@@ -80,6 +80,11 @@ impl Error {
         }
     }
 
+    /// There is no function of that name, which is anything a caller sends.
+    pub(super) fn no_function(name: &str) -> Self {
+        Self::NoFunction(name.chars().take(80).collect())
+    }
+
     /// What is wrong with a component, for who deploys it.
     pub(super) fn component(function: &FunctionName, error: &PrepareError) -> Self {
         Self::Component {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    api::{Deploy, Deployed, FunctionSummary, NodeSummary},
+    api::{Deploy, DeployFunction, Deployed, FunctionSummary, NodeSummary},
     error::Error,
 };
 use crate::{
@@ -121,6 +121,8 @@ impl Control {
 
     /// Deploys functions and routes, all or none.
     pub async fn deploy(&self, deploy: Deploy) -> Result<Deployed, Error> {
+        // Not what is served: a function may be deployed and lack something on this node.
+        let deployed = self.catalog.deployments().await?;
         let mut changes = Vec::new();
         let mut names = HashSet::new();
         for function in &deploy.functions {
@@ -133,17 +135,19 @@ impl Control {
             function.configuration.validate().map_err(|invalid| {
                 Error::Invalid(format!("function `{}`: {invalid}", function.name))
             })?;
-            if let Some(present) = self.invoke.find(function.name.as_str())
-                && present.deployment().app != deploy.app
-                && present.deployment().app.is_some()
+            if let Some(owner) = deployed
+                .iter()
+                .find(|present| present.name == function.name)
+                .and_then(|present| present.app.as_ref())
+                && Some(owner) != deploy.app.as_ref()
             {
                 return Err(Error::Invalid(format!(
-                    "function `{}` belongs to the app `{}`; remove it there or give it another name",
+                    "function `{}` belongs to the app `{owner}`; remove it there or give it another name",
                     function.name,
-                    present.deployment().app.as_deref().unwrap_or_default()
                 )));
             }
             resolve_secrets(&function.name, &function.configuration.secrets)?;
+            check_folders(function).await?;
             if !self.has(&function.code).await? {
                 return Err(Error::NoCode(function.name.clone()));
             }
@@ -182,7 +186,7 @@ impl Control {
             for route in &deploy.routes {
                 self.check_route(route, &names)?;
             }
-            changes.extend(self.removals(app, &names));
+            changes.extend(removals(&deployed, app, &names));
             changes.push(Change::Route {
                 app: app.clone(),
                 routes: serde_json::to_value(&deploy.routes).map_err(|_| Error::Internal)?,
@@ -222,37 +226,24 @@ impl Control {
         }
     }
 
-    /// Functions of the app that are not deployed any more.
-    fn removals(&self, app: &str, keep: &HashSet<FunctionName>) -> Vec<Change> {
-        self.invoke
-            .functions()
-            .values()
-            .map(|function| function.deployment())
-            .filter(|deployment| {
-                deployment.app.as_deref() == Some(app) && !keep.contains(&deployment.name)
-            })
-            .map(|deployment| Change::Remove {
-                name: deployment.name.clone(),
-                version: deployment.version,
-            })
-            .collect()
-    }
-
-    /// Removes a function. What is in flight ends by itself.
+    /// Removes a function, served or not. What is in flight ends by itself.
     pub async fn remove(&self, name: &str) -> Result<(), Error> {
-        let function = self.function(name)?;
-        let deployment = function.deployment();
-        self.apply(vec![Change::Remove {
-            name: deployment.name.clone(),
-            version: deployment.version,
-        }])
-        .await?;
+        let deployed = self.catalog.deployments().await?;
+        let deployments = deployed
+            .iter()
+            .filter(|deployment| deployment.name.as_str() == name);
+        let changes: Vec<_> = deployments.map(removal).collect();
+        if changes.is_empty() {
+            return Err(Error::no_function(name));
+        }
+        self.apply(changes).await?;
         Ok(())
     }
 
     /// Removes an app: its functions and its routes.
     pub async fn remove_app(&self, app: &str) -> Result<(), Error> {
-        let mut changes = self.removals(app, &HashSet::new());
+        let deployed = self.catalog.deployments().await?;
+        let mut changes = removals(&deployed, app, &HashSet::new());
         changes.push(Change::Unroute {
             app: app.to_owned(),
         });
@@ -275,7 +266,7 @@ impl Control {
     pub fn function(&self, name: &str) -> Result<Arc<Function>, Error> {
         self.invoke
             .find(name)
-            .ok_or_else(|| Error::NoFunction(name.chars().take(80).collect()))
+            .ok_or_else(|| Error::no_function(name))
     }
 
     /// Takes over an event for asynchronous invocation. When this returns, it is on disk and will be run under the id.
@@ -388,6 +379,41 @@ impl Control {
             more: std::collections::BTreeMap::new(),
         }
     }
+}
+
+/// What removes the functions of an app but for those to keep.
+fn removals(deployed: &[Deployment], app: &str, keep: &HashSet<FunctionName>) -> Vec<Change> {
+    deployed
+        .iter()
+        .filter(|deployment| {
+            deployment.app.as_deref() == Some(app) && !keep.contains(&deployment.name)
+        })
+        .map(removal)
+        .collect()
+}
+
+fn removal(deployment: &Deployment) -> Change {
+    Change::Remove {
+        name: deployment.name.clone(),
+        version: deployment.version,
+    }
+}
+
+/// Whether the folders that a function is granted are there.
+async fn check_folders(function: &DeployFunction) -> Result<(), Error> {
+    for grant in &function.configuration.files {
+        let problem = match tokio::fs::metadata(&grant.source).await {
+            Ok(metadata) if metadata.is_dir() => continue,
+            Ok(_) => "it is no folder".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        return Err(Error::Invalid(format!(
+            "function `{}`: cannot open the folder {}: {problem}",
+            function.name,
+            grant.source.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Reads the secrets of a function where they are kept: on this node.
