@@ -29,7 +29,7 @@ async fn served(manifest: &str) -> Served {
 
 #[tokio::test]
 async fn routes_lead_by_host_path_and_method() {
-    let Served { node, .. } = served(
+    let served = served(
         r#"
         name = "routes"
         [functions.hostile]
@@ -66,6 +66,7 @@ async fn routes_lead_by_host_path_and_method() {
         "#,
     )
     .await;
+    let node = &served.node;
     assert_eq!(node.get("/").await.text(), "hello\n");
     let missed = node.get("/nothing").await;
     assert_eq!(
@@ -126,7 +127,7 @@ async fn routes_lead_by_host_path_and_method() {
         let counted = node.get_at(host, "/state").await.json();
         assert_eq!(counted, json!({ "requests": 1 }), "{host}");
     }
-    node.stop().await;
+    served.node.stop().await;
 }
 
 #[tokio::test]
@@ -207,7 +208,7 @@ fn files_in(folder: &Path) -> Vec<std::path::PathBuf> {
 
 #[tokio::test]
 async fn a_store_is_opened_by_who_was_given_it_under_the_name_it_was_given() {
-    let Served { node, .. } = served(
+    let served = served(
         r#"
         name = "stores"
         [functions.one]
@@ -221,6 +222,7 @@ async fn a_store_is_opened_by_who_was_given_it_under_the_name_it_was_given() {
         "#,
     )
     .await;
+    let node = &served.node;
     let flood = "/kv-flood?bytes=10&most=3";
     let one = node.get_at("one.localhost", flood).await.json();
     assert_eq!(one["values"], 3, "{one}");
@@ -231,7 +233,7 @@ async fn a_store_is_opened_by_who_was_given_it_under_the_name_it_was_given() {
     assert_eq!(two["values"], 3, "{two}");
     let none = node.get_at("none.localhost", flood).await.json();
     assert_eq!(none["values"], 0, "{none}");
-    node.stop().await;
+    served.node.stop().await;
 }
 
 #[tokio::test]
@@ -297,9 +299,10 @@ async fn a_folder_that_is_given_is_read_and_only_written_where_that_is_said() {
 #[tokio::test]
 async fn a_private_place_is_reached_by_who_was_given_it() {
     // The node itself stands for the private place.
-    let Served { node, app, .. } =
+    let served =
         served("name = 'a'\n[[routes]]\npath = '/there'\nresponse = { body = 'there' }").await;
-    app.manifest(&format!(
+    let node = &served.node;
+    served.app.manifest(&format!(
         r#"
         name = "a"
         [functions.granted]
@@ -314,7 +317,7 @@ async fn a_private_place_is_reached_by_who_was_given_it() {
         "#,
         node.http.port()
     ));
-    node.deploy(app.path()).await;
+    node.deploy(served.app.path()).await;
     let path = format!("/fetch?url=http://{}/there", node.http);
     let granted = node.get_at("granted.localhost", &path).await.json();
     assert_eq!(granted, json!({ "status": 200, "body": "there" }));
@@ -324,12 +327,12 @@ async fn a_private_place_is_reached_by_who_was_given_it() {
         error.contains("Prohibited") || error.contains("Denied"),
         "{error}"
     );
-    node.stop().await;
+    served.node.stop().await;
 }
 
 #[tokio::test]
 async fn instances_are_fresh_or_used_again_as_the_manifest_says() {
-    let Served { node, .. } = served(
+    let served = served(
         r#"
         name = "a"
         [functions.fresh]
@@ -343,6 +346,7 @@ async fn instances_are_fresh_or_used_again_as_the_manifest_says() {
         "#,
     )
     .await;
+    let node = &served.node;
     let counts = async |function: &str| {
         let host = format!("{function}.localhost");
         let mut counts = Vec::new();
@@ -359,7 +363,7 @@ async fn instances_are_fresh_or_used_again_as_the_manifest_says() {
     assert!(reused.contains(&2), "{reused:?}");
     let twice = counts("twice").await;
     assert!(twice.contains(&2) && !twice.contains(&3), "{twice:?}");
-    node.stop().await;
+    served.node.stop().await;
 }
 
 /// The receipt of a request.
@@ -375,7 +379,7 @@ async fn receipt(node: &Node, host: &str) -> serde_json::Value {
 
 #[tokio::test]
 async fn a_pool_with_a_minimum_makes_the_first_request_warm() {
-    let Served { node, .. } = served(
+    let served = served(
         r#"
         name = "a"
         [functions.ready]
@@ -390,6 +394,7 @@ async fn a_pool_with_a_minimum_makes_the_first_request_warm() {
         "#,
     )
     .await;
+    let node = &served.node;
     let idle = async || {
         let url = format!("http://{}/wharf/v1/node", node.api);
         let token = node.token();
@@ -401,25 +406,25 @@ async fn a_pool_with_a_minimum_makes_the_first_request_warm() {
         Reply::of(request.bearer_auth(token)).await.json()["idle_instances"].clone()
     };
     eventually("the pool is full", async || idle().await == 2).await;
-    let ready = receipt(&node, "ready.localhost").await;
+    let ready = receipt(node, "ready.localhost").await;
     assert_eq!(ready["start"], "warm", "{ready}");
     assert_eq!(ready["outcome"], "ok");
     assert!(ready["fuel"].as_u64().unwrap() > 0, "{ready}");
     assert!(ready["peak_memory"].as_u64().unwrap() > 0, "{ready}");
-    let cold = receipt(&node, "cold.localhost").await;
+    let cold = receipt(node, "cold.localhost").await;
     assert_eq!(cold["start"], "cold", "{cold}");
     assert!(cold["init_us"].as_u64().is_some(), "{cold}");
     // A receipt is for who may have it.
     assert_eq!(
-        receipt(&node, "silent.localhost").await,
+        receipt(node, "silent.localhost").await,
         serde_json::Value::Null
     );
-    node.stop().await;
+    served.node.stop().await;
 }
 
 #[tokio::test]
 async fn a_function_has_no_more_invocations_at_one_moment_than_it_may() {
-    let Served { node, .. } = served(
+    let served = served(
         r#"
         name = "a"
         [functions.two]
@@ -431,6 +436,7 @@ async fn a_function_has_no_more_invocations_at_one_moment_than_it_may() {
         "#,
     )
     .await;
+    let node = &served.node;
     let requests = (0..6).map(|_| node.get_at("two.localhost", "/sleep?ms=1500"));
     let replies = join_all(requests).await;
     let count = |status: u16| {
@@ -445,12 +451,12 @@ async fn a_function_has_no_more_invocations_at_one_moment_than_it_may() {
     assert_eq!(throttled.header("retry-after"), "1");
     assert_eq!(node.get_at("two.localhost", "/").await.status, 200);
     assert_eq!(node.get_at("off.localhost", "/").await.status, 429);
-    node.stop().await;
+    served.node.stop().await;
 }
 
 #[tokio::test]
 async fn limits_of_an_invocation_hold() {
-    let Served { node, .. } = served(
+    let served = served(
         r#"
         name = "a"
         [functions.short]
@@ -468,6 +474,7 @@ async fn limits_of_an_invocation_hold() {
         "#,
     )
     .await;
+    let node = &served.node;
     for (function, path, status, error) in [
         ("short", "/never", 504, "timeout"),
         ("small", "/memory", 502, "out_of_memory"),
@@ -484,5 +491,5 @@ async fn limits_of_an_invocation_hold() {
         let next = node.get_at(&format!("{function}.localhost"), "/").await;
         assert_eq!(next.text(), "hello\n", "{function}");
     }
-    node.stop().await;
+    served.node.stop().await;
 }

@@ -83,6 +83,29 @@ async fn compiled_code_that_another_version_left_or_that_is_gone_is_made_again()
 }
 
 #[tokio::test]
+async fn compiled_code_that_was_changed_is_not_run_and_deploying_again_mends_it() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::serve(data.path()).await;
+    let app = App::new(MANIFEST);
+    node.deploy(app.path()).await;
+    node.stop().await;
+    for file in artifacts(data.path()).keys() {
+        let mut bytes = fs::read(file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(file, bytes).unwrap();
+    }
+    let node = Node::serve(data.path()).await;
+    let refused = node.get("/").await;
+    assert_eq!(refused.header("x-wharf-error"), "internal");
+    assert!(node.said().contains("is damaged"), "{}", node.said());
+    node.deploy(app.path()).await;
+    assert_eq!(node.get("/").await.text(), "hello\n");
+    assert_eq!(node.invoke("event", "1").await.unwrap(), "1\n");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_function_whose_secret_is_missing_is_not_served_and_comes_back_with_it() {
     let data = tempfile::tempdir().unwrap();
     let with_secret = || {

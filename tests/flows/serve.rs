@@ -21,6 +21,14 @@ async fn refused(command: &mut Command) -> String {
     said
 }
 
+/// Why `wharf serve` does not start with a flag whose value is none.
+async fn misunderstood(command: &mut Command) -> String {
+    let output = run(command).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    said
+}
+
 #[tokio::test]
 async fn a_node_that_cannot_start_says_why() {
     let data = tempfile::tempdir().unwrap();
@@ -30,37 +38,14 @@ async fn a_node_that_cannot_start_says_why() {
     assert!(second.contains(data.path().to_str().unwrap()), "{second}");
 
     let other = tempfile::tempdir().unwrap();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
-    for flag in ["--http", "--api"] {
-        // A listener that was merely bound lets nobody else in, nor does a node's.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    for (http, api) in [(taken.as_str(), "127.0.0.1:0"), ("127.0.0.1:0", &taken)] {
         let mut command = wharf();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        command.args(["serve", "--http", "127.0.0.1:0", "--api", "127.0.0.1:0"]);
-        let arguments: Vec<_> = ["--http", "--api"]
-            .into_iter()
-            .flat_map(|name| {
-                [
-                    name,
-                    if name == flag {
-                        &address
-                    } else {
-                        "127.0.0.1:0"
-                    },
-                ]
-            })
-            .collect();
-        let mut command = wharf();
-        command
-            .arg("serve")
-            .args(arguments)
-            .arg("--data")
-            .arg(other.path());
-        let said = refused(&mut command).await;
-        assert!(said.contains(&address), "{said}");
+        command.args(["serve", "--http", http, "--api", api]);
+        let said = refused(command.arg("--data").arg(other.path())).await;
+        assert!(said.contains(&taken), "{said}");
     }
-    drop(taken);
 
     let mut public = wharf();
     public.args(["serve", "--http", "127.0.0.1:0", "--api", "0.0.0.0:0"]);
@@ -70,12 +55,19 @@ async fn a_node_that_cannot_start_says_why() {
     for (arguments, reason) in [
         (&["--https", "127.0.0.1:0"][..], "--certificates"),
         (&["--certificates", "/tmp"], "--https"),
-        (&["--grace", "5 parsecs"], "grace"),
-        (&["--slots", "1"], "slots"),
         (&["--log", "[[["], "log"),
     ] {
         let said = refused(serving(other.path()).args(arguments)).await;
         assert!(said.contains(reason), "{said}");
+    }
+    for (flag, value) in [
+        ("--grace", "5 parsecs"),
+        ("--slots", "1"),
+        ("--component-cache", "much"),
+        ("--log-format", "xml"),
+    ] {
+        let said = misunderstood(serving(other.path()).args([flag, value])).await;
+        assert!(said.contains(flag) && said.contains(value), "{said}");
     }
     let file = other.path().join("a-file");
     fs::write(&file, "").unwrap();

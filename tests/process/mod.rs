@@ -207,7 +207,10 @@ impl Node {
     }
 
     /// Runs a verb that talks to this node.
-    pub(crate) async fn wharf<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Output {
+    pub(crate) async fn wharf<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Output {
         self.wharf_given(arguments, b"").await
     }
 
