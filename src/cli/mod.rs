@@ -16,6 +16,7 @@ mod new;
 pub(crate) mod output;
 mod remote;
 mod serve;
+mod source;
 mod up;
 mod validate;
 

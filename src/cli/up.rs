@@ -17,6 +17,7 @@ use super::{
     deploy::deploy,
     output::Output,
     serve::{self, NodeArgs},
+    source::{self, Source},
 };
 use crate::{
     control::client::Client,
@@ -28,8 +29,8 @@ use crate::{
 /// How long files must be quiet before an app is built again: editors write in several steps.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// Folders whose changes are never the source's.
-const IGNORED: [&str; 5] = ["target", "node_modules", ".git", ".wharf", "__pycache__"];
+/// How many builds in a row may change the same files of the source before it is the builds that do.
+const MOST_BUILDS: u32 = 4;
 
 /// Build an app, serve it, and build it again when its source changes
 ///
@@ -69,6 +70,7 @@ pub(crate) async fn run(args: UpArgs, output: &Output) -> anyhow::Result<()> {
     subscriber::init(log_format, &log)?;
     serve::raise_file_limit();
     let shutdown = serve::shutdown()?;
+    let before = Source::read(&folders(&args.path, &manifest));
     let Some(built) = shutdown
         .run_until_cancelled(build::build(&manifest, output))
         .await
@@ -92,7 +94,7 @@ pub(crate) async fn run(args: UpArgs, output: &Output) -> anyhow::Result<()> {
     let working = async {
         app.deploy(&manifest, &built).await?;
         if !args.no_watch {
-            app.watch(&manifest, &shutdown).await?;
+            app.watch(&manifest, before, &shutdown).await?;
         }
         shutdown.cancelled().await;
         anyhow::Ok(())
@@ -138,8 +140,13 @@ impl App<'_> {
         Ok(())
     }
 
-    /// Builds and deploys again whenever the source changes, until the end.
-    async fn watch(&self, manifest: &Manifest, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    /// Builds and deploys again whenever the source is not what it was `before` the last build, until the end.
+    async fn watch(
+        &self,
+        manifest: &Manifest,
+        mut before: Source,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
         let (sender, mut changes) = mpsc::channel(1);
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -149,15 +156,34 @@ impl App<'_> {
                 }
             })
             .context("watch the source")?;
+        let mut folders = folders(&self.path, manifest);
         let mut watched = BTreeSet::new();
-        for folder in folders(&self.path, manifest) {
-            self.watch_folder(&mut watcher, folder, &mut watched)?;
-        }
-        while let Some(Some(())) = shutdown.run_until_cancelled(changes.recv()).await {
-            while tokio::time::timeout(QUIET, changes.recv())
-                .await
-                .is_ok_and(|change| change.is_some())
-            {}
+        watch_folders(&mut watcher, &folders, &mut watched)?;
+        // The first build made them.
+        before.adopt(&Source::read(&folders));
+        let (mut last, mut builds) = (BTreeSet::new(), 0);
+        loop {
+            let now = Source::read(&folders);
+            let changed = before.changes(&now);
+            before = now;
+            builds = if changed == last { builds + 1 } else { 1 };
+            let itself = !changed.is_empty() && builds >= MOST_BUILDS;
+            if itself && let Some(file) = changed.first() {
+                self.output.status(
+                    "Waiting",
+                    format_args!("the build changes its own source: {}", file.display()),
+                );
+            }
+            if changed.is_empty() || itself {
+                let Some(Some(())) = shutdown.run_until_cancelled(changes.recv()).await else {
+                    return Ok(());
+                };
+                while let Ok(Some(())) = tokio::time::timeout(QUIET, changes.recv()).await {}
+                // From here on it is somebody else's change.
+                (last, builds) = (BTreeSet::new(), 0);
+                continue;
+            }
+            last = changed;
             let again = async {
                 let manifest = app::load(&self.path).await?;
                 let built = build::build(&manifest, self.output).await?;
@@ -165,12 +191,8 @@ impl App<'_> {
                 anyhow::Ok(manifest)
             };
             match shutdown.run_until_cancelled(again).await {
-                None => break,
-                Some(Ok(manifest)) => {
-                    for folder in folders(&self.path, &manifest) {
-                        self.watch_folder(&mut watcher, folder, &mut watched)?;
-                    }
-                }
+                None => return Ok(()),
+                Some(Ok(manifest)) => folders = self::folders(&self.path, &manifest),
                 Some(Err(error)) => {
                     self.output.error(&error);
                     self.output.status(
@@ -179,39 +201,31 @@ impl App<'_> {
                     );
                 }
             }
-            // What the build itself wrote is no change of the source.
-            while changes.try_recv().is_ok() {}
+            watch_folders(&mut watcher, &folders, &mut watched)?;
         }
-        Ok(())
     }
+}
 
-    /// Watches a folder and those below, without the ones that builds write to.
-    fn watch_folder(
-        &self,
-        watcher: &mut notify::RecommendedWatcher,
-        folder: PathBuf,
-        watched: &mut BTreeSet<PathBuf>,
-    ) -> anyhow::Result<()> {
-        if !watched.insert(folder.clone()) {
-            return Ok(());
-        }
-        watcher
-            .watch(&folder, RecursiveMode::NonRecursive)
-            .with_context(|| format!("watch {}", folder.display()))?;
-        for entry in
-            std::fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?
-        {
-            let entry = entry?;
-            let ignored = entry
-                .file_name()
-                .to_str()
-                .is_some_and(|name| IGNORED.contains(&name));
-            if entry.file_type()?.is_dir() && !ignored {
-                self.watch_folder(watcher, entry.path(), watched)?;
+/// Watches folders and those below, without the ones that builds write to.
+fn watch_folders(
+    watcher: &mut notify::RecommendedWatcher,
+    folders: &BTreeSet<PathBuf>,
+    watched: &mut BTreeSet<PathBuf>,
+) -> anyhow::Result<()> {
+    let mut now = BTreeSet::new();
+    for folder in folders {
+        for folder in source::with_folders_below(folder) {
+            if !watched.contains(&folder) {
+                watcher
+                    .watch(&folder, RecursiveMode::NonRecursive)
+                    .with_context(|| format!("watch {}", folder.display()))?;
             }
+            now.insert(folder);
         }
-        Ok(())
     }
+    // One that is gone and comes back is another.
+    *watched = now;
+    Ok(())
 }
 
 /// The folders whose changes matter: the manifest's and the functions'.
@@ -239,17 +253,5 @@ fn is_change(event: &notify::Event) -> bool {
         event.kind,
         EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_)
     );
-    let source = event.paths.iter().any(|path| {
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        // Editors' own files, lock files and what builds make.
-        !(name.starts_with('.')
-            || name.ends_with('~')
-            || name.ends_with(".wasm")
-            || name == "Cargo.lock"
-            || IGNORED.contains(&name))
-    });
-    touches && source
+    touches && event.paths.iter().any(|path| source::is_source(path))
 }
