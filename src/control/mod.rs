@@ -40,7 +40,7 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tower_service::Service as _;
 
@@ -396,12 +396,28 @@ fn set_request_id(response: &mut Response, request_id: RequestId) {
 }
 
 fn error_document(error: &FunctionError) -> String {
-    json!({
-        "errorType": error.error_type,
-        "errorMessage": error.message,
-        "trace": error.trace,
-    })
-    .to_string()
+    let document = ErrorDocument {
+        error_type: &error.error_type,
+        error_message: &error.message,
+        trace: Some(&error.trace),
+    };
+    document.to_json()
+}
+
+/// An error as Lambda's runtimes write it, in their order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorDocument<'a> {
+    error_type: &'a str,
+    error_message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<&'a [String]>,
+}
+
+impl ErrorDocument<'_> {
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("texts are JSON")
+    }
 }
 
 /// What Lambda says of a function that it stopped.
@@ -445,5 +461,10 @@ fn stopped_document(
             format!("RequestId: {id} Error: Runtime exited with error: {outcome}"),
         ),
     };
-    json!({"errorType": error_type, "errorMessage": message}).to_string()
+    let document = ErrorDocument {
+        error_type,
+        error_message: &message,
+        trace: None,
+    };
+    document.to_json()
 }
