@@ -76,6 +76,54 @@ async fn a_change_is_swapped_in_without_a_failed_request_and_a_broken_build_chan
     assert_eq!(node.ended().await.code(), Some(0), "{}", node.said());
 }
 
+/// An app whose build takes a second, counts itself and writes into its own source.
+fn slow_build(generated: &str) -> App {
+    let app = App::new(
+        "name = 'a'\n[functions.a]\nbuild = 'sh build.sh'\ncomponent = 'a.wasm'\n\
+         [[routes]]\npath = '/text'\nfunction = 'a'\n# {hostile}",
+    );
+    let manifest = std::fs::read_to_string(app.path().join("wharf.toml")).unwrap();
+    let (_, hostile) = manifest.split_once("# ").unwrap();
+    let build = format!(
+        "set -e\nread=$(cat text)\nsleep 1\nmkdir -p gen\n{generated} > gen/made\n\
+         cp {hostile} a.wasm\necho \"built $read\" >&2\n"
+    );
+    std::fs::write(app.path().join("build.sh"), build).unwrap();
+    std::fs::write(app.path().join("text"), "one").unwrap();
+    app
+}
+
+#[tokio::test]
+async fn a_change_during_a_build_is_built_after_it_and_what_the_build_writes_is_none() {
+    let app = slow_build("cat text");
+    let node = Node::up(app.path()).await;
+    let builds = || node.said().matches("built ").count();
+    assert_eq!(builds(), 1, "{}", node.said());
+    app.edit("text", "one", "two");
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    app.edit("text", "two", "three");
+    node.says("built three").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // `gen/made` is another after a build of another text, once each.
+    assert!(builds() <= 4, "{}", node.said());
+    let settled = builds();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(builds(), settled, "{}", node.said());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_build_that_changes_its_own_source_each_time_ends() {
+    let app = slow_build("date +%N");
+    let node = Node::up(app.path()).await;
+    app.edit("text", "one", "two");
+    node.says("the build changes its own source").await;
+    // And what is changed then is still built.
+    app.edit("text", "two", "three");
+    node.says("built three").await;
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn a_manifest_that_changes_or_breaks_is_like_source_that_does() {
     let app = App::new(
