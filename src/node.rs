@@ -1,7 +1,7 @@
 //! The node: binds everything, wires it, runs, drains. The only place that knows all parts.
 //!
 //! [`Node::bind`] gets every error out before anything is served; [`Node::run`] serves until it is told to stop. Between
-//! them stands one loop, [`follow`]: it reads the catalog when it changes, and turns it into the two snapshots that requests
+//! them stands one loop, `follow`: it reads the catalog when it changes, and turns it into the two snapshots that requests
 //! see, the functions and the routes. A request never waits for it, or for the store.
 
 use std::{

@@ -1,7 +1,7 @@
 //! The control plane: who may change what the node serves, and see how it goes.
 //!
 //! [`verbs`] is what can be done, without HTTP; here is how it is asked for. Nothing in this module is on the way of a
-//! function's request. Every path but the health checks wants the node's [`token`].
+//! function's request. Every path but the health checks wants the node's [`Token`].
 //!
 //! | request | what |
 //! | --- | --- |
