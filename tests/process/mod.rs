@@ -128,7 +128,8 @@ impl Node {
             .arg(folder)
             .env("CARGO_TARGET_DIR", target());
         let node = Self::start(command, &folder.join(".wharf")).await;
-        node.says("Ready").await;
+        // Compiling takes its time too, where the component holds a language's engine.
+        node.says_within(BUILD, "Ready").await;
         node
     }
 
@@ -354,16 +355,23 @@ impl App {
     pub(crate) fn example(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         copy(&repository().join("examples").join(name), folder.path()).unwrap();
-        let manifest = folder.path().join("Cargo.toml");
-        if let Ok(text) = fs::read_to_string(&manifest) {
-            let sdk = repository().join("sdk/rust").display().to_string();
-            // A copy outside the examples' workspace has its profile no more, and is not optimised at length.
-            let text = text.replace("../../sdk/rust", &sdk) + "\n[workspace]\n";
-            fs::write(&manifest, text).unwrap();
-            let lock = repository().join("examples/Cargo.lock");
-            fs::copy(lock, folder.path().join("Cargo.lock")).unwrap();
+        let app = Self(folder);
+        // What stood beside the examples stands elsewhere now.
+        let root = format!("{}/", repository().display());
+        for file in ["Cargo.toml", "package.json"] {
+            let path = app.path().join(file);
+            if let Ok(text) = fs::read_to_string(&path) {
+                fs::write(path, text.replace("../../", &root)).unwrap();
+            }
         }
-        Self(folder)
+        let manifest = app.path().join("Cargo.toml");
+        if let Ok(text) = fs::read_to_string(&manifest) {
+            // Outside the examples' workspace it has their profile no more, and is not optimised at length.
+            fs::write(manifest, text + "\n[workspace]\n").unwrap();
+            let lock = repository().join("examples/Cargo.lock");
+            fs::copy(lock, app.path().join("Cargo.lock")).unwrap();
+        }
+        app
     }
 
     /// Replaces the manifest.
@@ -397,7 +405,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let name = entry.file_name();
-        let made = ["target", ".wharf", "gen"];
+        let made = ["target", ".wharf", "gen", "node_modules"];
         if made.iter().any(|made| name == *made) {
             continue;
         }
