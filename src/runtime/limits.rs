@@ -19,8 +19,8 @@ use crate::model::Outcome;
 /// Units of fuel after which a busy guest lets others run, and its limits are looked at: about a tenth of a millisecond of
 /// compiled code.
 ///
-/// Only compiled code burns fuel. A guest that does little but call the host burns 10 to 20 units a call, so with a longer
-/// interval its thread would be its own for as long as 100,000 calls take.
+/// Only compiled code burns fuel: a guest that does little but call the host burns next to none, and its thread is its own
+/// until it has burnt an interval. With ten times the interval, one call after another kept it far past the deadline.
 pub(super) const YIELD_INTERVAL: u64 = 200_000;
 
 /// Random bytes that a guest may ask for in one call. It costs the guest no fuel, and the host time.
