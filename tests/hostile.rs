@@ -208,7 +208,7 @@ async fn an_endless_loop_meets_whichever_limit_is_lowest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_into_the_host_do_not_outlast_the_deadline() {
+async fn calls_into_the_host_are_held_to_processor_time_within_a_margin() {
     let node = Node::start().await;
     let bystander = Bystander::on(&node).await;
     let hostile = node.function("hostile", guests::HOSTILE, tight()).await;
@@ -219,7 +219,8 @@ async fn calls_into_the_host_do_not_outlast_the_deadline() {
             ["timeout", "out_of_cpu", "out_of_memory"].contains(&reply.error()),
             "{path}: {reply:?}"
         );
-        // Processor time, not wall-clock time: the machine may be busy with other tests.
+        // Limits are looked at when the guest yields, which calls into the host do not make it do: hence the margin, and
+        // no promise of the deadline. Processor time, because the machine may be busy with other tests.
         let cpu = report.number("CPU");
         assert!(cpu < 1100.0, "{path}: {cpu} ms, and 700 ms are allowed");
     }
@@ -555,18 +556,23 @@ async fn a_key_value_store_takes_so_much_and_no_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn state_outlives_a_request_only_where_that_was_asked_for() {
-    let node = Node::start().await;
+    // One slot: there is one instance at a time, so its count says which one answered.
+    let one_slot = || Node::start_with(|config| config.engine.slots = 1);
     let requests = async |function: &Function<'_>| -> Vec<u64> {
         let mut seen = Vec::new();
         for _ in 0..7 {
-            let reply = function.get("/state").await;
-            seen.push(reply.json()["requests"].as_u64().unwrap());
+            // With one slot, a request may be shed while the instance that was made ahead waits: see
+            // `who_waits_for_an_instance_gets_one_that_comes_back`. No instance counts such a request.
+            let reply = eventually(async || {
+                let reply = function.get("/state").await;
+                (reply.error() != "overloaded").then_some(reply)
+            });
+            let reply = reply.await;
+            let count = reply.json()["requests"].as_u64();
+            seen.push(count.unwrap_or_else(|| panic!("{reply:?}")));
         }
         seen
     };
-    let fresh = node.function("fresh", guests::HOSTILE, tight()).await;
-    assert_eq!(requests(&fresh).await, [1; 7]);
-
     let reuse = |requests| FunctionConfiguration {
         isolation: Isolation::Reuse {
             requests,
@@ -574,23 +580,30 @@ async fn state_outlives_a_request_only_where_that_was_asked_for() {
         },
         ..tight()
     };
-    let three = node.function("three", guests::HOSTILE, reuse(3)).await;
-    let mut seen = requests(&three).await;
-    // Which of the waiting instances is taken does not matter: none serves a fourth request.
-    assert!(seen.iter().all(|count| *count <= 3), "{seen:?}");
-    seen.sort_unstable();
-    assert!(seen.ends_with(&[3]), "{seen:?}");
+    let node = one_slot().await;
+    let fresh = node.function("fresh", guests::HOSTILE, tight()).await;
+    assert_eq!(requests(&fresh).await, [1; 7]);
 
-    // A failure ends an instance, whatever it was.
+    let node = one_slot().await;
+    let three = node.function("three", guests::HOSTILE, reuse(3)).await;
+    assert_eq!(requests(&three).await, [1, 2, 3, 1, 2, 3, 1]);
+
+    // A failure ends an instance, and so does a refused growth that it survived.
+    let node = one_slot().await;
     let many = node.function("many", guests::HOSTILE, reuse(1000)).await;
     for failure in ["/trap", "/sleep?ms=2000", "/memory", "/memory-refused"] {
-        let before = requests(&many).await;
-        assert!(before.last() > before.first(), "{before:?}");
-        many.get(failure).await;
+        assert_eq!(
+            requests(&many).await,
+            [1, 2, 3, 4, 5, 6, 7],
+            "before {failure}"
+        );
+        eventually(async || {
+            let reply = many.get(failure).await;
+            (reply.error() != "overloaded").then_some(())
+        })
+        .await;
     }
-    let reports = many.reports().await;
-    let cold = reports.iter().filter(|one| one.field("Start") == "cold");
-    assert!(cold.count() >= 1);
+    assert_eq!(requests(&many).await, [1, 2, 3, 4, 5, 6, 7]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -651,6 +664,42 @@ async fn invocations_wait_a_moment_for_an_instance_and_are_then_shed() {
         assert_eq!(reply.await.unwrap().text(), "slept\n");
     }
     assert_eq!(slow.get("/").await.text(), "hello\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "fails: who waits for a slot is not given an instance that comes back to the pool with its slot"]
+async fn who_waits_for_an_instance_gets_one_that_comes_back() {
+    let node = Node::start_with(|config| config.engine.slots = 4).await;
+    let reuse = FunctionConfiguration {
+        isolation: Isolation::REUSE,
+        timeout: Duration::from_secs(20),
+        ..FunctionConfiguration::default()
+    };
+    let slow = node.function("slow", guests::HOSTILE, reuse).await;
+    let ask = || Reply::of(slow.request(reqwest::Method::GET, "/sleep?ms=400"));
+    let waited: Vec<_> = (0..8).map(|_| tokio::spawn(ask())).collect();
+    let mut answers = Vec::new();
+    for reply in waited {
+        answers.push(reply.await.unwrap().error().to_owned());
+    }
+    assert_eq!(answers, [""; 8], "instances wait while requests are shed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "fails: idle instances keep their slots while another function has none"]
+async fn idle_instances_of_one_function_make_room_for_another() {
+    let node = Node::start_with(|config| config.engine.slots = 4).await;
+    let reuse = FunctionConfiguration {
+        isolation: Isolation::REUSE,
+        timeout: Duration::from_secs(20),
+        ..FunctionConfiguration::default()
+    };
+    let greedy = node.function("greedy", guests::HOSTILE, reuse).await;
+    let other = node.function("other", guests::HELLO, patient()).await;
+    let ask = || Reply::of(greedy.request(reqwest::Method::GET, "/sleep?ms=300"));
+    futures::future::join_all((0..4).map(|_| ask())).await;
+    let reply = other.get("/").await;
+    assert_eq!((reply.status(), reply.error()), (200, ""));
 }
 
 /// Invokes with each event: the answer's `errorType` (empty for an answer), and the outcome in the log.
