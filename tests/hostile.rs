@@ -667,7 +667,6 @@ async fn invocations_wait_a_moment_for_an_instance_and_are_then_shed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "fails: who waits for a slot is not given an instance that comes back to the pool with its slot"]
 async fn who_waits_for_an_instance_gets_one_that_comes_back() {
     let node = Node::start_with(|config| config.engine.slots = 4).await;
     let reuse = FunctionConfiguration {
@@ -686,7 +685,6 @@ async fn who_waits_for_an_instance_gets_one_that_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "fails: idle instances keep their slots while another function has none"]
 async fn idle_instances_of_one_function_make_room_for_another() {
     let node = Node::start_with(|config| config.engine.slots = 4).await;
     let reuse = FunctionConfiguration {

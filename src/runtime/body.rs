@@ -100,7 +100,12 @@ impl GuestBody {
         } else {
             Some(Bytes::from(rest))
         };
-        Ok(Self::stream(prepend(before, None, body), account, None, true))
+        Ok(Self::stream(
+            prepend(before, None, body),
+            account,
+            None,
+            true,
+        ))
     }
 
     /// A body that the guest is still writing in a task of its own.

@@ -1,7 +1,7 @@
 //! A deployed version of a function, as the runtime holds it.
 
 use std::{
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, OnceLock, Weak, atomic::AtomicUsize},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -44,6 +44,8 @@ pub(super) struct Services {
     pub(super) key_value: Arc<dyn KeyValue>,
     /// What functions call through `wasi:http`.
     pub(super) outbound: OutboundClient,
+    /// Invocations that wait for a slot.
+    pub(super) waiting: AtomicUsize,
     /// Where outbound requests are counted.
     pub(super) metrics: Arc<NodeMetrics>,
     /// Where instances have their `/tmp`.

@@ -23,7 +23,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::Ordering::{AcqRel, Relaxed, Release},
+        atomic::{
+            AtomicUsize,
+            Ordering::{AcqRel, Relaxed, Release, SeqCst},
+        },
     },
     time::{Duration, Instant},
 };
@@ -156,6 +159,7 @@ impl Runtime {
             mended: Mutex::default(),
             services: Arc::new(Services {
                 in_process: std::sync::OnceLock::new(),
+                waiting: AtomicUsize::new(0),
                 key_value,
                 metrics,
                 folders: TmpFolders::open(&settings.tmp)
@@ -366,15 +370,28 @@ impl Runtime {
         self.start_instance(function, slot, deadline).await
     }
 
-    /// A slot, waited for a bounded time.
+    /// A slot: a free one, that of an instance which waits for a request, or, waited for a bounded time, the next.
     async fn slot(&self) -> Result<OwnedSemaphorePermit, Outcome> {
-        if let Ok(slot) = self.0.slots.clone().try_acquire_owned() {
+        let slots = &self.0.slots;
+        if let Ok(slot) = slots.clone().try_acquire_owned() {
             return Ok(slot);
         }
-        match tokio::time::timeout(self.0.slot_wait, self.0.slots.clone().acquire_owned()).await {
+        // From here on no instance goes back to a pool.
+        let _waiting = Waiting::new(&self.0.services.waiting);
+        drop(self.evict());
+        match tokio::time::timeout(self.0.slot_wait, slots.clone().acquire_owned()).await {
             Ok(slot) => Ok(slot.expect("the semaphore is never closed")),
             Err(_) => Err(Outcome::Overloaded),
         }
+    }
+
+    /// Takes an instance that waits for a request out of its pool, whichever that is.
+    fn evict(&self) -> Option<Instance> {
+        let ticked = self.0.ticked();
+        ticked
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find_map(|function| function.pool.evict())
     }
 
     /// An instance, started within the function's processor time and until `deadline`: start-up code is the guest's.
@@ -438,7 +455,11 @@ impl Runtime {
                 let Ok(instance) = runtime.start_instance(&function, slot, deadline).await else {
                     break;
                 };
-                if function.pool.put(instance).is_some() {
+                if function
+                    .pool
+                    .put(instance, &runtime.0.services.waiting)
+                    .is_some()
+                {
                     break;
                 }
             }
@@ -475,6 +496,22 @@ impl Runtime {
     }
 }
 
+/// An invocation that waits for a slot.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
 impl Inner {
     fn mended(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
         self.mended.lock().unwrap_or_else(PoisonError::into_inner)
@@ -494,20 +531,26 @@ async fn tick(runtime: Weak<Inner>) {
         let Some(inner) = runtime.upgrade() else {
             return;
         };
-        let functions = std::mem::take(&mut *inner.ticked());
-        let mut further = Vec::with_capacity(functions.len());
-        for weak in functions {
-            let Some(function) = weak.upgrade() else {
-                continue;
-            };
+        // The list stays as it is meanwhile: who needs a slot looks for instances there.
+        let functions: Vec<_> = inner.ticked().iter().filter_map(Weak::upgrade).collect();
+        let mut quiet = Vec::new();
+        for function in &functions {
             if function.pool.tick() {
-                Runtime(inner.clone()).refill(&function);
-                further.push(weak);
+                Runtime(inner.clone()).refill(function);
             } else {
-                function.pool.ticked.store(false, Release);
+                quiet.push(Arc::as_ptr(function));
             }
         }
-        inner.ticked().append(&mut further);
+        inner.ticked().retain(|weak| {
+            let Some(function) = weak.upgrade() else {
+                return false;
+            };
+            let stays = !quiet.contains(&Arc::as_ptr(&function));
+            if !stays {
+                function.pool.ticked.store(false, Release);
+            }
+            stays
+        });
     }
 }
 

@@ -10,7 +10,10 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
@@ -80,8 +83,9 @@ impl Pool {
         self.lock().instances.pop()
     }
 
-    /// Puts an instance in. Gives it back if the pool is closed or has enough.
-    pub(super) fn put(&self, instance: Instance) -> Option<Instance> {
+    /// Puts an instance in. Gives it back if the pool is closed or has enough, or if somebody waits for a slot: an instance
+    /// that waits for a request keeps one.
+    pub(super) fn put(&self, instance: Instance, waiting: &AtomicUsize) -> Option<Instance> {
         let mut idle = self.lock();
         // A reused instance comes back from work that may come again at once, so all of them may wait until the next tick.
         let most = if self.reuse {
@@ -93,7 +97,22 @@ impl Pool {
             return Some(instance);
         }
         idle.instances.push(instance);
-        None
+        // Looked at last and under the lock: who begins to wait after this finds the instance with `evict`.
+        if waiting.load(SeqCst) > 0 {
+            idle.instances.pop()
+        } else {
+            None
+        }
+    }
+
+    /// Takes the instance that has waited longest out, so that its slot serves a request.
+    pub(super) fn evict(&self) -> Option<Instance> {
+        let mut idle = self.lock();
+        if idle.instances.is_empty() {
+            None
+        } else {
+            Some(idle.instances.remove(0))
+        }
     }
 
     /// Whether more instances should be made.
@@ -209,7 +228,8 @@ impl Lease {
         };
         let printed = instance.end();
         if instance.is_reusable() {
-            drop(self.function.pool.put(instance));
+            let waiting = &self.function.code.services.waiting;
+            drop(self.function.pool.put(instance, waiting));
         }
         printed
     }
