@@ -279,6 +279,8 @@ impl Node {
             tracing::error!("the worker of asynchronous invocations ended unexpectedly");
         }
         following.abort();
+        // Aborted, and so let go of the store.
+        let _ = following.await;
         api_shutdown.cancel();
         if api.await.is_err() {
             tracing::error!("the API's listener ended unexpectedly");

@@ -7,6 +7,15 @@
     reason = "what fails in a test's own work fails the test"
 )]
 
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "every test file uses its part of this, and what fails here fails the test"
+)]
+#[path = "support/guests.rs"]
+mod guests;
+
 use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
@@ -36,14 +45,8 @@ use wharf::{
 /// How long anything may take that takes a moment.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn guest(name: &str) -> Bytes {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/guests/target/wasm32-wasip2/release")
-        .join(name);
-    let bytes = std::fs::read(&file);
-    bytes
-        .unwrap_or_else(|error| panic!("{}: {error}; build tests/guests", file.display()))
-        .into()
+fn guest(name: &'static str) -> Bytes {
+    guests::Guest::Crate(name).bytes()
 }
 
 /// What the tests' functions may: count in a store that all of them share.
@@ -57,7 +60,7 @@ fn counting() -> FunctionConfiguration {
 async fn deploy(
     client: &Client,
     name: &str,
-    component: &str,
+    component: &'static str,
     configuration: FunctionConfiguration,
 ) {
     let code = client.upload(guest(component)).await.unwrap();

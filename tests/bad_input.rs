@@ -236,10 +236,10 @@ async fn the_api_says_what_is_wrong_with_a_request() {
         (
             Method::POST,
             deployments,
-            " ".repeat((8 << 20) + 1),
+            " ".repeat((64 << 20) + 1),
             413,
             "too_large",
-            "8388608",
+            "67108864",
         ),
         (
             Method::PUT,

@@ -83,12 +83,14 @@ impl Control {
             "Bytes of prepared components in memory",
             Box::new(move || bytes.prepared().1),
         );
-        let invoke = self.invoke.clone();
-        gauge(
-            "wharf_functions",
-            "Deployed functions",
-            Box::new(move || number(invoke.functions().len())),
-        );
+        // The invoker holds the metrics, so the metrics must not hold it.
+        let invoke = Arc::downgrade(&self.invoke);
+        let functions = move || {
+            invoke
+                .upgrade()
+                .map_or(0, |invoke| number(invoke.functions().len()))
+        };
+        gauge("wharf_functions", "Deployed functions", Box::new(functions));
         let (dropped, errors) = (self.logs.clone(), self.logs.clone());
         metrics.register_counter(
             "wharf_log_entries_dropped",

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::process::{App, Node, done, guest};
+use super::process::{App, Node, done, eventually, guest};
 
 /// The compiled code in a data folder: each file, and when it was written.
 fn artifacts(data: &Path) -> BTreeMap<std::path::PathBuf, SystemTime> {
@@ -76,9 +76,18 @@ async fn compiled_code_that_another_version_left_or_that_is_gone_is_made_again()
     for file in artifacts(data.path()).keys() {
         fs::remove_file(file).unwrap();
     }
+    // The node serves at once; what has to be compiled answers when it is.
     let node = Node::serve(data.path()).await;
-    assert_eq!(node.get("/").await.text(), "hello\n");
-    assert_eq!(node.invoke("event", "1").await.unwrap(), "1\n");
+    eventually("http is compiled", async || {
+        node.get("/").await.text() == "hello\n"
+    })
+    .await;
+    let event = async || {
+        node.invoke("event", "1")
+            .await
+            .is_ok_and(|answer| answer == "1\n")
+    };
+    eventually("event is compiled", event).await;
     node.stop().await;
 }
 
