@@ -216,7 +216,8 @@ impl Node {
             http: http.local_addr(),
         };
         control.register(&metrics);
-        register_listener(&metrics, &http.stats());
+        let listeners = std::iter::once(&http).chain(&https);
+        register_listeners(&metrics, &listeners.map(Server::stats).collect());
         let readiness = Arc::<Readiness>::default();
         let control = control::service(control, token, readiness.clone(), metrics);
         Ok(Self {
@@ -449,13 +450,13 @@ impl Parts {
     }
 }
 
-/// Has the data plane's listener counted among the node's metrics.
-fn register_listener(metrics: &Metrics, stats: &Arc<ListenerStats>) {
+/// Has the data plane's listeners counted, together, among the node's metrics.
+fn register_listeners(metrics: &Metrics, listeners: &Arc<[Arc<ListenerStats>]>) {
     type Pick = fn(&ListenerStats) -> &Counter;
     let gauge: Pick = |stats| &stats.active;
     let read = |pick: Pick| {
-        let stats = stats.clone();
-        Box::new(move || pick(&stats).get())
+        let listeners = listeners.clone();
+        Box::new(move || listeners.iter().map(|stats| pick(stats).get()).sum())
     };
     metrics.register_gauge(
         "wharf_http_connections",

@@ -95,10 +95,18 @@ struct Ledger {
     memory: ByteSize,
 }
 
-impl Observer for Ledger {
-    fn ended(&self, record: &InvocationRecord) {
+impl Ledger {
+    /// Lets the next invocation in.
+    fn leave(&self) {
         self.gate.leave();
         self.node.leave();
+        self.metrics.released();
+    }
+}
+
+impl Observer for Ledger {
+    fn ended(&self, record: &InvocationRecord) {
+        self.leave();
         self.metrics.record(record);
         self.log.report(self.version, self.memory, record.clone());
     }
@@ -199,16 +207,23 @@ impl Invoke {
 
     fn admit(&self, function: &Function, request_id: RequestId) -> Result<(), Outcome> {
         let ledger = &function.ledger;
-        concurrency::admit(&ledger.gate, &self.node).inspect_err(|outcome| {
-            ledger.metrics.refuse(*outcome);
-            let message = match outcome {
-                Outcome::Throttled => "throttled: the function's concurrency is used up",
-                _ => "overloaded: the node's concurrency is used up",
-            };
-            ledger
-                .log
-                .platform(request_id, ledger.version, Level::Warn, message);
-        })
+        match concurrency::admit(&ledger.gate, &self.node) {
+            Ok(()) => {
+                ledger.metrics.admitted();
+                Ok(())
+            }
+            Err(outcome) => {
+                ledger.metrics.refuse(outcome);
+                let message = match outcome {
+                    Outcome::Throttled => "throttled: the function's concurrency is used up",
+                    _ => "overloaded: the node's concurrency is used up",
+                };
+                ledger
+                    .log
+                    .platform(request_id, ledger.version, Level::Warn, message);
+                Err(outcome)
+            }
+        }
     }
 
     /// Has a function answer an HTTP request, whatever its kind: one that takes events gets the request as one.
@@ -401,8 +416,7 @@ impl Admitted<'_> {
 
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
-        self.0.gate.leave();
-        self.0.node.leave();
+        self.0.leave();
     }
 }
 

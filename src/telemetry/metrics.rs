@@ -85,30 +85,9 @@ impl Gauge {
         self.0.fetch_add(difference, Relaxed);
     }
 
-    /// What it is from now on.
-    pub fn set(&self, value: i64) {
-        self.0.store(value, Relaxed);
-    }
-
     /// What it is.
     pub fn get(&self) -> i64 {
         self.0.load(Relaxed)
-    }
-
-    /// One more until the answer is dropped.
-    pub fn track(self: &Arc<Self>) -> Tracked {
-        self.add(1);
-        Tracked(Arc::clone(self))
-    }
-}
-
-/// Counted in a [`Gauge`] as long as it lives.
-#[derive(Debug)]
-pub struct Tracked(Arc<Gauge>);
-
-impl Drop for Tracked {
-    fn drop(&mut self) {
-        self.0.add(-1);
     }
 }
 
@@ -152,8 +131,7 @@ pub struct FunctionMetrics {
     fuel: Counter,
     cold: Counter,
     warm: Counter,
-    concurrent: Arc<Gauge>,
-    idle: Gauge,
+    concurrent: Gauge,
     events_dropped: [Counter; EventDropped::ALL.len()],
 }
 
@@ -181,14 +159,14 @@ impl FunctionMetrics {
         self.events_dropped[reason as usize].increment();
     }
 
-    /// An invocation begins, and ends when the answer is dropped.
-    pub fn begin(&self) -> Tracked {
-        self.concurrent.track()
+    /// An invocation was admitted. It is running until [`released`](Self::released).
+    pub fn admitted(&self) {
+        self.concurrent.add(1);
     }
 
-    /// Instances that are ready and wait for a request.
-    pub fn idle(&self) -> &Gauge {
-        &self.idle
+    /// An invocation that was admitted runs no more.
+    pub fn released(&self) {
+        self.concurrent.add(-1);
     }
 }
 
@@ -449,15 +427,6 @@ impl Collector for Functions {
         for (name, metrics) in &functions {
             concurrent.value(&[("function", name.as_str())], metrics.concurrent.get())?;
         }
-
-        let mut idle = Family::gauge(
-            &mut encoder,
-            "wharf_pool_idle",
-            "Instances that are ready for a request",
-        )?;
-        for (name, metrics) in &functions {
-            idle.value(&[("function", name.as_str())], metrics.idle.get())?;
-        }
         Ok(())
     }
 }
@@ -649,7 +618,7 @@ mod tests {
         function.record(&record(Outcome::Ok, Start::Warm));
         function.record(&record(Outcome::Trap, Start::Cold));
         function.refuse(Outcome::Throttled);
-        let running = function.begin();
+        function.admitted();
         metrics.node().outbound(Outbound::Private);
         metrics.register_counter("wharf_log_dropped", "Log entries dropped", Box::new(|| 5));
 
@@ -674,7 +643,7 @@ mod tests {
             assert!(text.lines().any(|got| got == line), "{line}\n{text}");
         }
 
-        drop(running);
+        function.released();
         assert!(
             metrics
                 .encode()
