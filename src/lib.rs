@@ -9,7 +9,7 @@
 //! knows all parts. `tests/architecture.rs` keeps it so.
 //!
 //! ```text
-//! main → cli → node → { ingress, control } → invoke → { runtime, router } → { store, telemetry } → model
+//! main → cli → node → { ingress, control, events } → invoke → { runtime, router } → { store, telemetry } → model
 //! ```
 //!
 //! | module | what it is | and it alone |
@@ -18,6 +18,7 @@
 //! | [`node`] | binds everything, wires it, runs, drains | |
 //! | [`ingress`] | HTTP in and out: listener, TLS, connection, deadlines, [`request`](ingress::DataPlane) | speaks HTTP to clients (hyper) |
 //! | [`control`] | the API: deploy, invoke, logs, health, metrics; and its client | has axum |
+//! | [`events`] | asynchronous invocation: takes events from the queue, runs them, tries again | |
 //! | [`invoke`] | the one door to run a function: admission, limits, report | |
 //! | [`router`] | which target serves an authority, method and path; pure | |
 //! | [`runtime`] | engine, compiler, prepared components, pool, instances, limits, what guests import | has wasmtime |
