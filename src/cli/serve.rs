@@ -151,10 +151,10 @@ fn slots(text: &str) -> Result<u32, String> {
 
 /// As many as the engine can reserve address space for.
 fn check_slots(slots: u32) -> Result<u32, String> {
-    if (2..=20_000).contains(&slots) {
+    if (2..=5_000).contains(&slots) {
         Ok(slots)
     } else {
-        Err(format!("slots are from 2 to 20,000, not {slots}"))
+        Err(format!("slots are from 2 to 5,000, not {slots}"))
     }
 }
 

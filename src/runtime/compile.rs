@@ -21,7 +21,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::{io::AsyncReadExt, process::Command, sync::Semaphore};
 use wasmtime::{Engine, component::Component};
 
-use super::engine;
+use super::engine::{self, Concurrency, PerEngine};
 use crate::model::Digest;
 
 /// How the names of files begin that a compiler is writing.
@@ -101,16 +101,16 @@ pub(super) struct Artifacts {
 }
 
 impl Artifacts {
-    /// Opens the artifacts in `folder`, with `compiler` as the program that compiles (`compiler __compile …`).
+    /// Opens the artifacts in `folder` that `engines` can map, with `compiler` as the program that compiles (`compiler __compile …`).
     pub(super) fn open(
         folder: &Path,
-        engine: &Engine,
+        engines: &PerEngine<Engine>,
         compiler: PathBuf,
         limits: CompileLimits,
     ) -> Result<Self, CompileError> {
         fs::create_dir_all(folder).map_err(io_error("create", folder))?;
         let key = open_key(&folder.join("key"))?;
-        let folder = folder.join(engine::compatibility(engine));
+        let folder = folder.join(engine::compatibility(engines));
         fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
         remove_leftovers(&folder);
         Ok(Self {
@@ -136,7 +136,11 @@ impl Artifacts {
     }
 
     /// Maps the artifact of `code`. Takes well below a millisecond for a small component: the caller is a request.
-    pub(super) fn load(&self, engine: &Engine, code: &Digest) -> Result<Component, CompileError> {
+    pub(super) fn load(
+        &self,
+        engines: &PerEngine<Engine>,
+        code: &Digest,
+    ) -> Result<(Component, Concurrency), CompileError> {
         let path = self.path(code);
         let damaged = || CompileError::Damaged { path: path.clone() };
         let mut file = File::open(&path).map_err(io_error("open", &path))?;
@@ -147,16 +151,22 @@ impl Artifacts {
         if found != blake3::Hash::from_bytes(expected) {
             return Err(damaged());
         }
-        #[expect(
-            unsafe_code,
-            reason = "mapping compiled code trusts it, and nothing else can run it"
-        )]
-        // SAFETY: `deserialize_file` needs bytes that `Engine::precompile_component` made and that nobody changes while
-        // they are mapped. The keyed hash above says that this node wrote them (the key is readable by its user alone),
-        // artifacts are replaced by renaming and never written in place, and the folder belongs to the node.
-        let component = unsafe { Component::deserialize_file(engine, &path) };
-        // It is what was compiled: what is wrong now is that the engine's pools are too small for it.
-        component.map_err(|error| CompileError::Invalid(describe(&error)))
+        let map = |concurrency| {
+            #[expect(
+                unsafe_code,
+                reason = "mapping compiled code trusts it, and nothing else can run it"
+            )]
+            // SAFETY: `deserialize_file` needs bytes that an engine compiled and that nobody changes while they are
+            // mapped. The keyed hash above says that this node wrote them (the key is readable by its user alone),
+            // artifacts are replaced by renaming and never written in place, and the folder belongs to the node.
+            let component = unsafe { Component::deserialize_file(engines.get(concurrency), &path) };
+            component.map(|component| (component, concurrency))
+        };
+        // An engine refuses what was compiled for the other by its first bytes.
+        map(Concurrency::Without)
+            .or_else(|_| map(Concurrency::With))
+            // It is what was compiled: what is wrong now is that the engine's pools are too small for it.
+            .map_err(|error| CompileError::Invalid(describe(&error)))
     }
 
     /// Deletes the artifact of `code`, so that it is made anew. Mapped, it lives on until it is let go.
@@ -333,8 +343,8 @@ pub fn compile_child(input: &Path, output: &Path, cpu: u64, memory: u64) -> anyh
     let bytes = fs::read(input).context("read the component")?;
     check_preamble(&bytes)?;
     let plain = |error: wasmtime::Error| anyhow::anyhow!("{}", describe(&error));
-    let engine = Engine::new(&engine::config()).map_err(plain)?;
-    let compiled = engine.precompile_component(&bytes).map_err(plain)?;
+    let (component, _) = engine::compile(&bytes).map_err(plain)?;
+    let compiled = component.serialize().map_err(plain)?;
     fs::write(output, compiled).context("write the artifact")
 }
 
@@ -370,14 +380,19 @@ pub(super) fn describe(error: &wasmtime::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::EngineSettings;
 
     #[test]
     fn an_artifact_that_somebody_changed_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let engine = Engine::new(&engine::config()).unwrap();
+        let settings = EngineSettings {
+            slots: 2,
+            keep_resident: 0,
+        };
+        let engines = PerEngine::new(|concurrency| engine::pooling(settings, concurrency)).unwrap();
         let artifacts = Artifacts::open(
             folder.path(),
-            &engine,
+            &engines,
             PathBuf::from("unused"),
             CompileLimits::default(),
         )
@@ -385,24 +400,26 @@ mod tests {
         // A component with nothing in it: the preamble alone.
         let wasm = b"\0asm\x0d\0\x01\0";
         let code = Digest::of(wasm);
-        let compiled = engine.precompile_component(wasm).unwrap();
+        let (component, concurrency) = engine::compile(wasm).unwrap();
+        let compiled = component.serialize().unwrap();
         fs::write(artifacts.path(&code), &compiled).unwrap();
         let good = blake3::keyed_hash(&artifacts.key, &compiled);
         fs::write(artifacts.hash_path(&code), good.as_bytes()).unwrap();
-        artifacts.load(&engine, &code).unwrap();
+        let (_, loaded) = artifacts.load(&engines, &code).unwrap();
+        assert_eq!(loaded, concurrency);
 
         for change in [0, compiled.len() / 2, compiled.len() - 1] {
             let mut changed = compiled.clone();
             changed[change] ^= 1;
             fs::write(artifacts.path(&code), &changed).unwrap();
             assert!(matches!(
-                artifacts.load(&engine, &code),
+                artifacts.load(&engines, &code),
                 Err(CompileError::Damaged { .. })
             ));
         }
         fs::write(artifacts.path(&code), &compiled[..compiled.len() / 2]).unwrap();
         assert!(matches!(
-            artifacts.load(&engine, &code),
+            artifacts.load(&engines, &code),
             Err(CompileError::Damaged { .. })
         ));
     }

@@ -21,6 +21,7 @@ use wasmtime_wasi_http::{
 use super::{
     bindings::EventFunctionPre,
     compile::{Artifacts, CompileError, describe},
+    engine::PerEngine,
     instance::State,
 };
 use crate::{
@@ -31,7 +32,15 @@ use crate::{
 /// A component with everything resolved but the instance.
 pub(super) struct Prepared {
     pub(super) target: Target,
+    engine: Engine,
     bytes: u32,
+}
+
+impl Prepared {
+    /// The engine that it was compiled for.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
 }
 
 /// How a prepared component is called.
@@ -113,13 +122,17 @@ pub(super) fn prepare(
     let target = Target::classify(&pre).ok_or(PrepareError::Export)?;
     let image = component.image_range();
     let bytes = u32::try_from(image.end.addr() - image.start.addr()).unwrap_or(u32::MAX);
-    Ok(Prepared { target, bytes })
+    Ok(Prepared {
+        target,
+        engine: component.engine().clone(),
+        bytes,
+    })
 }
 
 /// The prepared components in memory, and the way to those that are not.
 pub(super) struct Components {
-    engine: Engine,
-    linker: Linker<State>,
+    engines: PerEngine<Engine>,
+    linkers: PerEngine<Linker<State>>,
     artifacts: Artifacts,
     cache: Cache<Digest, Arc<Prepared>>,
     metrics: Arc<NodeMetrics>,
@@ -128,8 +141,8 @@ pub(super) struct Components {
 impl Components {
     /// A cache that holds `capacity` bytes of compiled code.
     pub(super) fn new(
-        engine: Engine,
-        linker: Linker<State>,
+        engines: PerEngine<Engine>,
+        linkers: PerEngine<Linker<State>>,
         artifacts: Artifacts,
         capacity: u64,
         metrics: Arc<NodeMetrics>,
@@ -139,8 +152,8 @@ impl Components {
             .weigher(|_, prepared: &Arc<Prepared>| prepared.bytes)
             .build();
         Self {
-            engine,
-            linker,
+            engines,
+            linkers,
             artifacts,
             cache,
             metrics,
@@ -154,11 +167,16 @@ impl Components {
         }
         self.cache
             .try_get_with(*code, async {
-                let component = self.artifacts.load(&self.engine, code)?;
+                let (component, concurrency) = self.artifacts.load(&self.engines, code)?;
                 self.metrics.mapped.increment();
-                prepare(&component, &self.linker).map(Arc::new)
+                prepare(&component, self.linkers.get(concurrency)).map(Arc::new)
             })
             .await
+    }
+
+    /// Notes that a prepared component is in use, if it is in the cache.
+    pub(super) async fn touch(&self, code: &Digest) {
+        self.cache.get(code).await;
     }
 
     /// Makes the artifact of a component if there is none that can be trusted, and checks that this node can run it.

@@ -5,11 +5,13 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwapWeak;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
 use super::{
     account::Observer,
     bindings::wharf::function::types::InvocationContext,
+    component::Prepared,
     imports::{
         filesystem::{GrantError, Mounts, TmpFolders},
         function::InProcess,
@@ -116,6 +118,7 @@ pub struct Function {
     pub(super) code: Arc<Code>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) pool: Pool,
+    prepared: ArcSwapWeak<Prepared>,
 }
 
 impl Function {
@@ -143,7 +146,19 @@ impl Function {
             }),
             observer,
             pool,
+            prepared: ArcSwapWeak::default(),
         }))
+    }
+
+    /// Its prepared component, if that is still in memory: a look into the node's cache costs as much as a tenth of an
+    /// instance.
+    pub(super) fn prepared(&self) -> Option<Arc<Prepared>> {
+        self.prepared.load().upgrade()
+    }
+
+    /// Remembers the prepared component for as long as the node's cache keeps it.
+    pub(super) fn remember(&self, prepared: &Arc<Prepared>) {
+        self.prepared.store(Arc::downgrade(prepared));
     }
 
     /// What is deployed.

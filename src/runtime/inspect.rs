@@ -1,17 +1,8 @@
 //! What a component is, before it is deployed anywhere.
 
 use serde::Serialize;
-use wasmtime::{
-    Engine,
-    component::{Component, Linker},
-};
 
-use super::{
-    compile::describe,
-    component::prepare,
-    engine,
-    instance::{self, State},
-};
+use super::{compile::describe, component::prepare, engine, instance};
 use crate::model::{Digest, Kind};
 
 /// What a component exports, imports and needs, and whether this program can run it.
@@ -51,10 +42,8 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, String> {
                 .to_owned(),
         );
     }
-    let engine = Engine::new(&engine::config()).map_err(plain)?;
-    let component = Component::from_binary(&engine, bytes).map_err(plain)?;
-    let mut linker = Linker::<State>::new(&engine);
-    instance::link(&mut linker).map_err(plain)?;
+    let (component, concurrency) = engine::compile(bytes).map_err(plain)?;
+    let linker = instance::linker(component.engine(), concurrency).map_err(plain)?;
     let (kind, problem) = match prepare(&component, &linker) {
         Ok(prepared) => (Some(prepared.target.kind()), None),
         Err(error) => (None, Some(error.to_string())),
@@ -69,11 +58,11 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, String> {
         kind,
         problem,
         exports: types
-            .exports(&engine)
+            .exports(component.engine())
             .map(|(name, _)| name.to_owned())
             .collect(),
         imports: types
-            .imports(&engine)
+            .imports(component.engine())
             .map(|(name, _)| name.to_owned())
             .collect(),
         memories: resources.as_ref().map(|resources| resources.num_memories),

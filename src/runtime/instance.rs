@@ -28,6 +28,7 @@ use super::{
     bindings::EventFunction,
     compile::describe,
     component::{Prepared, Target},
+    engine::Concurrency,
     function::Code,
     imports::{
         self,
@@ -78,7 +79,8 @@ pub(crate) struct State {
     outbound: Outbound,
     table: ResourceTable,
     filesystem: Filesystem,
-    wasi: WasiCtx,
+    /// Made when it is first asked for: a function that does nothing but HTTP needs none.
+    wasi: Option<WasiCtx>,
     http: WasiHttpCtx,
     pub(super) stdio: Stdio,
 }
@@ -93,22 +95,27 @@ impl State {
     }
 }
 
-/// Links everything a guest may import.
-pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    imports::wasi::add_to_linker(linker)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(linker)?;
-    imports::function::add_to_linker(linker)?;
-    imports::key_value::add_to_linker(linker, |state| KeyValueView {
+/// Everything a guest may import: of WASI 0.3 only where the engine has concurrency.
+pub(super) fn linker(engine: &Engine, concurrency: Concurrency) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    imports::wasi::add_p2_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    if concurrency == Concurrency::With {
+        imports::wasi::add_p3_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    }
+    imports::function::add_to_linker(&mut linker)?;
+    imports::key_value::add_to_linker(&mut linker, |state| KeyValueView {
         store: &state.code.services.key_value,
         grants: &state.code.deployment.configuration.key_value,
         table: &mut state.table,
         calls: &mut state.calls,
     })?;
-    imports::config::add_to_linker(linker, |state| ConfigView {
+    imports::config::add_to_linker(&mut linker, |state| ConfigView {
         values: &state.code.deployment.configuration.config,
     })?;
-    imports::logging::add_to_linker(linker, |state| LoggingView { sink: state })
+    imports::logging::add_to_linker(&mut linker, |state| LoggingView { sink: state })?;
+    Ok(linker)
 }
 
 impl LogSink for State {
@@ -136,8 +143,9 @@ impl FilesystemHost for State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        let (code, stdio) = (&self.code, &self.stdio);
         WasiCtxView {
-            ctx: &mut self.wasi,
+            ctx: self.wasi.get_or_insert_with(|| code.wasi(stdio)),
             table: &mut self.table,
         }
     }
@@ -174,7 +182,6 @@ pub(super) struct Instance {
 impl Instance {
     /// Makes an instance. Its start-up code runs here, under the function's fuel and memory.
     pub(super) async fn new(
-        engine: &Engine,
         prepared: &Prepared,
         code: &Arc<Code>,
         slot: OwnedSemaphorePermit,
@@ -193,11 +200,11 @@ impl Instance {
             outbound: Outbound::new(code.outbound.clone()),
             table,
             filesystem: Filesystem::new(code.mounts.clone()),
-            wasi: code.wasi(&stdio),
+            wasi: None,
             http,
             stdio,
         };
-        let mut store = Store::new(engine, state);
+        let mut store = Store::new(prepared.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         // The host's own table is full first, and says so in a way that is told from a trap.

@@ -35,7 +35,6 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime::{Engine, component::Linker};
 
 pub use account::Observer;
 pub use body::{GuestBody, IncompleteBody};
@@ -49,13 +48,14 @@ pub use inspect::{Inspection, inspect};
 pub use instance::Invocation;
 
 use account::{Account, Running};
-use component::Components;
+use component::{Components, Prepared};
+use engine::PerEngine;
 use function::Services;
 use imports::{
     filesystem::TmpFolders,
     outbound::{OutboundClient, OutboundTimeouts},
 };
-use instance::{Instance, State};
+use instance::Instance;
 use limits::Bounded;
 use pool::Lease;
 
@@ -94,7 +94,6 @@ pub struct RuntimeSettings {
 pub struct Runtime(Arc<Inner>);
 
 struct Inner {
-    engine: Engine,
     components: Components,
     blobs: Arc<Blobs>,
     /// Code that is being compiled again, or could not be a moment ago.
@@ -137,24 +136,25 @@ impl Runtime {
         blobs: Arc<Blobs>,
     ) -> Result<Self, StartError> {
         let failed = |error: wasmtime::Error| StartError::Engine(compile::describe(&error));
-        let engine = engine::pooling(settings.engine).map_err(failed)?;
-        let mut linker = Linker::<State>::new(&engine);
-        instance::link(&mut linker).map_err(failed)?;
+        let engines = PerEngine::new(|concurrency| engine::pooling(settings.engine, concurrency))
+            .map_err(failed)?;
+        let linkers =
+            PerEngine::new(|concurrency| instance::linker(engines.get(concurrency), concurrency))
+                .map_err(failed)?;
         let artifacts = compile::Artifacts::open(
             &settings.artifacts,
-            &engine,
+            &engines,
             settings.compiler,
             settings.compile,
         )?;
         let inner = Arc::new(Inner {
             components: Components::new(
-                engine.clone(),
-                linker,
+                engines,
+                linkers,
                 artifacts,
                 settings.components,
                 metrics.clone(),
             ),
-            engine,
             blobs,
             mended: Mutex::default(),
             services: Arc::new(Services {
@@ -412,22 +412,34 @@ impl Runtime {
         function: &Arc<Function>,
         slot: OwnedSemaphorePermit,
     ) -> Result<Instance, Outcome> {
+        let prepared = match function.prepared() {
+            Some(prepared) => prepared,
+            None => self.prepare(function).await?,
+        };
+        match Instance::new(&prepared, &function.code, slot).await {
+            Ok(instance) => Ok(instance),
+            Err((outcome, error)) => {
+                let name = &function.deployment().name;
+                tracing::info!(function = %name, %outcome, error = %compile::describe(&error), "an instance did not start");
+                Err(outcome)
+            }
+        }
+    }
+
+    /// The function's prepared component, out of the node's cache. Its being used is noted there.
+    async fn prepare(&self, function: &Arc<Function>) -> Result<Arc<Prepared>, Outcome> {
         let deployment = function.deployment();
-        let prepared = match self.0.components.get(&deployment.code).await {
-            Ok(prepared) => prepared,
+        match self.0.components.get(&deployment.code).await {
+            Ok(prepared) => {
+                function.remember(&prepared);
+                Ok(prepared)
+            }
             Err(error) => {
                 tracing::error!(function = %deployment.name, code = %deployment.code, %error, "cannot load a deployed component");
                 if error.wants_compiling() {
                     self.mend(deployment.code);
                 }
-                return Err(Outcome::Internal);
-            }
-        };
-        match Instance::new(&self.0.engine, &prepared, &function.code, slot).await {
-            Ok(instance) => Ok(instance),
-            Err((outcome, error)) => {
-                tracing::info!(function = %deployment.name, %outcome, error = %compile::describe(&error), "an instance did not start");
-                Err(outcome)
+                Err(Outcome::Internal)
             }
         }
     }
@@ -534,18 +546,25 @@ async fn tick(runtime: Weak<Inner>) {
         // The list stays as it is meanwhile: who needs a slot looks for instances there.
         let functions: Vec<_> = inner.ticked().iter().filter_map(Weak::upgrade).collect();
         let mut quiet = Vec::new();
-        for function in &functions {
+        for function in functions {
+            let runtime = Runtime(inner.clone());
+            // A busy function remembers its component and does not ask the cache, which should not take it for one that
+            // nobody uses.
+            if function.prepared().is_some() {
+                let code = &function.deployment().code;
+                runtime.0.components.touch(code).await;
+            }
             if function.pool.tick() {
-                Runtime(inner.clone()).refill(function);
+                runtime.refill(&function);
             } else {
-                quiet.push(Arc::as_ptr(function));
+                quiet.push(function);
             }
         }
         inner.ticked().retain(|weak| {
             let Some(function) = weak.upgrade() else {
                 return false;
             };
-            let stays = !quiet.contains(&Arc::as_ptr(&function));
+            let stays = !quiet.iter().any(|quiet| Arc::ptr_eq(quiet, &function));
             if !stays {
                 function.pool.ticked.store(false, Release);
             }

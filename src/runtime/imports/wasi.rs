@@ -1,6 +1,6 @@
 //! WASI 0.2 and 0.3, as wasmtime-wasi implements them, with our file system.
 //!
-//! Both versions are linked into one linker: a guest built for 0.3 still imports 0.2 interfaces. Sockets are linked,
+//! A guest built for 0.3 still imports 0.2 interfaces, so who links 0.3 links both. Sockets are linked,
 //! because Rust's standard library imports them whether they are used or not, and refused: a `WasiCtx` allows no address
 //! unless told otherwise.
 
@@ -16,28 +16,31 @@ use wasmtime_wasi::{
 
 use super::filesystem::{self, FilesystemHost};
 
-/// Links all of `wasi:cli`, `clocks`, `random`, `io`, `filesystem` and `sockets`, 0.2 and 0.3.
-pub(crate) fn add_to_linker<T>(linker: &mut Linker<T>) -> wasmtime::Result<()>
+/// Links `wasi:cli`, `clocks`, `random`, `filesystem` and `sockets` 0.3.
+pub(crate) fn add_p3_to_linker<T>(linker: &mut Linker<T>) -> wasmtime::Result<()>
 where
     T: WasiView + FilesystemHost + 'static,
 {
-    add_p2_to_linker(linker)?;
     p3::cli::add_to_linker(linker)?;
     p3::clocks::add_to_linker(linker)?;
     p3::random::add_to_linker(linker)?;
     p3::sockets::add_to_linker(linker)?;
-    filesystem::add_to_linker(linker)
+    filesystem::add_p3_to_linker(linker)
 }
 
-/// What `wasmtime_wasi::p2::add_to_linker_async` links, without `wasi:filesystem`.
-fn add_p2_to_linker<T: WasiView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+/// Links what `wasmtime_wasi::p2::add_to_linker_async` does, with our `wasi:filesystem`.
+pub(crate) fn add_p2_to_linker<T>(linker: &mut Linker<T>) -> wasmtime::Result<()>
+where
+    T: WasiView + FilesystemHost + 'static,
+{
     use p2::bindings::{cli, clocks, random, sockets};
     use wasmtime_wasi_io::bindings::wasi::io;
 
     let l = linker;
-    io::error::add_to_linker::<T, Table>(l, |host| host.ctx().table)?;
-    io::poll::add_to_linker::<T, Table>(l, |host| host.ctx().table)?;
-    io::streams::add_to_linker::<T, Table>(l, |host| host.ctx().table)?;
+    // Not `ctx()`, which makes the context: a function that does nothing but HTTP has no use for one.
+    io::error::add_to_linker::<T, Table>(l, |host| host.filesystem_view().table)?;
+    io::poll::add_to_linker::<T, Table>(l, |host| host.filesystem_view().table)?;
+    io::streams::add_to_linker::<T, Table>(l, |host| host.filesystem_view().table)?;
     clocks::wall_clock::add_to_linker::<T, WasiClocks>(l, T::clocks)?;
     clocks::monotonic_clock::add_to_linker::<T, WasiClocks>(l, T::clocks)?;
     random::random::add_to_linker::<T, WasiRandom>(l, T::random)?;
@@ -64,7 +67,7 @@ fn add_p2_to_linker<T: WasiView + 'static>(linker: &mut Linker<T>) -> wasmtime::
         T::sockets,
     )?;
     sockets::ip_name_lookup::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
-    Ok(())
+    filesystem::add_p2_to_linker(l)
 }
 
 /// `wasi:io` needs the resources and nothing else.

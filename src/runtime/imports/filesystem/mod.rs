@@ -19,7 +19,7 @@ mod quota;
 
 use std::{collections::HashMap, fs::File, io, path::PathBuf, sync::Arc};
 
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::{
     FsPerms,
     filesystem::{Descriptor, WasiFilesystemCtx, WasiFilesystemCtxView},
@@ -33,13 +33,9 @@ pub(crate) use self::folders::TmpFolders;
 /// Where the private folder is mounted.
 const TMP: &str = "/tmp";
 
-/// Links `wasi:filesystem` 0.2 and 0.3.
-pub(crate) fn add_to_linker<T: FilesystemHost + 'static>(
-    linker: &mut Linker<T>,
-) -> wasmtime::Result<()> {
-    p2::add_to_linker(linker)?;
-    p3::add_to_linker(linker)
-}
+pub(crate) use self::{
+    p2::add_to_linker as add_p2_to_linker, p3::add_to_linker as add_p3_to_linker,
+};
 
 /// What a [`wasmtime::Store`] must hold for its guest to have files.
 pub(crate) trait FilesystemHost: Send {

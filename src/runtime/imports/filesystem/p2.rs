@@ -32,7 +32,7 @@ use super::{
 /// What a guest may write to a file before it asks again.
 const WRITE_BUDGET: usize = 64 << 10;
 
-pub(super) fn add_to_linker<T: FilesystemHost + 'static>(
+pub(crate) fn add_to_linker<T: FilesystemHost + 'static>(
     linker: &mut Linker<T>,
 ) -> wasmtime::Result<()> {
     types::add_to_linker::<T, HasFilesystem>(linker, T::filesystem_view)?;

@@ -38,7 +38,7 @@ use super::{
 /// What is written to a file at once.
 const CHUNK: usize = 64 << 10;
 
-pub(super) fn add_to_linker<T: FilesystemHost + 'static>(
+pub(crate) fn add_to_linker<T: FilesystemHost + 'static>(
     linker: &mut Linker<T>,
 ) -> wasmtime::Result<()> {
     types::add_to_linker::<T, HasFilesystem>(linker, T::filesystem_view)?;

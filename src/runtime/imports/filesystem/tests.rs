@@ -588,7 +588,8 @@ mod guest {
         let engine = Engine::new(&config).unwrap();
         let component = Component::from_file(&engine, &wasm).unwrap();
         let mut linker = Linker::<Host>::new(&engine);
-        wasi::add_to_linker(&mut linker).unwrap();
+        wasi::add_p2_to_linker(&mut linker).unwrap();
+        wasi::add_p3_to_linker(&mut linker).unwrap();
 
         let base = work.path().join("tmp");
         let logs = Logs::open(work.path().join("logs"), LogLimits::default()).unwrap();
