@@ -502,7 +502,10 @@ mod p3 {
 mod guest {
     use std::process::Command;
 
-    use wasmtime::{Config, Engine, Store, component::Component};
+    use wasmtime::{
+        Config, Engine, Store,
+        component::{Component, Linker},
+    };
     use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p2::bindings::Command as Program};
 
     use super::*;
