@@ -799,6 +799,52 @@ async fn functions_of_events_are_held_to_the_same_limits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_no_response_is_recorded_as_what_the_client_sees() {
+    use serde_json::json;
+    let node = Node::start().await;
+    let probe = node
+        .function(
+            "probe",
+            guests::EVENT_PROBE,
+            FunctionConfiguration::default(),
+        )
+        .await;
+    let post = async |answer: serde_json::Value| {
+        let event = json!({"do": "answer", "with": answer}).to_string();
+        let request = probe.request(reqwest::Method::POST, "/").body(event);
+        Reply::of(request.header("content-type", "application/json")).await
+    };
+    assert_eq!(post(json!({"statusCode": 418})).await.status(), 418);
+    let cases = [
+        (json!({"statusCode": 99}), "not between 200 and 599"),
+        (
+            json!({"statusCode": 200, "headers": {"a b": "c"}}),
+            "`a b` is not a header field",
+        ),
+        (
+            json!({"statusCode": 200, "headers": {"content-length": "six"}}),
+            "Content-Length is not one number",
+        ),
+    ];
+    for (answer, why) in &cases {
+        let reply = post(answer.clone()).await;
+        let found = (reply.status(), reply.error());
+        assert_eq!(found, (502, "bad_response"), "{answer}");
+        assert_eq!(probe.report(&reply).await.outcome(), "bad_response");
+        let log = probe.log_of(&reply).await;
+        let said = format!("{log:?}");
+        assert!(
+            said.contains("bad_response: ") && said.contains(why),
+            "{said}"
+        );
+    }
+    for (outcome, count) in [("ok", 1.0), ("bad_response", 3.0)] {
+        let name = format!("wharf_requests_total{{function=\"probe\",outcome=\"{outcome}\"}}");
+        assert_eq!(node.metric(&name).await, count, "{outcome}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commands_are_held_to_the_same_limits() {
     use serde_json::json;
     let node = Node::start().await;

@@ -146,13 +146,10 @@ impl DataPlane {
                     path_parameters: &path_parameters,
                 };
                 let request = Request::from_parts(head, body);
-                let response = self.invoke.http(&function, request, arrival).await?;
-                let (mut head, body) = response.into_parts();
-                sanitize::response(&mut head).map_err(|error| {
-                    tracing::debug!(request_id = %id, %error, "the function's answer is no response");
-                    Outcome::BadResponse
-                })?;
-                Ok(Response::from_parts(head, body))
+                Ok(self
+                    .invoke
+                    .http(&function, request, arrival, sanitize::response)
+                    .await?)
             }
             Found::Response(response) => Ok(response),
         }

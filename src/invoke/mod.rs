@@ -11,6 +11,8 @@ mod payload;
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
+    fmt::Display,
     sync::{Arc, Weak},
     time::Instant,
 };
@@ -18,7 +20,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderName, Request, Response};
+use http::{HeaderName, Request, Response, response::Parts};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 
@@ -226,20 +228,23 @@ impl Invoke {
         }
     }
 
-    /// Has a function answer an HTTP request, whatever its kind: one that takes events gets the request as one.
+    /// Has a function answer an HTTP request, whatever its kind: one that takes events gets the request as one. `check` makes
+    /// the head of the answer safe to send, or says why it is none; the invocation is then recorded as `bad_response`.
     ///
     /// # Errors
     ///
     /// The outcome says what happened; the function's log has the cause.
-    pub async fn http<B>(
+    pub async fn http<B, E>(
         &self,
         function: &Arc<Function>,
         request: Request<B>,
         arrival: Arrival<'_>,
+        check: impl FnOnce(&mut Parts) -> Result<(), E>,
     ) -> Result<Response<ResponseBody>, Outcome>
     where
         B: Body<Data = Bytes> + Send + 'static,
-        B::Error: std::fmt::Display,
+        B::Error: Display,
+        E: Display,
     {
         self.admit(function, arrival.request_id)?;
         let configuration = &function.deployment().configuration;
@@ -255,11 +260,11 @@ impl Invoke {
         let mut response = match function.deployment().kind {
             Kind::HttpP2 | Kind::HttpP3 => self
                 .runtime
-                .http(&function.runtime, request, invocation, wants_receipt)
+                .http(&function.runtime, request, invocation, check, wants_receipt)
                 .await?
                 .map(ResponseBody::Guest),
             Kind::Event | Kind::CommandP2 | Kind::CommandP3 | Kind::Hook => self
-                .http_as_event(function, request, invocation, &arrival)
+                .http_as_event(function, request, invocation, &arrival, check)
                 .await?
                 .map(|body| ResponseBody::Complete(Some(body))),
         };
@@ -273,16 +278,18 @@ impl Invoke {
         Ok(response)
     }
 
-    async fn http_as_event<B>(
+    async fn http_as_event<B, E>(
         &self,
         function: &Arc<Function>,
         request: Request<B>,
         invocation: Invocation,
         arrival: &Arrival<'_>,
+        check: impl FnOnce(&mut Parts) -> Result<(), E>,
     ) -> Result<Response<Bytes>, Outcome>
     where
         B: Body<Data = Bytes> + Send + 'static,
-        B::Error: std::fmt::Display,
+        B::Error: Display,
+        E: Display,
     {
         let (head, body) = request.into_parts();
         let admitted = Admitted(&function.ledger);
@@ -305,20 +312,17 @@ impl Invoke {
                 path_parameters: arrival.path_parameters,
             },
         );
+        let read = |answer| {
+            let response = payload::response(answer).map_err(|error| error.to_string())?;
+            let (mut head, body) = response.into_parts();
+            check(&mut head).map_err(|error| error.to_string())?;
+            Ok::<_, String>(Response::from_parts(head, body))
+        };
         let answer = self
             .runtime
-            .event(&function.runtime, event, invocation)
+            .event(&function.runtime, event, invocation, read)
             .await?;
-        let answer = answer.map_err(|_| Outcome::FunctionError)?;
-        payload::response(answer).map_err(|error| {
-            self.say(
-                function,
-                arrival.request_id,
-                Level::Error,
-                &error.to_string(),
-            );
-            Outcome::BadResponse
-        })
+        answer.map_err(|_| Outcome::FunctionError)
     }
 
     /// Says something about an invocation in its function's log.
@@ -359,7 +363,7 @@ impl Invoke {
     ) -> Result<Result<String, FunctionError>, Outcome> {
         self.admit(function, invocation.request_id)?;
         self.runtime
-            .event(&function.runtime, event, invocation)
+            .event(&function.runtime, event, invocation, Ok::<_, Infallible>)
             .await
     }
 }
@@ -429,7 +433,7 @@ fn traceparent(headers: &http::HeaderMap) -> Option<Box<str>> {
 async fn collect<B>(body: B, deadline: Instant) -> Result<Bytes, Outcome>
 where
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::fmt::Display,
+    B::Error: Display,
 {
     let body = body.map_err(|error| std::io::Error::other(error.to_string()));
     let body = std::pin::pin!(Limited::new(body, MAX_EVENT));

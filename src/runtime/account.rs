@@ -4,6 +4,7 @@
 //! recorded once, whether it answered, trapped, was stopped, or its client went away in the middle of a stream.
 
 use std::{
+    fmt::Display,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
@@ -94,6 +95,16 @@ impl Account {
         };
         self.say(Level::Error, &message);
         self.fail(limit);
+    }
+
+    /// Notes that what the guest answered is no answer, and tells its function's log why. Gives how the invocation went:
+    /// what failed before stands.
+    pub(super) fn refuse(&self, why: &dyn Display) -> Outcome {
+        if self.outcome() == Outcome::Ok {
+            self.say(Level::Error, &format!("{}: {why}", Outcome::BadResponse));
+            self.fail(Outcome::BadResponse);
+        }
+        self.outcome()
     }
 
     /// How it went so far.

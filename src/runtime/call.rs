@@ -5,6 +5,7 @@
 //! task of its own. Dropping the future at any point ends the instance.
 
 use std::{
+    fmt::Display,
     future::poll_fn,
     pin::Pin,
     sync::Arc,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, response::Parts};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 use wasmtime::Store;
@@ -58,20 +59,21 @@ impl FunctionError {
     }
 }
 
-/// Has an instance answer an HTTP request. With `receipt`, the response carries the [`InvocationRecord`] as it stands when
-/// the head is sent, as an extension.
+/// Has an instance answer an HTTP request. `check` makes the head of the answer safe to send, or says why it is none. With
+/// `receipt`, the response carries the [`InvocationRecord`] as it stands when the head is sent, as an extension.
 ///
 /// [`InvocationRecord`]: crate::model::InvocationRecord
-pub(super) async fn http<B>(
+pub(super) async fn http<B, E: Display>(
     lease: Lease,
     request: Request<B>,
     account: Arc<Account>,
+    check: impl FnOnce(&mut Parts) -> Result<(), E>,
     receipt: bool,
     bounds: impl FnOnce(Call<()>) -> Bounded<Call<()>>,
 ) -> Result<Response<GuestBody>, Outcome>
 where
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::fmt::Display,
+    B::Error: Display,
 {
     let wanted = request.method() != http::Method::HEAD;
     let (sender, mut receiver) = oneshot::channel();
@@ -101,23 +103,15 @@ where
     };
     let response = match answer {
         Ok(response) => response,
+        Err(Outcome::BadResponse) => return Err(account.refuse(&"the function gave no answer")),
         Err(outcome) => {
-            if outcome == Outcome::BadResponse && account.outcome() == Outcome::Ok {
-                account.say(Level::Error, "bad_response: the function gave no answer");
-            }
             account.fail(outcome);
             return Err(account.outcome());
         }
     };
     let (mut parts, body) = response.into_parts();
-    if parts.status.is_informational() {
-        // 101 and its kind end no exchange.
-        account.say(
-            Level::Error,
-            &format!("bad_response: the status {} is no answer", parts.status),
-        );
-        account.fail(Outcome::BadResponse);
-        return Err(account.outcome());
+    if let Err(error) = check(&mut parts) {
+        return Err(account.refuse(&error));
     }
     if receipt {
         parts.extensions.insert(account.record());
@@ -152,7 +146,7 @@ async fn serve<B>(
     account: Arc<Account>,
 ) where
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::fmt::Display,
+    B::Error: Display,
 {
     let request = request.map(|body| Counted {
         body,
@@ -198,7 +192,7 @@ async fn serve_p2<B>(
 ) -> wasmtime::Result<()>
 where
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::fmt::Display,
+    B::Error: Display,
 {
     let scheme = match request.uri().scheme_str() {
         Some("https") => Scheme::Https,
@@ -232,7 +226,7 @@ async fn serve_p3<B>(
 ) -> wasmtime::Result<()>
 where
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::fmt::Display,
+    B::Error: Display,
 {
     let (request, sent) = RequestP3::from_http(store.data_mut().http().hooks, request);
     store
@@ -253,17 +247,19 @@ where
         .await?
 }
 
-/// Has an instance handle an event. Gives JSON of at most `limit` bytes, or the function's own error.
-pub(super) async fn event(
+/// Has an instance handle an event. Gives what `read` makes of its answer, JSON of at most `limit` bytes, or the function's
+/// own error.
+pub(super) async fn event<T, E: Display>(
     lease: Lease,
     event: String,
     context: InvocationContext,
     limit: usize,
     account: Arc<Account>,
+    read: impl FnOnce(String) -> Result<T, E>,
     bounds: impl FnOnce(
         Call<Option<Result<String, FunctionError>>>,
     ) -> Bounded<Call<Option<Result<String, FunctionError>>>>,
-) -> Result<Result<String, FunctionError>, Outcome> {
+) -> Result<Result<T, FunctionError>, Outcome> {
     let mut guest = bounds(Box::pin(handle(lease, event, context, account.clone())));
     let ended = (&mut guest).await;
     account.set_cpu(guest.cpu());
@@ -275,11 +271,9 @@ pub(super) async fn event(
                 return Err(Outcome::ResponseTooLarge);
             }
             if serde_json::from_str::<serde::de::IgnoredAny>(&answer).is_err() {
-                account.say(Level::Error, "bad_response: the answer is not JSON");
-                account.fail(Outcome::BadResponse);
-                return Err(Outcome::BadResponse);
+                return Err(account.refuse(&"the answer is not JSON"));
             }
-            Ok(Ok(answer))
+            read(answer).map(Ok).map_err(|error| account.refuse(&error))
         }
         Ok(Some(Err(error))) if error.len() > limit => {
             account.fail(Outcome::ResponseTooLarge);
@@ -371,8 +365,7 @@ fn printed(
     match String::from_utf8(printed.into()) {
         Ok(text) => Some(Ok(text)),
         Err(_) => {
-            account.say(Level::Error, "the command printed what is not UTF-8");
-            account.fail(Outcome::BadResponse);
+            account.refuse(&"the command printed what is not UTF-8");
             None
         }
     }
@@ -407,7 +400,7 @@ pin_project_lite::pin_project! {
 impl<B> Body for Counted<B>
 where
     B: Body<Data = Bytes>,
-    B::Error: std::fmt::Display,
+    B::Error: Display,
 {
     type Data = Bytes;
     type Error = HttpError;

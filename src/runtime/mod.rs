@@ -20,6 +20,7 @@ mod pool;
 
 use std::{
     collections::HashSet,
+    fmt::Display,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -32,7 +33,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, response::Parts};
 use http_body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -267,21 +268,24 @@ impl Runtime {
         self.refill(function);
     }
 
-    /// Has a function answer an HTTP request.
+    /// Has a function answer an HTTP request. `check` makes the head of the answer safe to send, or says why it is none: as
+    /// long as the invocation can still be recorded as one that failed.
     ///
     /// # Errors
     ///
     /// The outcome says what happened; the function's log has the cause.
-    pub async fn http<B>(
+    pub async fn http<B, E>(
         &self,
         function: &Arc<Function>,
         request: Request<B>,
         invocation: Invocation,
+        check: impl FnOnce(&mut Parts) -> Result<(), E>,
         receipt: bool,
     ) -> Result<Response<GuestBody>, Outcome>
     where
         B: Body<Data = Bytes> + Send + 'static,
-        B::Error: std::fmt::Display,
+        B::Error: Display,
+        E: Display,
     {
         let configuration = &function.deployment().configuration;
         let (cpu, deadline) = (
@@ -294,7 +298,7 @@ impl Runtime {
         let answer = match lease {
             Ok(lease) => {
                 let bounds = |call| Bounded::new(call, cpu, deadline);
-                call::http(lease, request, account, receipt, bounds).await
+                call::http(lease, request, account, check, receipt, bounds).await
             }
             Err(outcome) => Err(outcome),
         };
@@ -302,17 +306,19 @@ impl Runtime {
         answer
     }
 
-    /// Has a function handle an event.
+    /// Has a function handle an event. `read` makes of its answer, JSON, what the caller wants, or says why it is none: as
+    /// long as the invocation can still be recorded as one that failed.
     ///
     /// # Errors
     ///
     /// The outer error is how the function was stopped, the inner one its own answer.
-    pub async fn event(
+    pub async fn event<T, E: Display>(
         &self,
         function: &Arc<Function>,
         event: String,
         invocation: Invocation,
-    ) -> Result<Result<String, FunctionError>, Outcome> {
+        read: impl FnOnce(String) -> Result<T, E>,
+    ) -> Result<Result<T, FunctionError>, Outcome> {
         let configuration = &function.deployment().configuration;
         let (cpu, deadline) = (
             configuration.cpu.unwrap_or(configuration.timeout),
@@ -330,7 +336,7 @@ impl Runtime {
             Ok(lease) => {
                 let bounds = |call| Bounded::new(call, cpu, deadline);
                 let limit = configuration.response.as_usize();
-                call::event(lease, event, context, limit, account, bounds).await
+                call::event(lease, event, context, limit, account, read, bounds).await
             }
             Err(outcome) => Err(outcome),
         };

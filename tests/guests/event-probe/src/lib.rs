@@ -40,10 +40,16 @@ impl Guest for Probe {
             error_message: error.to_string(),
             trace: Vec::new(),
         })?;
+        // Over HTTP, the request's body is the event.
+        let parameters = match parameters["body"].as_str().map(serde_json::from_str) {
+            Some(Ok(parameters)) => parameters,
+            _ => parameters,
+        };
         let number = |key: &str, default| parameters[key].as_u64().unwrap_or(default);
         let text = |key: &str, default| parameters[key].as_str().unwrap_or(default).to_owned();
         match text("do", "echo").as_str() {
             "echo" => Ok(event),
+            "answer" => Ok(parameters["with"].to_string()),
             "context" => Ok(describe(&context).to_string()),
             "state" => Ok(json!({ "invocations": count_invocations() }).to_string()),
             "log" => {
