@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, ServerName};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     task::JoinHandle,
     time::{sleep, timeout},
@@ -617,6 +617,102 @@ async fn bytes_after_a_body_that_nobody_read_are_not_a_request() {
     assert!(!reply.contains("smuggled"), "{reply}");
 }
 
+/// More than the kernel's buffers of both sides hold together.
+const MUCH: usize = 32 << 20;
+
+/// Writes everything and only then reads, as simple clients do.
+async fn write_then_read(mut stream: impl AsyncRead + AsyncWrite + Unpin, head: &str) -> String {
+    let exchange = async {
+        stream.write_all(head.as_bytes()).await?;
+        let piece = vec![b'x'; 64 * 1024];
+        for _ in 0..MUCH / piece.len() {
+            stream.write_all(&piece).await?;
+        }
+        stream.flush().await?;
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await?;
+        Ok::<_, std::io::Error>(reply)
+    };
+    let exchange = timeout(10 * SECOND, exchange).await.unwrap();
+    exchange.unwrap_or_else(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn an_answer_reaches_a_client_that_was_still_sending() {
+    let folder = TempDir::new().unwrap();
+    let certificate = write_certificate(folder.path(), "default", &["a.example"]);
+    let (clear_text, tls) = (Node::start(), tls_node(&folder));
+    let connector = connector(&[&certificate], &[]);
+    for (head, status) in [
+        (
+            format!("POST /ignore-body HTTP/1.1\r\nhost: h\r\ncontent-length: {MUCH}\r\n\r\n"),
+            200,
+        ),
+        (
+            format!(
+                "POST /ignore-body HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n{MUCH:x}\r\n"
+            ),
+            200,
+        ),
+        // No request at all, and none is read to its end.
+        ("GET / HTTP/1.1\r\nhost: h\r\na: ".to_owned(), 431),
+        ("nonsense\r\n\r\n".to_owned(), 400),
+    ] {
+        let stream = handshake(&tls, &connector, "a.example").await.unwrap();
+        let replies = [
+            write_then_read(clear_text.connect().await, &head).await,
+            write_then_read(stream, &head).await,
+        ];
+        for reply in replies {
+            let status = format!("HTTP/1.1 {status} ");
+            assert!(reply.starts_with(&status), "{head:?}: {reply}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_on_after_its_answer_is_left_after_a_moment() {
+    let node = Node::with(|config| {
+        config.limits.connections = 1;
+        config.limits.deadlines.linger = SECOND / 2;
+    });
+    let mut stream = node.connect().await;
+    stream
+        .write_all(b"POST /ignore-body HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(read_all(&mut stream).await.ends_with("ignored"));
+    let start = Instant::now();
+    while stream.write_all(b"x").await.is_ok() && start.elapsed() < 5 * SECOND {
+        if start.elapsed() < SECOND / 4 {
+            assert_eq!(node.stats.active.get(), 1, "it counts as a connection");
+        }
+        sleep(SECOND / 20).await;
+    }
+    let took = start.elapsed();
+    assert!(took > SECOND / 3 && took < 3 * SECOND, "{took:?}");
+    node.says_hello().await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_much_after_its_answer_is_left_at_once() {
+    let node = Node::with(|config| config.limits.deadlines.linger = 60 * SECOND);
+    let mut stream = node.connect().await;
+    stream
+        .write_all(b"POST /ignore-body HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await
+        .unwrap();
+    let piece = vec![b'x'; 1 << 20];
+    let mut sent = 0;
+    let sending = async {
+        while stream.write_all(&piece).await.is_ok() {
+            sent += piece.len();
+        }
+    };
+    timeout(30 * SECOND, sending).await.expect("it is cut");
+    assert!(sent > MUCH && sent < 128 << 20, "{sent} bytes");
+}
+
 #[tokio::test]
 async fn a_bare_line_feed_ends_a_line_and_adds_no_other_meaning() {
     // RFC 9112 §2.2 lets a recipient take it so; what goes on is written anew.
@@ -1189,6 +1285,26 @@ async fn a_shutdown_cuts_what_outlasts_the_grace_period() {
         node.handler.in_flight.load(SeqCst) == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_a_client_that_sends_on_after_its_answer() {
+    let mut node = Node::with(|config| {
+        config.grace = SECOND / 4;
+        config.limits.deadlines.linger = 60 * SECOND;
+    });
+    let mut stream = node.connect().await;
+    stream
+        .write_all(b"POST /ignore-body HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(read_all(&mut stream).await.ends_with("ignored"));
+    assert_eq!(node.stats.active.get(), 1, "it is waited for");
+    node.shutdown.cancel();
+    timeout(SECOND, &mut node.running)
+        .await
+        .expect("the server is done")
+        .unwrap();
 }
 
 /// Runs this test again in a process of its own, where few files may be open.

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{
     ListenerStats,
-    progress::{InFlight, StreamProgress},
+    progress::{InFlight, Progress, StreamProgress},
 };
 
 /// The body of a request. It fails when the client sends none of it for the listener's body deadline while it is waited for.
@@ -29,6 +29,7 @@ pub struct RequestBody {
     /// Whether the timer is about the wait that goes on.
     waiting: bool,
     stats: Arc<ListenerStats>,
+    progress: Arc<Progress>,
 }
 
 /// Why a request's body did not come to its end.
@@ -43,13 +44,22 @@ pub enum BodyError {
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, allowed: Duration, stats: &Arc<ListenerStats>) -> Self {
+    pub(super) fn new(
+        incoming: Incoming,
+        allowed: Duration,
+        stats: &Arc<ListenerStats>,
+        progress: &Arc<Progress>,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            progress.read_whole_request();
+        }
         Self {
             incoming,
             allowed,
             timer: None,
             waiting: false,
             stats: Arc::clone(stats),
+            progress: Arc::clone(progress),
         }
     }
 }
@@ -65,6 +75,15 @@ impl Body for RequestBody {
         let this = self.get_mut();
         if let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) {
             this.waiting = false;
+            let ended = match &frame {
+                // Who knows the length does not ask for more.
+                Some(Ok(frame)) => frame.is_trailers() || this.incoming.is_end_stream(),
+                Some(Err(_)) => false,
+                None => true,
+            };
+            if ended {
+                this.progress.read_whole_request();
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Connection)));
         }
         let timer = match &mut this.timer {

@@ -21,7 +21,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
     net::TcpStream,
     time::{Instant, timeout},
 };
@@ -36,6 +36,10 @@ use super::{
 
 /// hyper's own maximum, whose storage is on the stack: any other allocates for every request.
 const HYPER_MAX_FIELDS: usize = 100;
+
+/// The most that is read of what a client still sends after its answer: more than is under way on a fast and long line
+/// (10 Gbit/s, 50 ms).
+const LINGER_BYTES: u64 = 64 << 20;
 
 /// What is known of a connection when a request comes on it.
 #[derive(Debug)]
@@ -195,7 +199,7 @@ impl<H: Handler> Connection<'_, H> {
         let deadline = self.shared.config.limits.deadlines.handshake;
         let handshake = tokio::select! {
             handshake = timeout(deadline, acceptor.accept(stream)) => handshake,
-            () = self.progress.drained() => return,
+            () = self.progress.reached(Stage::Draining) => return,
         };
         let stream = match handshake {
             Ok(Ok(stream)) => stream,
@@ -224,7 +228,7 @@ impl<H: Handler> Connection<'_, H> {
         let deadline = self.shared.config.limits.deadlines.head;
         let detected = tokio::select! {
             detected = timeout(deadline, detect(&mut stream)) => detected,
-            () = self.progress.drained() => return,
+            () = self.progress.reached(Stage::Draining) => return,
         };
         match detected {
             Ok(Ok((protocol, read))) => self.serve_requests(stream, read, protocol, None).await,
@@ -259,8 +263,9 @@ impl<H: Handler> Connection<'_, H> {
         match protocol {
             Protocol::Http1 => {
                 let service = service_fn(|request| self.on_connection(&info, request));
-                let connection = self.shared.http1.serve_connection(socket, service);
-                self.run(pin!(connection), protocol).await;
+                let mut connection = self.shared.http1.serve_connection(socket, service);
+                self.run(Pin::new(&mut connection), protocol).await;
+                self.linger(connection.into_parts().io.into_inner()).await;
             }
             Protocol::Http2 => {
                 let streams = StreamExecutor::new(&config.limits, &self.shared.stats);
@@ -279,10 +284,11 @@ impl<H: Handler> Connection<'_, H> {
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<ResponseBody<H::Body>>, Infallible>> + use<H> {
         let in_flight = InFlight::begin(self.progress);
+        let progress = Arc::clone(self.progress);
         let shared = Arc::clone(self.shared);
         let info = Arc::clone(info);
         async move {
-            let request = shared.wrap(request);
+            let request = shared.wrap(request, &progress);
             let response = shared.handler.handle(request, &info).await;
             Ok(response.map(|body| ResponseBody::on_connection(body, in_flight)))
         }
@@ -296,12 +302,13 @@ impl<H: Handler> Connection<'_, H> {
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<ResponseBody<H::Body>>, Infallible>> + use<H> {
         let in_flight = InFlight::begin(self.progress);
+        let progress = Arc::clone(self.progress);
         let stream = streams.announce();
         let shared = Arc::clone(self.shared);
         let info = Arc::clone(info);
         async move {
             let is_head = request.method() == Method::HEAD;
-            let request = shared.wrap(request);
+            let request = shared.wrap(request, &progress);
             let response = shared.handler.handle(request, &info).await;
             let (mut head, body) = response.into_parts();
             // On HTTP/1 hyper withholds the body of such an answer; on HTTP/2 it leaves that to us.
@@ -383,12 +390,28 @@ impl<H: Handler> Connection<'_, H> {
         })
         .await;
     }
+
+    /// Discards what the client still sends although it was answered, until it hangs up. To close a connection with something
+    /// unread is to reset it, and a client that writes before it reads would never see its answer (RFC 9112 §9.6).
+    async fn linger<S: AsyncRead + Unpin>(&self, socket: Socket<S>) {
+        // One that was cut in the middle of something owes its client nothing.
+        if !socket.is_shut_down() || !self.progress.is_unread() {
+            return;
+        }
+        let mut unread = socket.take(LINGER_BYTES);
+        let mut nowhere = tokio::io::sink();
+        let discarded = tokio::io::copy(&mut unread, &mut nowhere);
+        tokio::select! {
+            _ = timeout(self.shared.config.limits.deadlines.linger, discarded) => {}
+            () = self.progress.reached(Stage::Stopped) => {}
+        }
+    }
 }
 
 impl<H> Shared<H> {
-    fn wrap(&self, request: Request<Incoming>) -> Request<RequestBody> {
+    fn wrap(&self, request: Request<Incoming>, progress: &Arc<Progress>) -> Request<RequestBody> {
         let allowed = self.config.limits.deadlines.body;
-        request.map(|body| RequestBody::new(body, allowed, &self.stats))
+        request.map(|body| RequestBody::new(body, allowed, &self.stats, progress))
     }
 }
 

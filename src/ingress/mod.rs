@@ -138,7 +138,7 @@ impl Default for Limits {
     }
 }
 
-/// How long clients may take. All but `head` and `handshake` are about progress, and begin anew with each byte or piece.
+/// How long clients may take. All but `handshake`, `head` and `linger` are about progress, and begin anew with each byte or piece.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
     /// For a TLS handshake; 10 s by default.
@@ -151,7 +151,8 @@ pub struct Deadlines {
     pub body: Duration,
     /// For a client to take something of an answer that waits; 30 s by default.
     pub write: Duration,
-    /// For a client to hang up after an idle connection was ended; 5 s by default.
+    /// For a client to hang up after its connection was ended, because it was idle or because its request was answered before it
+    /// was read; 5 s by default.
     pub linger: Duration,
 }
 

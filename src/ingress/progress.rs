@@ -45,6 +45,8 @@ pub(super) struct Progress {
     taken: AtomicU32,
     /// Bytes arrived that are not known to belong to a request that was taken.
     head_begun: AtomicBool,
+    /// Bytes arrived that are not known to belong to a request that was read to its end. Kept for HTTP/1 only.
+    unread: AtomicBool,
     /// The last write could not go on.
     write_blocked: AtomicBool,
     /// How often a write went on after it could not; wraps.
@@ -60,6 +62,7 @@ impl Progress {
             in_flight: AtomicU32::new(0),
             taken: AtomicU32::new(0),
             head_begun: AtomicBool::new(true),
+            unread: AtomicBool::new(false),
             write_blocked: AtomicBool::new(false),
             write_resumed: AtomicU32::new(0),
         }
@@ -81,11 +84,14 @@ impl Progress {
         }
     }
 
-    /// Ready when no more requests are to be taken.
-    pub(super) async fn drained(&self) {
-        std::future::poll_fn(|cx| match self.stage(cx) {
-            Stage::Serving => Poll::Pending,
-            Stage::Draining | Stage::Stopped => Poll::Ready(()),
+    /// Ready when the server has come to `stage`, or further.
+    pub(super) async fn reached(&self, stage: Stage) {
+        std::future::poll_fn(|cx| {
+            if self.stage(cx) < stage {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
         })
         .await;
     }
@@ -97,6 +103,17 @@ impl Progress {
 
     pub(super) fn read(&self) {
         self.head_begun.store(true, Relaxed);
+        self.unread.store(true, Relaxed);
+    }
+
+    /// A request was read to the end of its body.
+    pub(super) fn read_whole_request(&self) {
+        self.unread.store(false, Relaxed);
+    }
+
+    /// Whether the client may still be sending something that nobody will read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread.load(Relaxed)
     }
 
     pub(super) fn write_is_blocked(&self) {

@@ -40,6 +40,7 @@ pub(super) struct Socket<S> {
     stream: S,
     read_before: Bytes,
     progress: Arc<Progress>,
+    shut_down: bool,
 }
 
 impl<S> Socket<S> {
@@ -48,7 +49,13 @@ impl<S> Socket<S> {
             stream,
             read_before,
             progress: Arc::clone(progress),
+            shut_down: false,
         }
+    }
+
+    /// Whether everything was written and the client told that no more comes.
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.shut_down
     }
 
     fn mark_write<T>(&self, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -114,6 +121,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let poll = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.shut_down = matches!(poll, Poll::Ready(Ok(())));
         self.mark_write(poll)
     }
 }

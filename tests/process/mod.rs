@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::{RequestBuilder, StatusCode};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -310,22 +310,7 @@ pub(crate) struct Reply {
 impl Reply {
     /// Sends a request and reads the answer.
     pub(crate) async fn of(request: RequestBuilder) -> Self {
-        Self::read(request.send().await.unwrap()).await
-    }
-
-    /// As [`of`](Self::of), for a request whose body is larger than is read: the answer comes early, and a client that still
-    /// writes may find the connection closed before it sees it (RFC 9112, section 9.6). So it is tried a few times.
-    #[allow(dead_code, reason = "not every test file sends such a body")]
-    pub(crate) async fn of_too_much(request: impl Fn() -> RequestBuilder) -> Self {
-        for _ in 0..20 {
-            if let Ok(response) = request().send().await {
-                return Self::read(response).await;
-            }
-        }
-        panic!("20 times there was no answer");
-    }
-
-    async fn read(response: Response) -> Self {
+        let response = request.send().await.unwrap();
         Self {
             status: response.status(),
             headers: response.headers().clone(),
