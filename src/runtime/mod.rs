@@ -410,7 +410,9 @@ impl Runtime {
         let configuration = &function.deployment().configuration;
         let cpu = configuration.cpu.unwrap_or(configuration.timeout);
         let start = Box::pin(self.instantiate(function, slot));
-        Bounded::new(start, cpu, deadline).await?
+        let instance = Bounded::new(start, cpu, deadline).await??;
+        function.pool.started();
+        Ok(instance)
     }
 
     async fn instantiate(
@@ -471,6 +473,7 @@ impl Runtime {
                 };
                 let deadline = Instant::now() + function.deployment().configuration.timeout;
                 let Ok(instance) = runtime.start_instance(&function, slot, deadline).await else {
+                    function.pool.start_failed();
                     break;
                 };
                 if function

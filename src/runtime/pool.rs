@@ -4,8 +4,8 @@
 //! instance, or puts it back where the function reuses its environment.
 //!
 //! An instance is never shared by two versions, and never returns after a trap, a timeout or a refused growth of memory.
-//! How many wait follows the arrival rate: [`Pool::tick`] looks at it ten times a second. Compiling is not done here: see
-//! [`component`](super::component).
+//! How many wait follows the arrival rate: [`Pool::tick`] looks at it ten times a second. What does not start is tried again
+//! after pauses that grow. Compiling is not done here: see [`component`](super::component).
 
 use std::{
     num::NonZero,
@@ -16,7 +16,7 @@ use std::{
             Ordering::{Relaxed, SeqCst},
         },
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -38,6 +38,10 @@ const MOST_IDLE: u32 = 64;
 /// seconds.
 const MEMORY_OF_RATE: f64 = 0.8;
 
+/// How long no instance is made ahead after one did not start; doubled with each that follows, up to the most.
+const FIRST_PAUSE: Duration = TICK;
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// The warm instances of one version of a function.
 ///
 /// They wait by the thread that made or used them last, in [`Shard`]s: an instance that moves to another core brings its
@@ -58,7 +62,32 @@ pub(super) struct Pool {
     pub(super) refilling: AtomicBool,
     /// Whether the ticker knows it.
     pub(super) ticked: AtomicBool,
+    /// Whether `back_off` has anything to say: most functions start.
+    failing: AtomicBool,
+    back_off: Mutex<BackOff>,
     reuse: bool,
+}
+
+/// When to try again what does not start.
+#[derive(Debug, Default)]
+struct BackOff {
+    pause: Duration,
+    until: Option<Instant>,
+}
+
+impl BackOff {
+    fn failed(&mut self, now: Instant) {
+        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        self.until = Some(now + self.pause);
+    }
+
+    fn started(&mut self) {
+        *self = Self::default();
+    }
+
+    fn may_try(&self, now: impl FnOnce() -> Instant) -> bool {
+        self.until.is_none_or(|until| until <= now())
+    }
 }
 
 /// What waits for the threads of one core: the oldest stand first.
@@ -76,6 +105,8 @@ impl Pool {
             arrivals: AtomicU64::new(0),
             refilling: AtomicBool::new(false),
             ticked: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+            back_off: Mutex::default(),
             reuse: matches!(configuration.isolation, Isolation::Reuse { .. }),
         }
     }
@@ -141,9 +172,24 @@ impl Pool {
         }))
     }
 
-    /// Whether more instances should be made.
+    /// Whether more instances should be made now.
     pub(super) fn wants_more(&self) -> bool {
-        self.idle() < self.target.load(Relaxed) as usize && !self.closed.load(Relaxed)
+        self.idle() < self.target.load(Relaxed) as usize
+            && !self.closed.load(Relaxed)
+            && (!self.failing.load(Relaxed) || lock(&self.back_off).may_try(Instant::now))
+    }
+
+    /// Notes that an instance made ahead did not start: the next is made after a pause.
+    pub(super) fn start_failed(&self) {
+        lock(&self.back_off).failed(Instant::now());
+        self.failing.store(true, Relaxed);
+    }
+
+    /// Notes that an instance started, for whatever: the next may be made at once.
+    pub(super) fn started(&self) {
+        if self.failing.load(Relaxed) && self.failing.swap(false, Relaxed) {
+            lock(&self.back_off).started();
+        }
     }
 
     pub(super) fn idle(&self) -> usize {
@@ -308,5 +354,46 @@ mod tests {
         let ticks = (0..100).take_while(|_| pool.tick()).count();
         assert!((10..60).contains(&ticks), "{ticks} ticks of 100 ms");
         assert!(!pool.wants_more());
+    }
+
+    #[test]
+    fn what_does_not_start_is_tried_again_after_pauses_that_grow_until_it_starts() {
+        let mut back_off = BackOff::default();
+        let mut now = Instant::now();
+        assert!(back_off.may_try(|| now));
+        let mut pauses = Vec::new();
+        for _ in 0..11 {
+            back_off.failed(now);
+            let failed = now;
+            while !back_off.may_try(|| now) {
+                now += TICK;
+            }
+            pauses.push((now - failed).as_millis());
+        }
+        assert_eq!(
+            pauses,
+            [
+                100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000
+            ]
+        );
+        back_off.failed(now);
+        back_off.started();
+        assert!(back_off.may_try(|| now));
+        back_off.failed(now);
+        assert!(back_off.may_try(|| now + FIRST_PAUSE), "from the beginning");
+    }
+
+    #[test]
+    fn a_pool_wants_no_instance_in_the_pause_after_one_did_not_start() {
+        let mut configuration = FunctionConfiguration::default();
+        configuration.pool.min = 1;
+        let pool = Pool::new(&configuration);
+        assert!(pool.wants_more());
+        for _ in 0..9 {
+            pool.start_failed();
+        }
+        assert!(pool.tick() && !pool.wants_more());
+        pool.started();
+        assert!(pool.wants_more());
     }
 }
