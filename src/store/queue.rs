@@ -7,7 +7,7 @@ use super::Error;
 /// Events taken over for asynchronous invocation.
 ///
 /// An event that [`enqueue`](Self::enqueue) acknowledged is delivered at least once: it stays until a worker that holds
-/// its lease deletes it, and a lease that runs out makes it due again. Times are milliseconds since
+/// its lease deletes it, and a lease that runs out, or whose node has ended, makes it due again. Times are milliseconds since
 /// 1970-01-01T00:00:00Z, and the caller's: the queue has no clock.
 #[async_trait::async_trait]
 pub trait Queue: Send + Sync {

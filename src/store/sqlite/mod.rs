@@ -38,11 +38,16 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the file in a data folder, makes it if there is none, and brings it to the present format.
+    /// Opens the file in a data folder, makes it if there is none, and brings it to the present format. Events that were
+    /// leased when it was last open are due.
     pub fn open(data: &Arc<DataFolder>, limits: KeyValueLimits) -> Result<Self, Error> {
         let file = data.path().join(FILE);
         let mut connection = connect(&file, OpenFlags::default())?;
         migrations::run(&mut connection, &file)?;
+        // A disk that is full keeps no node from serving, and the leases run out by themselves.
+        if let Err(error) = queue::end_leases(&connection) {
+            tracing::warn!(%error, "events that were begun wait for their leases to run out");
+        }
         let revision = catalog::revision(&connection)?;
         Ok(Self {
             writer: Writer::start(connection)?,

@@ -163,6 +163,20 @@ fn lease(
     Ok(due)
 }
 
+/// Makes every leased event due: whoever had it is gone with the process that had the data folder before.
+pub(super) fn end_leases(connection: &Connection) -> Result<(), Error> {
+    // What is leased was due, and what is due came before. The inner query reads the index and no bodies.
+    let ended = connection.execute(
+        "UPDATE event SET due_ms = enqueued_ms, leased = 0
+         WHERE id IN (SELECT id FROM event WHERE leased)",
+        [],
+    )?;
+    if ended > 0 {
+        tracing::info!(events = ended, "events that were begun are due again");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::tests::*, *};
@@ -232,6 +246,29 @@ mod tests {
         let leases = store.lease("hello", 10, 100, 10).await.unwrap();
         assert_eq!(bodies(&leases), ["one"]);
         assert_eq!(leases[0].target, "hello");
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_before_a_kill_is_due_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        for (body, due) in [("begun", 10), ("waits", 10), ("later", 1000)] {
+            store.enqueue(event(body, due)).await.unwrap();
+        }
+        let before = store.lease("hello", 10, 1_000_000, 1).await.unwrap();
+        assert_eq!(bodies(&before), ["begun"]);
+
+        let killed = killed(folder.path());
+        let store = open(killed.path());
+        let counts = store.counts(20).await.unwrap();
+        assert_eq!((counts.due, counts.delayed, counts.leased), (2, 1, 0));
+        assert!(
+            !store.delete(&before[0]).await.unwrap(),
+            "the lease is ended"
+        );
+        let leases = store.lease("hello", 20, 1_000_000, 10).await.unwrap();
+        assert_eq!(bodies(&leases), ["begun", "waits"]);
+        assert_eq!(leases[0].attempt, 2);
     }
 
     #[tokio::test]
