@@ -14,7 +14,8 @@ use crate::{model::FunctionName, runtime::PrepareError, store};
 pub enum Error {
     /// The caller did not say who it is, or not truly.
     #[error(
-        "the API wants a token: `Authorization: Bearer …`; it is in the file `api-token` of the node's data folder"
+        "the API wants a token: `Authorization: Bearer …`; it is in the file `api-token` of the node's data folder; \
+         or a signature of AWS clients"
     )]
     Unauthorized,
     /// Its signature does not hold, or it asks as AWS clients do and has none.

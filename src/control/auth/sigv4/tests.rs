@@ -133,17 +133,20 @@ fn presigned() -> Signed {
     }
 }
 
+/// Method, target, fields, body and signature.
+type Vector<'a> = (
+    &'static str,
+    &'a str,
+    &'a [(&'static str, &'a str)],
+    &'static str,
+    &'a str,
+);
+
 #[test]
 fn what_aws_signed_is_verified() {
     // Those of the suite that hyper would let through, and that need no folding of the path.
     let unreserved = "-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let vectors: &[(
-        &'static str,
-        &str,
-        &[(&'static str, &str)],
-        &'static str,
-        &str,
-    )] = &[
+    let vectors: &[Vector<'_>] = &[
         (
             "GET",
             "/",
