@@ -3,7 +3,7 @@
 //! A request says in its `Authorization` field, or in parameters of its query (presigned), who signed it and how: a
 //! [`Claim`]. [`Claim::check`] holds it against the clock, the region and the service, [`Claim::verify`] against the user's
 //! secret. The signature covers method, path, query, body, the host and every `x-amz-*` field; one that is there and not
-//! signed is refused, because whoever stands between could have added it.
+//! signed is refused, because whoever stands between could have added it. Other fields are covered if the client says so.
 //!
 //! Pure: no clock, no files. A signed request can be sent again while its time lasts, as with AWS; what holds against that
 //! is TLS.
@@ -26,8 +26,8 @@ use crate::model::Digest;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// How far the client's clock may be from ours. AWS allows five minutes (IAM User Guide, "AWS Signature Version 4 for API
-/// requests"); only S3 and the Query APIs allow fifteen.
+/// How far the client's clock may be from ours. In most cases AWS allows five minutes (IAM User Guide, "AWS Signature
+/// Version 4 for API requests"); some services allow fifteen.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// How long a presigned request may be good: seven days (`X-Amz-Expires`, Amazon S3 API Reference, "Authenticating
