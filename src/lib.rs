@@ -17,7 +17,7 @@
 //! | [`cli`] | one file a verb; turns flags, environment and files into values, and errors into exit codes | reads settings, prints |
 //! | [`node`] | binds everything, wires it, runs, drains | |
 //! | [`ingress`] | HTTP in and out: listener, TLS, connection, deadlines, [`request`](ingress::DataPlane) | speaks HTTP to clients (hyper) |
-//! | [`control`] | the API: deploy, invoke, logs, health, metrics; and its client | has axum |
+//! | [`control`] | the API: who may call it, deploy, invoke, logs, health, metrics; and its client | has axum |
 //! | [`events`] | asynchronous invocation: takes events from the queue, runs them, tries again | |
 //! | [`invoke`] | the one door to run a function: admission, limits, report | |
 //! | [`router`] | which target serves an authority, method and path; pure | |

@@ -7,7 +7,7 @@
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     control::{
-        self, Readiness, Token,
+        self, Access, CREDENTIALS_FILE, Credentials, Readiness, Token,
         verbs::{self, Control},
     },
     events::{self, Served, Worker},
@@ -49,6 +49,10 @@ pub struct NodeConfig {
     pub https: Option<(SocketAddr, TlsConfig)>,
     /// Where the API answers.
     pub api: SocketAddr,
+    /// The region that calls of the API are signed for, and that stands in ARNs.
+    pub region: String,
+    /// The account that stands in ARNs: twelve digits.
+    pub account: String,
     /// A domain under which every function answers as `NAME.DOMAIN`, beside `NAME.localhost`.
     pub domain: Option<String>,
     /// The program that compiles components: this one.
@@ -73,6 +77,8 @@ impl NodeConfig {
             http: SocketAddr::from(([127, 0, 0, 1], 8080)),
             https: None,
             api: SocketAddr::from(([127, 0, 0, 1], 9080)),
+            region: "us-east-1".to_owned(),
+            account: "000000000000".to_owned(),
             domain: None,
             compiler,
             concurrency: 1000,
@@ -95,6 +101,7 @@ pub struct Node {
     served: watch::Sender<u64>,
     worker: Worker<Served>,
     grace: Duration,
+    credentials_file: PathBuf,
     parts: Parts,
 }
 
@@ -126,6 +133,9 @@ impl Node {
             Logs::open(config.data.join("logs"), LogLimits::default()).context("open the logs")?;
         let logs = Arc::new(logs);
         let token = Token::open(&config.data).context("open the API's token")?;
+        let credentials_file = config.data.join(CREDENTIALS_FILE);
+        let credentials = Credentials::open(&config.data, &config.region)
+            .with_context(|| format!("open the API's users in {}", credentials_file.display()))?;
         let runtime = Runtime::start(
             RuntimeSettings {
                 engine: config.engine,
@@ -135,7 +145,7 @@ impl Node {
                 compiler: config.compiler,
                 compile: CompileLimits::default(),
                 tmp: config.data.join("tmp"),
-                arn_prefix: "arn:aws:lambda:us-east-1:000000000000".to_owned(),
+                arn_prefix: format!("arn:aws:lambda:{}:{}", config.region, config.account),
             },
             store.clone(),
             metrics.node().clone(),
@@ -219,7 +229,12 @@ impl Node {
         let listeners = std::iter::once(&http).chain(&https);
         register_listeners(&metrics, &listeners.map(Server::stats).collect());
         let readiness = Arc::<Readiness>::default();
-        let control = control::service(control, token, readiness.clone(), metrics);
+        let access = Access {
+            token,
+            credentials,
+            region: config.region,
+        };
+        let control = control::service(control, access, readiness.clone(), metrics);
         Ok(Self {
             http,
             https,
@@ -230,6 +245,7 @@ impl Node {
             served,
             worker,
             grace: config.grace,
+            credentials_file,
             parts,
         })
     }
@@ -247,6 +263,11 @@ impl Node {
     /// Where the API answers.
     pub fn api_addr(&self) -> SocketAddr {
         self.api.local_addr()
+    }
+
+    /// The access keys that the API's calls are signed with, as AWS clients read them.
+    pub fn credentials_file(&self) -> &Path {
+        &self.credentials_file
     }
 
     /// Serves until `shutdown`. Then readiness fails, no connection is accepted, and what is in flight ends within the

@@ -65,6 +65,14 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "WHARF_API_PUBLIC")]
     api_public: bool,
 
+    /// The region that AWS clients sign their calls for, and that stands in ARNs [default: us-east-1]
+    #[arg(long, env = "WHARF_REGION", value_name = "REGION", value_parser = region)]
+    region: Option<String>,
+
+    /// The account that stands in ARNs: twelve digits [default: 000000000000]
+    #[arg(long, env = "WHARF_ACCOUNT", value_name = "ID", value_parser = account)]
+    account: Option<String>,
+
     /// A domain under which every function answers as NAME.DOMAIN, beside NAME.localhost
     #[arg(long, env = "WHARF_DOMAIN", value_name = "DOMAIN")]
     domain: Option<String>,
@@ -108,6 +116,10 @@ struct NodeFile {
     certificates: Option<PathBuf>,
     api: Option<SocketAddr>,
     api_public: Option<bool>,
+    #[serde(default, deserialize_with = "region_in_file")]
+    region: Option<String>,
+    #[serde(default, deserialize_with = "account_in_file")]
+    account: Option<String>,
     domain: Option<String>,
     concurrency: Option<u32>,
     #[serde(default, deserialize_with = "slots_in_file")]
@@ -155,6 +167,36 @@ fn check_slots(slots: u32) -> Result<u32, String> {
         Ok(slots)
     } else {
         Err(format!("slots are from 2 to 5,000, not {slots}"))
+    }
+}
+
+fn region_in_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    region(&text).map(Some).map_err(D::Error::custom)
+}
+
+/// What may stand in an ARN, and in a signature.
+fn region(text: &str) -> Result<String, String> {
+    let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=32).contains(&text.len()) && text.bytes().all(valid) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "a region is up to 32 lower-case letters, digits and `-`, such as us-east-1, not `{text}`"
+        ))
+    }
+}
+
+fn account_in_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    account(&text).map(Some).map_err(D::Error::custom)
+}
+
+fn account(text: &str) -> Result<String, String> {
+    if text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("an account is twelve digits, not `{text}`"))
     }
 }
 
@@ -206,6 +248,8 @@ impl NodeArgs {
             http: self.http.or(file.http).unwrap_or(default.http),
             https,
             api,
+            region: self.region.or(file.region).unwrap_or(default.region),
+            account: self.account.or(file.account).unwrap_or(default.account),
             domain: self.domain.or(file.domain),
             concurrency,
             engine: crate::runtime::EngineSettings {
@@ -250,13 +294,24 @@ pub(crate) fn raise_file_limit() {
     }
 }
 
-/// Tells where the node answers.
+/// Tells where the node answers, and what AWS clients need to call it.
 pub(crate) fn announce(node: &Node, output: &Output) {
     output.status("Serving", format_args!("http://{}", node.http_addr()));
     if let Some(https) = node.https_addr() {
         output.status("Serving", format_args!("https://{https}"));
     }
-    output.status("API", format_args!("http://{}", node.api_addr()));
+    let api = node.api_addr();
+    output.status("API", format_args!("http://{api}"));
+    // For whoever runs a client elsewhere, or in another folder.
+    let file = node.credentials_file();
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    output.status(
+        "AWS",
+        format_args!(
+            "AWS_ENDPOINT_URL=http://{api} AWS_SHARED_CREDENTIALS_FILE={}",
+            file.display()
+        ),
+    );
 }
 
 /// Cancelled by the first interrupt, from now on. The second ends the process: whoever sends it does not want to wait.

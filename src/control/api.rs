@@ -69,7 +69,8 @@ pub struct FunctionSummary {
 /// The answer of a request that failed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Problem {
-    /// One word.
+    /// One word. Where the API answers as AWS does, it is not in the document.
+    #[serde(default)]
     pub error: String,
     /// What is wrong and what to do.
     pub message: String,

@@ -6,7 +6,7 @@ use axum::{
 };
 use http::{StatusCode, header};
 
-use super::api::Problem;
+use super::{Refusal, api::Problem};
 use crate::{model::FunctionName, runtime::PrepareError, store};
 
 /// Why a request to the API failed. Every message is for the caller; what concerns the node alone is in its log.
@@ -14,9 +14,13 @@ use crate::{model::FunctionName, runtime::PrepareError, store};
 pub enum Error {
     /// The caller did not say who it is, or not truly.
     #[error(
-        "the API wants a token: `Authorization: Bearer …`; it is in the file `api-token` of the node's data folder"
+        "the API wants a token: `Authorization: Bearer …`; it is in the file `api-token` of the node's data folder; \
+         or a signature of AWS clients"
     )]
     Unauthorized,
+    /// Its signature does not hold, or it asks as AWS clients do and has none.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The request is malformed.
     #[error("{0}")]
     Invalid(String),
@@ -54,6 +58,7 @@ pub enum Error {
 impl Error {
     fn status(&self) -> StatusCode {
         match self {
+            Self::Refused(refusal) => refusal.status(),
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Invalid(_) | Self::NoCode(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -67,7 +72,7 @@ impl Error {
 
     fn word(&self) -> &'static str {
         match self {
-            Self::Unauthorized => "unauthorized",
+            Self::Unauthorized | Self::Refused(_) => "unauthorized",
             Self::Invalid(_) => "invalid",
             Self::TooLarge(_) => "too_large",
             Self::NoFunction(_) => "no_function",
@@ -78,6 +83,11 @@ impl Error {
             Self::Unavailable(_) => "unavailable",
             Self::Internal => "internal",
         }
+    }
+
+    /// The client did not send the whole body.
+    pub(super) fn broken_off() -> Self {
+        Self::Invalid("the request's body broke off".to_owned())
     }
 
     /// There is no function of that name, which is anything a caller sends.
@@ -108,6 +118,9 @@ impl From<store::Error> for Error {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
+        if let Self::Refused(refusal) = self {
+            return refusal.into_response();
+        }
         let problem = Problem {
             error: self.word().to_owned(),
             message: self.to_string(),

@@ -1,7 +1,7 @@
 //! The control plane: who may change what the node serves, and see how it goes.
 //!
 //! [`verbs`] is what can be done, without HTTP; here is how it is asked for. Nothing in this module is on the way of a
-//! function's request. Every path but the health checks wants the node's [`Token`].
+//! function's request. Every path but the health checks wants the node's [`Token`], or an AWS signature: see [`Access`].
 //!
 //! | request | what |
 //! | --- | --- |
@@ -17,9 +17,9 @@
 //! | `POST /2015-03-31/functions/NAME/invocations` | Lambda API, Invoke |
 
 pub mod api;
+mod auth;
 pub mod client;
 mod error;
-mod token;
 pub mod verbs;
 
 use std::{
@@ -44,9 +44,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tower_service::Service as _;
 
+pub use auth::{
+    Access, CREDENTIALS_FILE, Credentials, CredentialsError, Refusal, TOKEN_FILE, Token,
+};
 pub use axum::body::Body;
 pub use error::Error;
-pub use token::{TOKEN_FILE, Token};
 use verbs::{Control, MAX_COMPONENT};
 
 use crate::{
@@ -72,7 +74,7 @@ impl Readiness {
 
 struct Api {
     control: Control,
-    token: Token,
+    access: Access,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
 }
@@ -100,51 +102,47 @@ impl Service {
 /// The API of a node.
 pub fn service(
     control: Control,
-    token: Token,
+    access: Access,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
 ) -> Service {
     let api = Arc::new(Api {
         control,
-        token,
+        access,
         readiness,
         metrics,
     });
-    let guarded = Router::new()
+    let components = Router::new().route("/wharf/v1/blobs/{digest}", put(upload).head(has));
+    let events = Router::new().route("/2015-03-31/functions/{name}/invocations", post(invoke));
+    let documents = Router::new()
         .route("/metrics", get(metrics_text))
         .route("/wharf/v1/node", get(node))
-        .route(
-            "/wharf/v1/blobs/{digest}",
-            put(upload)
-                .head(has)
-                .layer(DefaultBodyLimit::max(MAX_COMPONENT)),
-        )
         .route("/wharf/v1/deployments", post(deploy))
         .route("/wharf/v1/functions", get(functions))
         .route("/wharf/v1/functions/{name}", get(function).delete(remove))
         .route("/wharf/v1/functions/{name}/logs", get(logs))
         .route("/wharf/v1/apps/{name}", axum::routing::delete(remove_app))
-        .route(
-            "/2015-03-31/functions/{name}/invocations",
-            post(invoke).layer(DefaultBodyLimit::max(MAX_EVENT)),
-        )
-        .fallback(no_path)
-        .layer(DefaultBodyLimit::max(MAX_DOCUMENT))
-        .layer(middleware::from_fn_with_state(api.clone(), authorize));
+        .fallback(no_path);
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .merge(guarded)
+        .merge(guarded(&api, MAX_COMPONENT, components))
+        .merge(guarded(&api, MAX_EVENT, events))
+        .merge(guarded(&api, MAX_DOCUMENT, documents))
         .with_state(api);
     Service(router)
 }
 
-async fn authorize(State(api): Shared, request: Request, next: Next) -> Response {
-    if api.token.authorizes(request.headers()) {
-        next.run(request).await
-    } else {
-        Error::Unauthorized.into_response()
-    }
+/// Routes that are for who is let in. None takes more than `limit` bytes.
+fn guarded(api: &Arc<Api>, limit: usize, routes: Router<Arc<Api>>) -> Router<Arc<Api>> {
+    let api = api.clone();
+    let authorize = move |request: Request, next: Next| {
+        let api = api.clone();
+        async move { Ok::<_, Error>(next.run(api.access.admit(request, limit).await?).await) }
+    };
+    routes
+        .layer(DefaultBodyLimit::max(limit))
+        .layer(middleware::from_fn(authorize))
 }
 
 async fn no_path(uri: Uri) -> Error {
@@ -201,7 +199,7 @@ fn body_error(error: &(dyn std::error::Error + 'static), limit: usize) -> Error 
         }
         cause = error.source();
     }
-    Error::Invalid("the request's body broke off".to_owned())
+    Error::broken_off()
 }
 
 async fn deploy(State(api): Shared, body: Body) -> Result<Json<api::Deployed>, Error> {

@@ -1,6 +1,6 @@
 //! How a node is set up, and why it does not start.
 
-use std::{fs, net::TcpListener, path::Path, sync::Arc};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use futures::future::join_all;
 use http_body_util::{BodyExt as _, Empty};
@@ -65,6 +65,8 @@ async fn a_node_that_cannot_start_says_why() {
         ("--slots", "1"),
         ("--component-cache", "much"),
         ("--log-format", "xml"),
+        ("--region", "US East"),
+        ("--account", "12"),
     ] {
         let said = misunderstood(serving(other.path()).args([flag, value])).await;
         assert!(said.contains(flag) && said.contains(value), "{said}");
@@ -89,6 +91,24 @@ async fn an_api_that_is_meant_to_be_public_is() {
 }
 
 #[tokio::test]
+async fn a_node_says_what_aws_clients_need() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::serve(data.path()).await;
+    let file = data.path().join("credentials");
+    let (api, path) = (node.api, file.display());
+    node.says(&format!(
+        "AWS AWS_ENDPOINT_URL=http://{api} AWS_SHARED_CREDENTIALS_FILE={path}\n"
+    ))
+    .await;
+    node.stop().await;
+    // Keys that others may read are keys of others.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let said = refused(&mut serving(data.path())).await;
+    assert!(said.contains("others may read it"), "{said}");
+    assert!(said.contains(file.to_str().unwrap()), "{said}");
+}
+
+#[tokio::test]
 async fn a_configuration_file_is_read_and_its_problems_name_file_and_key() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("node.toml");
@@ -106,6 +126,8 @@ async fn a_configuration_file_is_read_and_its_problems_name_file_and_key() {
         ("grace = 'long'", "grace"),
         ("log_format = 'xml'", "log_format"),
         ("slots = 1", "slots"),
+        ("region = ''", "region"),
+        ("account = 'mine'", "account"),
         ("http = ", "http"),
     ] {
         let said = refused(&mut start(text)).await;

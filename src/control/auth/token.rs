@@ -1,6 +1,6 @@
-//! Who may use the API: whoever has the node's token.
+//! The secret that opens the API to whoever has it.
 //!
-//! The token is made at the node's first start, in a file that only the node's user may read. So on one machine the CLI of
+//! It is made at the node's first start, in a file that only the node's user may read. So on one machine the CLI of
 //! that user needs no set-up, and nobody else gets in.
 
 use std::{fs, io, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
