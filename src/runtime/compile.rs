@@ -2,10 +2,11 @@
 //!
 //! A component is a stranger's input to a large compiler. So it is compiled by a child process, this same program, that
 //! holds itself to a processor time and a memory size; a crash or a loop there is an error message here. What comes back is
-//! an *artifact*: compiled code, named by the component's digest in a folder named by what the engine is compatible with.
+//! an *artifact*: compiled code, named by the component's digest in a folder named by what the engines are compatible with.
 //!
-//! Loading compiled code is unsafe unless we wrote it. Every artifact therefore carries a keyed BLAKE3 hash, made with a
-//! key that only this node's user may read, and is checked against it before it is mapped.
+//! Loading compiled code is unsafe unless we wrote it. Every artifact therefore has a file beside it with a keyed BLAKE3
+//! hash, made with a key that only this node's user may read, and the name of the engine that it is for; it is checked
+//! against the hash before it is mapped.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -145,28 +146,26 @@ impl Artifacts {
         let damaged = || CompileError::Damaged { path: path.clone() };
         let mut file = File::open(&path).map_err(io_error("open", &path))?;
         let expected = fs::read(self.hash_path(code)).map_err(io_error("read", &path))?;
-        let expected: [u8; 32] = expected.try_into().map_err(|_| damaged())?;
+        let (expected, engine) = expected.split_first_chunk::<32>().ok_or_else(damaged)?;
+        let concurrency = Concurrency::named(engine).ok_or_else(damaged)?;
         let found = hash(&self.key, &mut file).map_err(io_error("read", &path))?;
         // blake3's comparison takes the same time wherever the difference is.
-        if found != blake3::Hash::from_bytes(expected) {
+        if found != blake3::Hash::from_bytes(*expected) {
             return Err(damaged());
         }
-        let map = |concurrency| {
-            #[expect(
-                unsafe_code,
-                reason = "mapping compiled code trusts it, and nothing else can run it"
-            )]
-            // SAFETY: `deserialize_file` needs bytes that an engine compiled and that nobody changes while they are
-            // mapped. The keyed hash above says that this node wrote them (the key is readable by its user alone),
-            // artifacts are replaced by renaming and never written in place, and the folder belongs to the node.
-            let component = unsafe { Component::deserialize_file(engines.get(concurrency), &path) };
-            component.map(|component| (component, concurrency))
-        };
-        // An engine refuses what was compiled for the other by its first bytes.
-        map(Concurrency::Without)
-            .or_else(|_| map(Concurrency::With))
+        #[expect(
+            unsafe_code,
+            reason = "mapping compiled code trusts it, and nothing else can run it"
+        )]
+        // SAFETY: `deserialize_file` needs bytes that an engine compiled and that nobody changes while they are mapped. The
+        // keyed hash above says that this node wrote them (the key is readable by its user alone), artifacts are replaced by
+        // renaming and never written in place, and the folder belongs to the node. Code for the other engine is refused.
+        let component = unsafe { Component::deserialize_file(engines.get(concurrency), &path) };
+        match component {
+            Ok(component) => Ok((component, concurrency)),
             // It is what was compiled: what is wrong now is that the engine's pools are too small for it.
-            .map_err(|error| CompileError::Invalid(describe(&error)))
+            Err(error) => Err(CompileError::Invalid(describe(&error))),
+        }
     }
 
     /// Deletes the artifact of `code`, so that it is made anew. Mapped, it lives on until it is let go.
@@ -195,20 +194,22 @@ impl Artifacts {
             .prefix(UNFINISHED)
             .tempfile_in(&self.folder)
             .map_err(io_error("write to", &self.folder))?;
-        self.run_child(wasm, output.path()).await?;
+        let concurrency = self.run_child(wasm, output.path()).await?;
         let path = self.path(code);
         let mut compiled = File::open(output.path()).map_err(io_error("read", &path))?;
         let hash = hash(&self.key, &mut compiled).map_err(io_error("read", &path))?;
         compiled.sync_all().map_err(io_error("write", &path))?;
         let hash_path = self.hash_path(code);
-        write_synced(&hash_path, hash.as_bytes()).map_err(io_error("write", &hash_path))?;
+        let beside = [hash.as_bytes(), concurrency.name().as_bytes()].concat();
+        write_synced(&hash_path, &beside).map_err(io_error("write", &hash_path))?;
         output
             .persist(&path)
             .map_err(|error| io_error("write", &path)(error.error))?;
         Ok(())
     }
 
-    async fn run_child(&self, wasm: &Path, output: &Path) -> Result<(), CompileError> {
+    /// Gives the engine that the artifact in `output` is for.
+    async fn run_child(&self, wasm: &Path, output: &Path) -> Result<Concurrency, CompileError> {
         let mut child = Command::new(&self.compiler)
             .arg("__compile")
             .arg(wasm)
@@ -217,15 +218,20 @@ impl Artifacts {
             .arg(self.limits.memory.to_string())
             .env_clear()
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .map_err(io_error("start", &self.compiler))?;
-        let mut said = Vec::new();
+        let (mut engine, mut said) = (Vec::new(), Vec::new());
+        let mut stdout = child.stdout.take().expect("stdout is piped").take(64);
         let mut stderr = child.stderr.take().expect("stderr is piped").take(16 << 10);
         let finished = tokio::time::timeout(self.limits.time, async {
-            let (_, status) = tokio::join!(stderr.read_to_end(&mut said), child.wait());
+            let (_, _, status) = tokio::join!(
+                stdout.read_to_end(&mut engine),
+                stderr.read_to_end(&mut said),
+                child.wait()
+            );
             status
         });
         let status = match finished.await {
@@ -234,7 +240,8 @@ impl Artifacts {
         };
         let said = String::from_utf8_lossy(&said).trim().to_owned();
         match (status.code(), status.signal()) {
-            (Some(0), _) => Ok(()),
+            (Some(0), _) => Concurrency::named(&engine)
+                .ok_or_else(|| CompileError::Crashed("it named no engine".to_owned())),
             (Some(1), _) => Err(CompileError::Invalid(said)),
             (_, Some(signal)) if signal == rustix::process::Signal::XCPU.as_raw() => {
                 Err(CompileError::Limit("it used too much processor time"))
@@ -322,12 +329,18 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-/// The child's side: compiles the component in `input` into `output`, held to `cpu` seconds and `memory` bytes.
+/// The child's side: compiles the component in `input` into `output`, held to `cpu` seconds and `memory` bytes. Gives the name
+/// of the engine that it is for, which the node reads from standard output.
 ///
 /// # Errors
 ///
 /// The message is for the user who deployed: it names what is wrong with the component.
-pub fn compile_child(input: &Path, output: &Path, cpu: u64, memory: u64) -> anyhow::Result<()> {
+pub fn compile_child(
+    input: &Path,
+    output: &Path,
+    cpu: u64,
+    memory: u64,
+) -> anyhow::Result<&'static str> {
     let limit = |resource, value| {
         setrlimit(
             resource,
@@ -343,9 +356,10 @@ pub fn compile_child(input: &Path, output: &Path, cpu: u64, memory: u64) -> anyh
     let bytes = fs::read(input).context("read the component")?;
     check_preamble(&bytes)?;
     let plain = |error: wasmtime::Error| anyhow::anyhow!("{}", describe(&error));
-    let (component, _) = engine::compile(&bytes).map_err(plain)?;
+    let (component, concurrency) = engine::compile(&bytes).map_err(plain)?;
     let compiled = component.serialize().map_err(plain)?;
-    fs::write(output, compiled).context("write the artifact")
+    fs::write(output, compiled).context("write the artifact")?;
+    Ok(concurrency.name())
 }
 
 /// Whether it is a component at all, in words for who sent something else.
@@ -404,7 +418,8 @@ mod tests {
         let compiled = component.serialize().unwrap();
         fs::write(artifacts.path(&code), &compiled).unwrap();
         let good = blake3::keyed_hash(&artifacts.key, &compiled);
-        fs::write(artifacts.hash_path(&code), good.as_bytes()).unwrap();
+        let beside = [good.as_bytes(), concurrency.name().as_bytes()].concat();
+        fs::write(artifacts.hash_path(&code), beside).unwrap();
         let (_, loaded) = artifacts.load(&engines, &code).unwrap();
         assert_eq!(loaded, concurrency);
 

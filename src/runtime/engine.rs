@@ -51,6 +51,20 @@ pub(super) enum Concurrency {
 impl Concurrency {
     pub(super) const ALL: [Self; 2] = [Self::Without, Self::With];
 
+    /// Its name beside an artifact, and in what a compiling child says.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Without => "without",
+            Self::With => "with",
+        }
+    }
+
+    pub(super) fn named(name: &[u8]) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|concurrency| concurrency.name().as_bytes() == name)
+    }
+
     /// Whether a component that compiles without concurrency still needs it, for an interface of WASI 0.3.
     fn is_needed_by(component: &Component) -> bool {
         let engine = component.engine();
