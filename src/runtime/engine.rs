@@ -40,8 +40,8 @@ pub(super) const TABLES_PER_COMPONENT: u32 = 16;
 /// Whether a component uses the component model's own concurrency: async functions, streams and futures, which WASI 0.3
 /// is made of.
 ///
-/// An engine that has it makes a task of every call between guest and host, wanted or not: a hello of WASI 0.2 costs a
-/// third more. So a component runs without it unless it needs it.
+/// An engine that has it makes a task of every call between guest and host, wanted or not: a hello of WASI 0.2 costs the
+/// node a quarter more. So a component runs without it unless it needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Concurrency {
     Without,

@@ -44,8 +44,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The warm instances of one version of a function.
 ///
-/// They wait by the thread that made or used them last, in [`Shard`]s: an instance that moves to another core brings its
-/// memory, its store and its stack there line by line, which costs a hello a tenth of its time.
+/// They wait by the thread that made or used them last, in [`Shard`]s: one that is used on another core brings its memory, its
+/// store and its stack there, a cache line at a time.
 pub(super) struct Pool {
     shards: Box<[Mutex<Shard>]>,
     /// Instances that wait, in all shards.
