@@ -101,10 +101,6 @@ impl Args {
     }
 }
 
-/// How many tasks a thread runs before it looks for new requests. Beside guests that keep every thread busy, tokio's 61 made
-/// a request wait 29 µs longer than beside a busy native process, this 17 µs; a node under load costs the same.
-const EVENT_INTERVAL: u32 = 11;
-
 /// Runs the program with the arguments of the process, and gives its exit code.
 pub fn main() -> ExitCode {
     // Before anything else: a compiling child has no asynchronous runtime, and its arguments are not the user's.
@@ -124,11 +120,7 @@ pub fn main() -> ExitCode {
         }
     };
     let output = Output::new(output, quiet);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .event_interval(EVENT_INTERVAL)
-        .build()
-        .context("start the asynchronous runtime");
+    let runtime = tokio::runtime::Runtime::new().context("start the asynchronous runtime");
     match runtime.and_then(|runtime| runtime.block_on(args.run(&output))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
