@@ -31,8 +31,18 @@ const OPEN_FILES: usize = 128;
 /// The most invocations that are remembered to have begun.
 const STARTED: usize = 65_536;
 
+/// How much the writer stands back behind the threads that serve requests. Its bursts, some thousand records at a time, held
+/// requests up on a node that has all its cores busy: at this value the p99 of a hello was a sixth lower. It still gets a
+/// tenth of a core where it competes for one, which is ten times what it needs there.
+const NICE: i32 = 10;
+
 /// The writer's life: until the logs are dropped.
 pub(super) fn run(shared: &Shared) {
+    // On Linux the priority is the thread's alone. Without it logs are written as well.
+    let thread = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), NICE) {
+        tracing::debug!(%error, "the log's writer keeps its priority");
+    }
     lock(&shared.disk).index();
     loop {
         let stop = shared.wait();
@@ -81,6 +91,8 @@ pub(super) struct Disk {
     root: PathBuf,
     limits: LogLimits,
     groups: HashMap<FunctionName, Group>,
+    /// Whether `groups` has what an earlier node left.
+    indexed: bool,
     /// The bytes of all groups.
     total: u64,
     open: usize,
@@ -100,6 +112,7 @@ impl Disk {
             root,
             limits,
             groups: HashMap::new(),
+            indexed: false,
             total: 0,
             open: 0,
             failing: false,
@@ -110,9 +123,12 @@ impl Disk {
         })
     }
 
-    /// Finds what an earlier node left. Done on the writer's thread: a node with thousands of groups should not start
-    /// later for it.
+    /// Finds what an earlier node left, once. Done on the writer's thread, unless somebody reads before that: a node with
+    /// thousands of groups should not start later for it.
     fn index(&mut self) {
+        if std::mem::replace(&mut self.indexed, true) {
+            return;
+        }
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(error) => {
@@ -139,6 +155,7 @@ impl Disk {
 
     /// Encodes what a function said, stores it and hands it to its readers.
     pub(super) fn write(&mut self, name: &FunctionName, buffer: Buffer, stats: &LogStats) {
+        self.index();
         let mut encoded = std::mem::take(&mut self.encoded);
         encoded.clear();
         let mut subscribers = self.subscribers.remove(name);
@@ -304,6 +321,7 @@ impl Disk {
         name: &FunctionName,
         subscriber: Option<Subscriber>,
     ) -> Vec<(u64, PathBuf, u64)> {
+        self.index();
         if let Some(subscriber) = subscriber {
             let subscribers = self.subscribers.entry(name.clone()).or_default();
             subscribers.push(subscriber);
