@@ -32,8 +32,8 @@ const OPEN_FILES: usize = 128;
 const STARTED: usize = 65_536;
 
 /// How much the writer stands back behind the threads that serve requests. Its bursts, some thousand records at a time, held
-/// requests up on a node that has all its cores busy: at this value the p99 of a hello was a sixth lower. It still gets a
-/// tenth of a core where it competes for one, which is ten times what it needs there.
+/// requests up on a node that has all its cores busy: at 15 the p99 of a hello was a sixth lower. At 10 the kernel gives it a
+/// tenth of what it gives each of them, and a node under load has it write for about a hundredth of its time.
 const NICE: i32 = 10;
 
 /// The writer's life: until the logs are dropped.
