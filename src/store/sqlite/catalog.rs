@@ -356,6 +356,7 @@ mod tests {
                 app: Some("shop".to_owned()),
                 modified_ms: 1,
                 revision: 0,
+                lambda: crate::model::LambdaSettings::default(),
             }),
             expected,
         }
