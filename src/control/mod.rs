@@ -18,6 +18,7 @@
 
 pub mod api;
 mod auth;
+pub mod code;
 pub mod client;
 mod error;
 pub mod verbs;

@@ -3,7 +3,8 @@
 //! * [`Catalog`]: what is deployed, and the routes to it;
 //! * [`KeyValue`]: what functions keep through `wasi:keyvalue`;
 //! * [`Queue`]: events taken over for asynchronous invocation;
-//! * [`Blobs`]: components, as files named by their digest.
+//! * [`Blobs`]: components, as files named by their digest;
+//! * [`Folders`]: what layers unpack to, as folders named by a digest.
 //!
 //! The first three are traits, because a cluster keeps them elsewhere; [`Sqlite`] is what a single node uses.
 //!
@@ -16,6 +17,7 @@ mod blobs;
 mod catalog;
 mod error;
 mod folder;
+mod folders;
 mod key_value;
 mod queue;
 mod sqlite;
@@ -24,6 +26,7 @@ pub use blobs::Blobs;
 pub use catalog::{Catalog, Change, Changes, Snapshot};
 pub use error::Error;
 pub use folder::DataFolder;
+pub use folders::Folders;
 pub use key_value::{KeyPage, KeyValue, KeyValueLimits, Swap};
 pub use queue::{Counts, Due, EventId, Lease, NewEvent, Queue};
 pub use sqlite::Sqlite;
