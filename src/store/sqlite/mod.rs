@@ -17,7 +17,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::watch;
 
 use self::{reader::Reader, writer::Writer};
-use super::{DataFolder, Error, KeyValueLimits};
+use super::{DataFolder, Error, KeyValueLimits, Sealer};
 
 /// The file's name in the data folder.
 const FILE: &str = "wharf.db";
@@ -34,6 +34,7 @@ pub struct Sqlite {
     limits: KeyValueLimits,
     revision: watch::Sender<u64>,
     arrivals: watch::Sender<u64>,
+    sealer: Arc<Sealer>,
     _data: Arc<DataFolder>,
 }
 
@@ -49,14 +50,21 @@ impl Sqlite {
             tracing::warn!(%error, "events that were begun wait for their leases to run out");
         }
         let revision = catalog::revision(&connection)?;
+        let sealer = Arc::new(Sealer::of(data, None)?);
         Ok(Self {
             writer: Writer::start(connection)?,
             reader: Reader::new(file),
             limits,
             revision: watch::Sender::new(revision),
             arrivals: watch::Sender::new(0),
+            sealer,
             _data: Arc::clone(data),
         })
+    }
+
+    /// What encrypts with the node's key, for what others keep in documents.
+    pub fn sealer(&self) -> &Arc<Sealer> {
+        &self.sealer
     }
 }
 
