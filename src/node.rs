@@ -328,7 +328,7 @@ async fn follow(parts: Parts, served: watch::Sender<u64>) {
 impl Parts {
     /// Serves what the catalog says.
     async fn serve(&self, served: &watch::Sender<u64>) -> anyhow::Result<()> {
-        let snapshot = self.catalog.snapshot().await?;
+        let snapshot = self.catalog.snapshot(&[]).await?;
         let revision = snapshot.revision;
         let before = self.invoke.functions();
         let mut functions = HashMap::with_capacity(snapshot.deployments.len());
