@@ -23,7 +23,7 @@ mod secret;
 mod sqlite;
 
 pub use blobs::Blobs;
-pub use catalog::{Catalog, Change, Changes, Document, Resource, Snapshot, Stored};
+pub use catalog::{Catalog, Change, Changes, Delta, Document, Resource, Snapshot, Stored};
 pub use error::Error;
 pub use folder::DataFolder;
 pub use key_value::{KeyPage, KeyValue, KeyValueLimits, Swap};
