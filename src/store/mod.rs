@@ -15,6 +15,7 @@
 
 mod blobs;
 mod catalog;
+mod documents;
 mod error;
 mod folder;
 mod key_value;
@@ -24,6 +25,7 @@ mod sqlite;
 
 pub use blobs::Blobs;
 pub use catalog::{Catalog, Change, Changes, Delta, Document, Resource, Snapshot, Stored};
+pub use documents::of_function;
 pub use error::Error;
 pub use folder::DataFolder;
 pub use key_value::{KeyPage, KeyValue, KeyValueLimits, Swap};

@@ -328,6 +328,9 @@ pub(super) fn blobs(connection: &Connection) -> Result<HashSet<Digest>, Error> {
         .prepare_cached(
             "SELECT document ->> '$.code' FROM deployment \
              UNION \
+             SELECT document ->> '$.lambda.package.digest' FROM deployment \
+             WHERE document ->> '$.lambda.package.digest' IS NOT NULL \
+             UNION \
              SELECT blob.value FROM document, json_each(document.document, '$.blobs') AS blob",
         )?
         .query_map([], document)?
@@ -397,6 +400,7 @@ mod tests {
                 app: Some("shop".to_owned()),
                 modified_ms: 1,
                 revision: 0,
+                lambda: crate::model::LambdaSettings::default(),
             }),
             expected,
         }

@@ -152,7 +152,7 @@ mod tests {
 
     use super::{super::tests::*, *};
     use crate::{
-        model::{Deployment, Digest, FunctionConfiguration, Kind},
+        model::{Deployment, Digest, FunctionConfiguration, Kind, LambdaSettings},
         store::{Catalog, Change, Snapshot},
     };
 
@@ -235,6 +235,7 @@ mod tests {
                 app: None,
                 modified_ms: 1,
                 revision: 0,
+                lambda: LambdaSettings::default(),
             }),
             expected: None,
         }

@@ -100,7 +100,7 @@ mod tests {
         *,
     };
     use crate::{
-        model::{Digest, FunctionConfiguration, Kind, Version},
+        model::{Digest, FunctionConfiguration, Kind, LambdaSettings, Version},
         store::{Catalog, Change, DataFolder, KEY_FILE, KeyValueLimits, Sqlite},
     };
 
@@ -121,6 +121,7 @@ mod tests {
             app: None,
             modified_ms: 1,
             revision: 1,
+            lambda: LambdaSettings::default(),
         }
     }
 
