@@ -23,7 +23,7 @@ mod queue;
 mod secret;
 mod sqlite;
 
-pub use blobs::Blobs;
+pub use blobs::{Blobs, Hold, Swept};
 pub use catalog::{Catalog, Change, Changes, Delta, Document, Resource, Snapshot, Stored};
 pub use documents::of_function;
 pub use error::Error;

@@ -98,6 +98,7 @@ const MIGRATIONS: &[Step] = &[Step::Sql("
     ALTER TABLE catalog ADD COLUMN oldest INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE routes ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX deployment_by_revision ON deployment (revision);
+    CREATE INDEX deployment_by_app ON deployment (document ->> '$.app');
     CREATE INDEX document_by_revision ON document (revision);
     -- kind is a document's, or `@deployment` or `@routes`
     CREATE TABLE removed (
