@@ -23,7 +23,9 @@ use crate::{
         LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource, Version,
     },
     runtime::Runtime,
-    store::{Blobs, Catalog, Change, Changes, NewEvent, Queue, Resource, of_function},
+    store::{
+        Blobs, Catalog, Change, Changes, NewEvent, Queue, Resource, archive::Backups, of_function,
+    },
     telemetry::{
         logs::{Logs, Tail, TailFrom},
         metrics::Metrics,
@@ -48,6 +50,8 @@ pub struct Control {
     pub queue: Arc<dyn Queue>,
     /// The components.
     pub blobs: Arc<Blobs>,
+    /// What makes copies of all that is stored.
+    pub backups: Backups,
     /// What compiles them.
     pub runtime: Runtime,
     /// What runs them.
@@ -480,7 +484,7 @@ pub fn resolve_secrets(
         .collect()
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

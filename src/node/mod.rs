@@ -31,7 +31,7 @@ use crate::{
     invoke::Invoke,
     router::Router,
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
-    store::{Blobs, Catalog, DataFolder, KeyValueLimits, Queue, Sqlite},
+    store::{Blobs, Catalog, DataFolder, KeyValueLimits, Queue, Sqlite, archive::Backups},
     telemetry::{
         logs::{LogLimits, Logs},
         metrics::Metrics,
@@ -176,6 +176,7 @@ impl Node {
             metrics.node().clone(),
         ));
         let queue: Arc<dyn Queue> = store.clone();
+        let backups = Backups::new(folder, store.clone(), blobs.clone());
         let catalog: Arc<dyn Catalog> = store;
         let (served, watching) = watch::channel(0);
         let mut follower = Follower {
@@ -216,6 +217,7 @@ impl Node {
             catalog,
             queue,
             blobs,
+            backups,
             runtime,
             invoke,
             logs,

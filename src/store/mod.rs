@@ -4,7 +4,8 @@
 //! * [`KeyValue`]: what functions keep through `wasi:keyvalue`;
 //! * [`Queue`]: events taken over for asynchronous invocation;
 //! * [`Blobs`]: components, as files named by their digest;
-//! * [`Sealer`]: what is kept encrypted, with the node's key.
+//! * [`Sealer`]: what is kept encrypted, with the node's key;
+//! * [`archive`]: all of it in one file, and back.
 //!
 //! The first three are traits, because a cluster keeps them elsewhere; [`Sqlite`] is what a single node uses.
 //!
@@ -13,6 +14,7 @@
 //!
 //! Compiled artifacts are not kept here: they can be made again, and only the runtime may write what it will execute.
 
+pub mod archive;
 mod blobs;
 mod catalog;
 mod documents;
