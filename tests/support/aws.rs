@@ -215,3 +215,35 @@ pub async fn sign(node: &Node, wanted: Value) -> Vec<Signed> {
         })
         .collect()
 }
+
+/// Has a file of promises keep one, against a node.
+///
+/// # Panics
+///
+/// It is not kept: the message is the script's.
+pub async fn promise(node: &Node, file: &str, name: &str) {
+    let mut command = python(node);
+    command
+        .env("GUESTS", super::guests::folder_of_built())
+        .env("DATA", node.data())
+        .arg(scripts().join(file))
+        .arg(name);
+    let output = run(&mut command, "").await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+}
+
+/// Tests, each of which is a promise of a file in `tests/aws`, kept against a node of its own.
+macro_rules! promises {
+    ($file:literal: $($name:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let node = support::Node::start().await;
+                support::aws::promise(&node, $file, stringify!($name)).await;
+            }
+        )*
+    };
+}
+
+pub(crate) use promises;

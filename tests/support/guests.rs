@@ -87,3 +87,8 @@ static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
     );
     target.join("wasm32-wasip2/release")
 });
+
+/// The folder of the guests that cargo builds.
+pub fn folder_of_built() -> &'static Path {
+    &BUILT
+}

@@ -464,8 +464,9 @@ impl Lambda {
     /// `$LATEST` as it is now, or is about to be.
     pub(super) async fn find(&self, name: &FunctionName) -> Result<Option<Found>, Error> {
         let catalog = &self.control.catalog;
-        let latest = catalog.deployment(name, Version::Latest).await?;
+        // In this order: what is proposed becomes what is deployed, and is not looked for where it was a moment ago.
         let proposal = catalog.get::<Proposal>(&of_function(name)).await?;
+        let latest = catalog.deployment(name, Version::Latest).await?;
         let Some(proposal) = proposal.map(|proposal| proposal.value) else {
             return Ok(latest.map(|deployment| Found {
                 deployment,
