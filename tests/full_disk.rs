@@ -50,7 +50,10 @@ async fn a_full_disk_is_told_and_what_is_served_is_served_on() {
     // More than fits into what the database's files have in reserve.
     let large = "x".repeat(2 << 20);
     app.manifest(&format!("{MANIFEST}\nconfig = {{ large = '{large}' }}"));
-    let refused = failed(node.wharf(["deploy".as_ref(), app.path().as_os_str()]).await);
+    let refused = failed(
+        node.wharf(["deploy".as_ref(), app.path().as_os_str()])
+            .await,
+    );
     assert!(refused.contains("the disk is full"), "{refused}");
     serves("after a deployment").await;
 
@@ -59,7 +62,13 @@ async fn a_full_disk_is_told_and_what_is_served_is_served_on() {
     // A custom section, so that its digest is new.
     bytes.extend([0, 2, 1, b'x']);
     fs::write(&unknown, bytes).unwrap();
-    let upload = ["deploy", "--name", "new", "--wasm", unknown.to_str().unwrap()];
+    let upload = [
+        "deploy",
+        "--name",
+        "new",
+        "--wasm",
+        unknown.to_str().unwrap(),
+    ];
     let refused = failed(node.wharf(upload).await);
     assert!(refused.contains("the disk is full"), "{refused}");
     let backup = app.path().join("backup.tar");

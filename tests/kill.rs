@@ -184,7 +184,12 @@ async fn deployed(client: &Client) -> BTreeMap<FunctionName, u64> {
     let round = |configuration: &FunctionConfiguration| configuration.config["round"].parse();
     functions
         .iter()
-        .map(|function| (function.name.clone(), round(&function.configuration).unwrap()))
+        .map(|function| {
+            (
+                function.name.clone(),
+                round(&function.configuration).unwrap(),
+            )
+        })
         .collect()
 }
 

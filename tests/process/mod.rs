@@ -130,7 +130,11 @@ impl Node {
             command
         };
         let mount = r#"mount -t tmpfs -o size="$2" tmpfs "$1""#;
-        if !unshare(mount).status().await.is_ok_and(|status| status.success()) {
+        if !unshare(mount)
+            .status()
+            .await
+            .is_ok_and(|status| status.success())
+        {
             return None;
         }
         let mut command = unshare(&format!(r#"{mount} && shift 2 && exec "$@""#));
@@ -148,7 +152,10 @@ impl Node {
         // As the node sees it: here, nothing is mounted.
         let id = node.child.id().unwrap();
         let below = data.strip_prefix("/").unwrap();
-        node.data = Path::new("/proc").join(id.to_string()).join("root").join(below);
+        node.data = Path::new("/proc")
+            .join(id.to_string())
+            .join("root")
+            .join(below);
         Some(node)
     }
 
