@@ -18,6 +18,7 @@
 
 pub mod api;
 mod auth;
+mod aws;
 pub mod client;
 mod error;
 pub mod verbs;

@@ -1,0 +1,3 @@
+//! What the AWS services of the API have in common.
+
+pub(in crate::control) mod event_stream;
