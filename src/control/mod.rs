@@ -310,7 +310,6 @@ async fn invoke(
         .await
         .map_err(|error| body_error(&error, largest))?;
     let event = event_text(&event)?;
-    verbs::takes_events(&function)?;
     if asynchronous {
         let request_id = api
             .control

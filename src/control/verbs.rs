@@ -410,21 +410,6 @@ async fn check_folders(function: &DeployFunction) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a function can be invoked with an event.
-///
-/// # Errors
-///
-/// It speaks HTTP, or is a hook.
-pub fn takes_events(function: &Function) -> Result<(), Error> {
-    let Deployment { name, kind, .. } = function.deployment();
-    match kind {
-        Kind::Event | Kind::CommandP2 | Kind::CommandP3 => Ok(()),
-        Kind::HttpP2 | Kind::HttpP3 | Kind::Hook => Err(Error::Invalid(format!(
-            "function `{name}` ({kind}) takes no events; send it a request"
-        ))),
-    }
-}
-
 /// Reads the secrets of a function where they are kept: on this node.
 ///
 /// # Errors

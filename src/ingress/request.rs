@@ -144,6 +144,7 @@ impl DataPlane {
                     started,
                     source_ip: connection.peer.ip().to_canonical(),
                     path_parameters: &path_parameters,
+                    url: None,
                 };
                 let request = Request::from_parts(head, body);
                 Ok(self

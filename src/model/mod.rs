@@ -13,6 +13,7 @@ mod record;
 mod route;
 mod size;
 mod text;
+mod url;
 
 pub use digest::{Digest, ParseDigestError};
 pub use event::AsyncEvent;
@@ -30,3 +31,4 @@ pub use route::{
 };
 pub use size::{ByteSize, ParseSizeError};
 pub use text::{ParseDurationError, parse_duration};
+pub use url::{Cors, FunctionUrl, InvokeMode, URL_LABEL, UrlAuthType, UrlCaller, url_host, url_id};
