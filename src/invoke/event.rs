@@ -13,7 +13,7 @@ use super::{
     payload::{self, HttpEvent},
 };
 use crate::{
-    model::{Kind, Outcome, RequestId},
+    model::{Kind, Outcome, Qualifier, RequestId},
     runtime::{FunctionError, InProcess, InProcessError, Invocation},
 };
 
@@ -146,8 +146,16 @@ impl InProcess for Invoke {
             if event.len() > MAX_EVENT {
                 return Err(InProcessError::PayloadTooLarge);
             }
-            let name = name.strip_suffix(":$LATEST").unwrap_or(&name);
-            let function = self.find(name).ok_or(InProcessError::NotFound)?;
+            let (name, qualifier) = match name.split_once(':') {
+                Some((name, qualifier)) => (name, Some(qualifier)),
+                None => (name.as_str(), None),
+            };
+            let qualifier = qualifier.map(str::parse).transpose();
+            let qualifier: Option<Qualifier> = qualifier.map_err(|_| InProcessError::NotFound)?;
+            let function = self
+                .resolve(name, qualifier.as_ref())
+                .ok_or(InProcessError::NotFound)?
+                .function;
             let started = Instant::now();
             let invocation = Invocation {
                 request_id,
