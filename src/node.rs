@@ -29,7 +29,7 @@ use crate::{
     },
     invoke::{Function, Invoke, Versions},
     model::{
-        Alias, Answer, Deployment, FunctionName, FunctionSettings, ProvisionedConcurrency,
+        Alias, Answer, Deployment, FunctionName, FunctionSettings, Place, ProvisionedConcurrency,
         Qualifier, Route, RoutePattern, Version,
     },
     router::Router,
@@ -234,6 +234,10 @@ impl Node {
             logs,
             served: watching,
             http: http.local_addr(),
+            place: Place {
+                region: config.region.clone(),
+                account: config.account.clone(),
+            },
         };
         control.register(&metrics);
         let listeners = std::iter::once(&http).chain(&https);

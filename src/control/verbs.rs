@@ -20,7 +20,7 @@ use crate::{
     invoke::{Function, Invoke},
     model::{
         Alias, AsyncEvent, Deployment, Digest, FunctionName, FunctionSettings, Kind,
-        LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource, Version,
+        LambdaSettings, Place, ProvisionedConcurrency, RequestId, SecretSource, Version,
     },
     runtime::Runtime,
     store::{Blobs, Catalog, Change, Changes, NewEvent, Queue, Resource, of_function},
@@ -58,6 +58,8 @@ pub struct Control {
     pub served: watch::Receiver<u64>,
     /// Where functions answer, as `127.0.0.1:8080`.
     pub http: std::net::SocketAddr,
+    /// What is in the ARNs of the node.
+    pub place: Place,
 }
 
 impl Control {

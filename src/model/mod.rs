@@ -11,6 +11,7 @@ mod manifest;
 mod name;
 mod outcome;
 mod record;
+mod reference;
 mod route;
 mod size;
 mod text;
@@ -30,6 +31,7 @@ pub use manifest::{Code, Manifest, ManifestError, ManifestFunction, Problem, man
 pub use name::{FunctionName, InvalidName};
 pub use outcome::{Fault, Outcome};
 pub use record::{InvocationRecord, RequestId, Start};
+pub use reference::{FunctionReference, InvalidReference, Place};
 pub use route::{
     Answer, HostPattern, InvalidHost, InvalidPath, InvalidRedirect, Parameters, PathPattern,
     RedirectStatus, RedirectTarget, Route, RoutePattern, Segment, has_dot_segment,

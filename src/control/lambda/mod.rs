@@ -4,7 +4,9 @@
 //! document with the model's names goes out. What the API knows of a function beyond what is deployed is a
 //! [`resource`] of the catalog. `docs/lambda-compatibility.md` lists every operation, and where it differs.
 //!
-//! Invoke is not here but beside it in [`control`](super): it carries payloads, not documents.
+//! [`invoke`] is apart from the others: it carries payloads, not documents.
+
+mod invoke;
 
 use std::sync::Arc;
 
@@ -42,7 +44,15 @@ impl Service for Lambda {
     }
 
     async fn answer(&self, call: Call) -> Result<Answer, Error> {
-        self.document(call).await.map(Answer::from)
+        match call.operation.name.as_str() {
+            "Invoke" => self.invoke(call).await.map(Answer::Payload),
+            "InvokeAsync" => self.invoke_async(call).await.map(Answer::Payload),
+            "InvokeWithResponseStream" => self
+                .invoke_with_response_stream(call)
+                .await
+                .map(Answer::Payload),
+            _ => self.document(call).await.map(Answer::from),
+        }
     }
 }
 
