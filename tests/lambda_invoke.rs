@@ -93,10 +93,8 @@ async fn a_function_that_speaks_http_answers_events_that_are_requests() {
     assert_eq!(headers["x-echo-method"], "PUT");
     assert_eq!(headers["x-echo-target"], "/echo?a=1");
     assert_eq!(headers["x-echo-authority"], "web.example");
-    assert!(
-        headers["x-echo-headers"].to_string().contains("x-tag"),
-        "{headers}"
-    );
+    assert_eq!(headers["x-echo-x-tag"], "a");
+    assert_eq!(headers["x-echo-x-forwarded-for"], "192.0.2.1");
 
     let echo = payload(&answers[1]);
     assert_eq!(
@@ -285,7 +283,7 @@ async fn what_is_wrong_with_a_call_is_told_by_lambdas_names() {
             call(json!({"FunctionName": "arn:aws:lambda:eu-west-1:000000000000:function:probe"})),
             404,
             "ResourceNotFoundException",
-            "Functions from 'eu-west-1' are not reachable in this region ('us-east-1')".to_owned(),
+            "Function not found: arn:aws:lambda:eu-west-1:000000000000:function:probe".to_owned(),
         ),
         (
             call(json!({"FunctionName": format!("{arn}:$LATEST"), "Qualifier": "1"})),
@@ -492,7 +490,7 @@ async fn an_answer_is_streamed_in_messages_that_botocore_reads() {
     for (index, begins, kind) in [
         (3, "", "Mine"),
         (4, "", "Runtime.InvalidEvent"),
-        (5, "partial\n", "Runtime.ExitError"),
+        (5, "", "Runtime.ExitError"),
         (6, "partial\n", "Sandbox.Timedout"),
         (7, "", "Sandbox.Timedout"),
     ] {

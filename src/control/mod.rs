@@ -13,12 +13,15 @@
 //! | `POST /wharf/v1/deployments` | deploy functions and routes |
 //! | `GET /wharf/v1/functions`, `GET`, `DELETE …/NAME` | functions |
 //! | `GET /wharf/v1/functions/NAME/logs?last=N&follow=true` | log lines, a JSON document each |
+//! | `GET /wharf/v1/backup?key=B&credentials=B` | the state of the node, an archive |
 //! | `DELETE /wharf/v1/apps/NAME` | remove an app |
-//! | `/2015-03-31/…`, and other paths that begin with a date | Lambda API: [`lambda`] |
+//! | `GET /wharf/v1/code/DIGEST?expires=…&signature=…` | code, with a link that the API gave out |
+//! | `/YYYY-MM-DD/…`, `POST /` | operations of AWS's services: see [`aws`] |
 
 pub mod api;
 mod auth;
 mod aws;
+mod backup;
 pub mod client;
 pub mod code;
 mod error;
@@ -46,7 +49,7 @@ use serde::Deserialize;
 use tower_service::Service as _;
 
 pub use auth::{
-    Access, CREDENTIALS_FILE, Credentials, CredentialsError, Refusal, TOKEN_FILE, Token,
+    Access, CREDENTIALS_FILE, Credentials, CredentialsError, Refusal, TOKEN_FILE, Token, UrlRefusal,
 };
 pub use axum::body::Body;
 pub use error::Error;
@@ -73,8 +76,9 @@ impl Readiness {
 
 struct Api {
     control: Arc<Control>,
+    lambda: Arc<lambda::Lambda>,
     services: aws::Services,
-    access: Access,
+    access: Arc<Access>,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
 }
@@ -102,14 +106,21 @@ impl Service {
 /// The API of a node.
 pub fn service(
     control: Control,
-    access: Access,
+    access: Arc<Access>,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
 ) -> Service {
     let control = Arc::new(control);
-    let services = vec![Arc::new(lambda::Lambda::new(control.clone())) as Arc<dyn aws::Service>];
+    let lambda = lambda::Lambda::new(control.clone());
+    tokio::spawn({
+        let lambda = Arc::clone(&lambda);
+        async move { lambda.resume().await }
+    });
+    let services: Vec<Arc<dyn aws::Service>> =
+        vec![Arc::new(lambda::LambdaService(Arc::clone(&lambda)))];
     let api = Arc::new(Api {
         control,
+        lambda,
         services: aws::Services::new(services),
         access,
         readiness,
@@ -119,6 +130,7 @@ pub fn service(
     let documents = Router::new()
         .route("/metrics", get(metrics_text))
         .route("/wharf/v1/node", get(node))
+        .route("/wharf/v1/backup", get(backup::backup))
         .route("/wharf/v1/deployments", post(deploy))
         .route("/wharf/v1/functions", get(functions))
         .route("/wharf/v1/functions/{name}", get(function).delete(remove))
@@ -127,6 +139,7 @@ pub fn service(
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/wharf/v1/code/{digest}", get(code))
         .merge(guarded(&api, MAX_COMPONENT, components))
         .merge(guarded(&api, MAX_DOCUMENT, documents))
         .fallback(aws)
@@ -192,6 +205,36 @@ async fn metrics_text(State(api): Shared) -> Response {
 
 async fn node(State(api): Shared) -> Json<api::NodeSummary> {
     Json(api.control.node())
+}
+
+#[derive(Deserialize)]
+struct CodeQuery {
+    expires: u64,
+    signature: String,
+}
+
+/// Code, for whoever has a link to it that was made here: `Code.Location` of Lambda's API.
+async fn code(
+    State(api): Shared,
+    Path(code): Path<String>,
+    query: Result<Query<CodeQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Error> {
+    let code = digest(&code)?;
+    let Query(link) = query.map_err(|error| Error::Invalid(error.body_text()))?;
+    if !api
+        .lambda
+        .downloads()
+        .opens(&code, link.expires, &link.signature)
+    {
+        return Ok((
+            StatusCode::FORBIDDEN,
+            "the link is not good, or not any more\n",
+        )
+            .into_response());
+    }
+    let bytes = api.control.blobs.read(&code).await?;
+    let bytes = bytes.ok_or_else(|| Error::NoPath(format!("/wharf/v1/code/{code}")))?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 
 fn digest(text: &str) -> Result<Digest, Error> {

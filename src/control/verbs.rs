@@ -15,15 +15,19 @@ use tokio::sync::watch;
 use super::{
     api::{Deploy, DeployFunction, Deployed, FunctionSummary, NodeSummary},
     error::Error,
+    lambda::{Permissions, Proposal},
 };
 use crate::{
     invoke::{Function, Invoke},
     model::{
-        Alias, AsyncEvent, Deployment, Digest, FunctionName, FunctionSettings, Kind,
-        LambdaSettings, Place, ProvisionedConcurrency, RequestId, SecretSource, Version,
+        Alias, Arns, AsyncEvent, Deployment, Digest, FunctionName, FunctionSettings, Kind,
+        LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource, UrlConfig, Version,
     },
     runtime::Runtime,
-    store::{Blobs, Catalog, Change, Changes, NewEvent, Queue, Resource, of_function},
+    store::{
+        Blobs, Catalog, Change, Changes, NewEvent, Queue, Resource, Sealer, archive::Backups,
+        of_function,
+    },
     telemetry::{
         logs::{Logs, Tail, TailFrom},
         metrics::Metrics,
@@ -38,6 +42,9 @@ pub(super) const OF_FUNCTIONS: &[&str] = &[
     FunctionSettings::KIND,
     Alias::KIND,
     ProvisionedConcurrency::KIND,
+    UrlConfig::KIND,
+    Permissions::KIND,
+    Proposal::KIND,
 ];
 
 /// The control plane of a node.
@@ -48,6 +55,8 @@ pub struct Control {
     pub queue: Arc<dyn Queue>,
     /// The components.
     pub blobs: Arc<Blobs>,
+    /// What makes copies of all that is stored.
+    pub backups: Backups,
     /// What compiles them.
     pub runtime: Runtime,
     /// What runs them.
@@ -58,8 +67,10 @@ pub struct Control {
     pub served: watch::Receiver<u64>,
     /// Where functions answer, as `127.0.0.1:8080`.
     pub http: std::net::SocketAddr,
-    /// What is in the ARNs of the node.
-    pub place: Place,
+    /// What stands in ARNs.
+    pub arns: Arns,
+    /// What is kept encrypted.
+    pub sealer: Arc<Sealer>,
 }
 
 impl Control {
@@ -135,8 +146,18 @@ impl Control {
 
     /// Deploys functions and routes, all or none.
     pub async fn deploy(&self, deploy: Deploy) -> Result<Deployed, Error> {
+        // Until the catalog refers to the components.
+        let _kept = self.blobs.hold().await;
         // Not what is served: a function may be deployed and lack something on this node.
-        let deployed = self.catalog.deployments().await?;
+        let mut deployed = match &deploy.app {
+            Some(app) => self.catalog.of_app(app).await?,
+            None => Vec::new(),
+        };
+        for function in &deploy.functions {
+            if !deployed.iter().any(|it| it.name == function.name) {
+                deployed.extend(self.catalog.versions(&function.name).await?);
+            }
+        }
         let mut changes = Vec::new();
         let mut names = HashSet::new();
         for function in &deploy.functions {
@@ -254,7 +275,7 @@ impl Control {
 
     /// Removes an app: its functions and its routes.
     pub async fn remove_app(&self, app: &str) -> Result<(), Error> {
-        let deployed = self.catalog.deployments().await?;
+        let deployed = self.catalog.of_app(app).await?;
         let mut changes = removals(&deployed, app, &HashSet::new());
         changes.push(Change::Unroute {
             app: app.to_owned(),
@@ -457,7 +478,7 @@ pub fn resolve_secrets(
         .collect()
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -4,6 +4,7 @@
 //! in a request and in a log line.
 
 mod alias;
+mod arn;
 mod digest;
 mod event;
 mod function;
@@ -11,7 +12,6 @@ mod manifest;
 mod name;
 mod outcome;
 mod record;
-mod reference;
 mod route;
 mod size;
 mod text;
@@ -21,6 +21,7 @@ pub use alias::{
     Alias, FunctionSettings, InvalidQualifier, LambdaSettings, Package, ProvisionedConcurrency,
     Qualifier, RecursiveLoop,
 };
+pub use arn::Arns;
 pub use digest::{Digest, ParseDigestError};
 pub use event::AsyncEvent;
 pub use function::{
@@ -31,11 +32,12 @@ pub use manifest::{Code, Manifest, ManifestError, ManifestFunction, Problem, man
 pub use name::{FunctionName, InvalidName};
 pub use outcome::{Fault, Outcome};
 pub use record::{InvocationRecord, RequestId, Start};
-pub use reference::{FunctionReference, InvalidReference, Place};
 pub use route::{
     Answer, HostPattern, InvalidHost, InvalidPath, InvalidRedirect, Parameters, PathPattern,
     RedirectStatus, RedirectTarget, Route, RoutePattern, Segment, has_dot_segment,
 };
 pub use size::{ByteSize, ParseSizeError};
 pub use text::{ParseDurationError, parse_duration};
-pub use url::{Cors, FunctionUrl, InvokeMode, URL_LABEL, UrlAuthType, UrlCaller, url_host, url_id};
+pub use url::{
+    Cors, FunctionUrl, InvokeMode, URL_LABEL, UrlAuthType, UrlCaller, UrlConfig, url_host, url_id,
+};

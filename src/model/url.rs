@@ -21,6 +21,22 @@ pub struct FunctionUrl {
     pub invoke_mode: InvokeMode,
 }
 
+/// The URL of a function, as the catalog keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UrlConfig {
+    /// The function.
+    pub function: FunctionName,
+    /// The alias; without one, `$LATEST`.
+    #[serde(default)]
+    pub alias: Option<String>,
+    /// What it does.
+    pub url: FunctionUrl,
+    /// When it was made: milliseconds since 1970-01-01T00:00:00Z.
+    pub created_ms: u64,
+    /// When it was changed.
+    pub modified_ms: u64,
+}
+
 /// Who may call a function URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UrlAuthType {

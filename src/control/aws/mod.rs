@@ -54,6 +54,8 @@ pub(in crate::control) struct Call {
     pub(in crate::control) content_type: Option<String>,
     /// The id of the request.
     pub(in crate::control) request_id: RequestId,
+    /// Where the caller found the API, as `127.0.0.1:9080`.
+    pub(in crate::control) authority: String,
 }
 
 impl Call {
@@ -225,21 +227,21 @@ impl Services {
         head: &Parts,
         body: Bytes,
     ) -> Response {
-        let request_id = RequestId::generate();
+        let mut context = Context::of(head);
+        let request_id = context.request_id;
         let written = match target {
             Target::Rest(service, found) => {
                 let model = service.model();
                 let operation = found.0.operation;
                 let query = head.uri.query().unwrap_or_default();
                 let input = rest::input(model, found.0, query, &head.headers, &body);
-                let content_type = head.headers.get(header::CONTENT_TYPE);
-                let content_type = content_type.and_then(|value| value.to_str().ok());
-                let payload = match operation.has_payload(model) {
-                    true => body,
-                    false => Bytes::new(),
-                };
-                let sent = (payload, content_type.map(str::to_owned));
-                match call(service, operation, input, sent, request_id).await {
+                if operation.has_payload(model) {
+                    context.payload = body;
+                    let content_type = head.headers.get(header::CONTENT_TYPE);
+                    let content_type = content_type.and_then(|value| value.to_str().ok());
+                    context.content_type = content_type.map(str::to_owned);
+                }
+                match call(service, operation, input, context).await {
                     Ok(Answer::Document(output)) => rest::output(model, operation, output),
                     Ok(Answer::Stream(stream)) => return respond_stream(stream, request_id),
                     Ok(Answer::Payload(response)) => return identified(response, request_id),
@@ -249,10 +251,7 @@ impl Services {
             Target::Json(service, name) => {
                 let model = service.model();
                 let answer = match model.operation(&name) {
-                    Some(operation) => {
-                        let sent = (Bytes::new(), None);
-                        call(service, operation, json::input(&body), sent, request_id).await
-                    }
+                    Some(operation) => call(service, operation, json::input(&body), context).await,
                     None => Err(Error::new(
                         "UnknownOperationException",
                         format!("There is no operation {name}."),
@@ -266,7 +265,7 @@ impl Services {
                 }
             }
             Target::Query => {
-                self.query(head.uri.query().unwrap_or_default(), &body, request_id)
+                self.query(head.uri.query().unwrap_or_default(), &body, context)
                     .await
             }
             Target::Unknown(unknown) => {
@@ -284,8 +283,9 @@ impl Services {
         &self,
         query: &str,
         body: &Bytes,
-        request_id: RequestId,
+        context: Context,
     ) -> (StatusCode, HeaderMap, Bytes) {
+        let request_id = context.request_id;
         let form = match query::Form::read(query, body) {
             Ok(form) => form,
             Err(error) => return query::error(None, &error, request_id),
@@ -309,8 +309,7 @@ impl Services {
         };
         let model = service.model();
         let input = form.input(model, operation);
-        let sent = (Bytes::new(), None);
-        match call(service, operation, input, sent, request_id).await {
+        match call(service, operation, input, context).await {
             Ok(Answer::Document(output)) => query::output(model, operation, &output, request_id),
             Ok(Answer::Stream(_) | Answer::Payload(_)) => {
                 let error = Error::internal(&"a stream in a protocol that has none");
@@ -321,23 +320,54 @@ impl Services {
     }
 }
 
+/// What a call has from its request.
+struct Context {
+    request_id: RequestId,
+    authority: String,
+    payload: Bytes,
+    content_type: Option<String>,
+}
+
+impl Context {
+    fn of(head: &Parts) -> Self {
+        let host = head.headers.get(header::HOST);
+        let authority = head
+            .uri
+            .authority()
+            .map(http::uri::Authority::as_str)
+            .or_else(|| host.and_then(|host| host.to_str().ok()));
+        Self {
+            request_id: RequestId::generate(),
+            authority: authority.unwrap_or_default().to_owned(),
+            payload: Bytes::new(),
+            content_type: None,
+        }
+    }
+}
+
 async fn call(
     service: &dyn Service,
     operation: &'static Operation,
     input: Result<Map<String, Value>, Error>,
-    (payload, content_type): (Bytes, Option<String>),
-    request_id: RequestId,
+    context: Context,
 ) -> Result<Answer, Error> {
     let mut input = input?;
     if let Some(reference) = &operation.input {
         validate::input(service.model(), &reference.shape, &mut input)?;
     }
+    let Context {
+        request_id,
+        authority,
+        payload,
+        content_type,
+    } = context;
     let call = Call {
         operation,
         input,
         payload,
         content_type,
         request_id,
+        authority,
     };
     let answer = service.answer(call).await;
     if let Err(error) = &answer {

@@ -18,11 +18,11 @@ use super::{
         aws::{Call, Error, event_stream, model::LAMBDA, refused},
         verbs::Control,
     },
-    Lambda,
+    Lambda, invalid,
 };
 use crate::{
     invoke::{AnswerStream, Function, MAX_ASYNC_EVENT, StreamAnswer},
-    model::{FunctionReference, Outcome, Qualifier, RequestId},
+    model::{Outcome, RequestId},
     runtime::FunctionError,
 };
 
@@ -46,7 +46,7 @@ impl Lambda {
         let request_id = call.request_id;
         let kind = call.text("InvocationType").unwrap_or("RequestResponse");
         let (asynchronous, dry) = (kind == "Event", kind == "DryRun");
-        let invocation = self.invocation(call, asynchronous)?;
+        let invocation = self.invocation(call, asynchronous).await?;
         let version = invocation.function.deployment().version.to_string();
         if dry {
             return Ok(versioned(empty(StatusCode::NO_CONTENT), &version));
@@ -92,7 +92,7 @@ impl Lambda {
 
     /// InvokeAsync, which is Invoke of long ago.
     pub(super) async fn invoke_async(&self, call: Call) -> Result<Response, Error> {
-        let invocation = self.invocation(call, true)?;
+        let invocation = self.invocation(call, true).await?;
         self.enqueue(invocation).await
     }
 
@@ -100,7 +100,7 @@ impl Lambda {
     pub(super) async fn invoke_with_response_stream(&self, call: Call) -> Result<Response, Error> {
         let request_id = call.request_id;
         let dry = call.text("InvocationType") == Some("DryRun");
-        let invocation = self.invocation(call, false)?;
+        let invocation = self.invocation(call, false).await?;
         let version = invocation.function.deployment().version.to_string();
         if dry {
             return Ok(versioned(empty(StatusCode::NO_CONTENT), &version));
@@ -166,27 +166,26 @@ impl Lambda {
     }
 
     /// What a call asks for.
-    fn invocation(&self, call: Call, asynchronous: bool) -> Result<Invocation, Error> {
-        let function = self.function_of(&call)?;
-        let invalid = |message: &str| {
-            Err(Error::new("InvalidParameterValueException", message).with("Type", "User"))
-        };
+    async fn invocation(&self, call: Call, asynchronous: bool) -> Result<Invocation, Error> {
+        let function = self.function_of(&call).await?;
         if call.text("TenantId").is_some() {
-            return invalid(
+            return Err(invalid(
                 "The invoked function is not enabled for tenancy configuration. Remove the tenant ID from your request and \
                  try again.",
-            );
+            ));
         }
         if call.text("DurableExecutionName").is_some() {
-            return invalid(
+            return Err(invalid(
                 "The invoked function has no durable executions: Wharf does not support them.",
-            );
+            ));
         }
         let client_context = match call.text("ClientContext").map(client_context) {
             None => None,
             Some(Some(context)) => Some(context),
             Some(None) => {
-                return invalid("Client context must be a valid Base64-encoded JSON object.");
+                return Err(invalid(
+                    "Client context must be a valid Base64-encoded JSON object.",
+                ));
             }
         };
         if let Some(media) = &call.content_type
@@ -214,51 +213,18 @@ impl Lambda {
     }
 
     /// The function that a call names, of that version or alias.
-    fn function_of(&self, call: &Call) -> Result<Arc<Function>, Error> {
-        let user = |name, message: String| Error::new(name, message).with("Type", "User");
+    async fn function_of(&self, call: &Call) -> Result<Arc<Function>, Error> {
         let named = call.text("FunctionName").unwrap_or_default();
-        let reference: FunctionReference = named
-            .parse()
-            .map_err(|error| user("InvalidParameterValueException", format!("{error}")))?;
-        let place = &self.control.place;
-        if let Some(region) = reference.region.filter(|region| *region != place.region) {
-            let message = format!(
-                "Functions from '{region}' are not reachable in this region ('{}')",
-                place.region
-            );
-            return Err(user("ResourceNotFoundException", message));
-        }
-        let qualifier = match (call.text("Qualifier"), reference.qualifier) {
-            (Some(one), Some(other)) if one != other => {
-                return Err(user(
-                    "InvalidParameterValueException",
-                    "The derived qualifier from the function name does not match the specified qualifier.".to_owned(),
-                ));
-            }
-            (Some(qualifier), _) => Some(qualifier.to_owned()),
-            (None, qualifier) => qualifier,
-        };
-        let not_found = || {
-            let arn = place.function_arn(&reference.name, qualifier.as_deref());
-            user(
-                "ResourceNotFoundException",
-                format!("Function not found: {arn}"),
-            )
-        };
-        if reference
-            .account
-            .is_some_and(|account| account != place.account)
-        {
-            // Nobody else's functions are here.
-            return Err(not_found());
-        }
-        let parsed = qualifier.as_deref().map(str::parse).transpose();
-        let parsed: Option<Qualifier> = parsed.map_err(|_| not_found())?;
+        let reference = self.reference(named, call.text("Qualifier"))?;
         let resolved = self
             .control
             .invoke
-            .resolve(&reference.name, parsed.as_ref());
-        Ok(resolved.ok_or_else(not_found)?.function)
+            .resolve(reference.name.as_str(), reference.qualifier.as_ref());
+        if let Some(resolved) = resolved {
+            return Ok(resolved.function);
+        }
+        let why = self.why_not_served(&reference.name).await;
+        Err(why.unwrap_or_else(|| reference.not_found(&self.control.arns)))
     }
 }
 
