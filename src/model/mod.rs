@@ -15,6 +15,7 @@ mod record;
 mod route;
 mod size;
 mod text;
+mod url;
 
 pub use alias::{
     Alias, FunctionSettings, InvalidQualifier, LambdaSettings, Package, ProvisionedConcurrency,
@@ -37,3 +38,6 @@ pub use route::{
 };
 pub use size::{ByteSize, ParseSizeError};
 pub use text::{ParseDurationError, parse_duration};
+pub use url::{
+    Cors, FunctionUrl, InvokeMode, URL_LABEL, UrlAuthType, UrlCaller, UrlConfig, url_host, url_id,
+};

@@ -15,9 +15,11 @@ use tokio::sync::watch;
 use super::known::{Deployed, Known, SERVED};
 use crate::{
     control::verbs,
-    ingress::{DataPlane, Target},
+    ingress::{DataPlane, Target, UrlTarget},
     invoke::{Function, Invoke, Versions},
-    model::{Alias, Answer, Deployment, FunctionName, Qualifier, RoutePattern, Version},
+    model::{
+        Alias, Answer, Arns, Deployment, FunctionName, Qualifier, RoutePattern, Version, url_id,
+    },
     router::Router,
     runtime::Runtime,
     store::Catalog,
@@ -36,6 +38,7 @@ pub(super) struct Follower {
     pub(super) logs: Arc<Logs>,
     pub(super) runtime: Runtime,
     pub(super) domain: Option<String>,
+    pub(super) arns: Arns,
     /// The revision that is served, for those who wait for it.
     pub(super) served: watch::Sender<u64>,
     pub(super) known: Known,
@@ -207,7 +210,7 @@ impl Follower {
                 .iter()
                 .map(|(pattern, target)| (*pattern, target.clone()));
             let conflict = match Router::new(pairs, urls(), self.domain.as_deref()) {
-                Ok(router) => return router,
+                Ok(router) => return router.with_urls(&self.arns.region, self.urls()),
                 Err(conflict) => conflict,
             };
             tracing::warn!(%conflict, "a route is not served");
@@ -217,6 +220,23 @@ impl Follower {
                 .expect("a conflict is between two of these routes");
             routes.remove(second);
         }
+    }
+
+    /// The function URLs that were configured, by id. What one leads to is found when a request comes.
+    fn urls(&self) -> impl Iterator<Item = (String, Target)> {
+        self.known.urls().map(|config| {
+            let target = UrlTarget {
+                id: url_id(
+                    &self.arns.account,
+                    &config.function,
+                    config.alias.as_deref(),
+                ),
+                function: config.function.clone(),
+                alias: config.alias.clone(),
+                url: config.url.clone(),
+            };
+            (target.id.clone(), Target::Url(Arc::new(target)))
+        })
     }
 
     /// Has what is deployed compiled, where it is not.

@@ -7,6 +7,7 @@
 mod follow;
 mod known;
 mod sweep;
+mod url;
 
 use std::{
     collections::BTreeSet,
@@ -42,6 +43,7 @@ use crate::{
 use follow::Follower;
 use known::Known;
 use sweep::Sweeper;
+use url::UrlAccess;
 
 /// How a node is set up. Resolved: where each value comes from is the command line's business.
 #[derive(Debug, Clone)]
@@ -136,6 +138,11 @@ impl Node {
             region: config.region.clone(),
             account: config.account,
         };
+        let access = Arc::new(Access {
+            token,
+            credentials,
+            region: config.region,
+        });
         let runtime = Runtime::start(
             RuntimeSettings {
                 engine: config.engine,
@@ -179,6 +186,10 @@ impl Node {
             empty,
             invoke.clone(),
             metrics.node().clone(),
+            Arc::new(UrlAccess {
+                access: access.clone(),
+                account: arns.account.clone(),
+            }),
         ));
         let sealer = store.sealer().clone();
         let queue: Arc<dyn Queue> = store.clone();
@@ -193,6 +204,7 @@ impl Node {
             logs: logs.clone(),
             runtime: runtime.clone(),
             domain: config.domain,
+            arns: arns.clone(),
             served,
             known: Known::default(),
             lacking: BTreeSet::new(),
@@ -236,11 +248,6 @@ impl Node {
         let listeners = std::iter::once(&http).chain(&https);
         register_listeners(&metrics, &listeners.map(Server::stats).collect());
         let readiness = Arc::<Readiness>::default();
-        let access = Access {
-            token,
-            credentials,
-            region: config.region,
-        };
         let control = control::service(control, access, readiness.clone(), metrics);
         Ok(Self {
             http,

@@ -292,23 +292,102 @@ impl Runtime {
         B::Error: Display,
         E: Display,
     {
-        let configuration = &function.deployment().configuration;
-        let (cpu, deadline) = (
-            configuration.cpu.unwrap_or(configuration.timeout),
-            invocation.deadline,
-        );
         let account = open(function, &invocation);
         let running = Running::new(&account);
-        let lease = self.lease(function, invocation, &account, None).await;
-        let answer = match lease {
-            Ok(lease) => {
-                let bounds = |call| Bounded::new(call, cpu, deadline);
-                call::http(lease, request, account, check, receipt, bounds).await
+        let answer = self
+            .respond(function, request, invocation, account, check, receipt)
+            .await;
+        running.done();
+        answer
+    }
+
+    /// Has a function answer an HTTP request, and waits for all of the answer. `read` makes of it what the caller wants, or says
+    /// how and why it is none: as long as the invocation can still be recorded as one that failed.
+    ///
+    /// # Errors
+    ///
+    /// The outcome says what happened; the function's log has the cause.
+    pub async fn http_whole<B, T, E>(
+        &self,
+        function: &Arc<Function>,
+        request: Request<B>,
+        invocation: Invocation,
+        read: impl FnOnce(Parts, Bytes) -> Result<T, (Outcome, E)>,
+    ) -> Result<T, Outcome>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Display,
+        E: Display,
+    {
+        let limit = function.deployment().configuration.response.as_usize();
+        let has_body = request.method() != http::Method::HEAD;
+        let account = open(function, &invocation);
+        let running = Running::new(&account);
+        let anything = |_: &mut Parts| Ok::<_, std::convert::Infallible>(());
+        let answer = self
+            .respond(
+                function,
+                request,
+                invocation,
+                account.clone(),
+                anything,
+                false,
+            )
+            .await;
+        let answer = match answer {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                let body = match has_body {
+                    true => body.whole(limit, &account).await,
+                    false => Ok(Bytes::new()),
+                };
+                body.and_then(|body| {
+                    read(head, body).map_err(|(outcome, why)| account.refuse_as(outcome, &why))
+                })
             }
             Err(outcome) => Err(outcome),
         };
         running.done();
         answer
+    }
+
+    /// An HTTP call on an instance.
+    async fn respond<B, E>(
+        &self,
+        function: &Arc<Function>,
+        request: Request<B>,
+        invocation: Invocation,
+        account: Arc<Account>,
+        check: impl FnOnce(&mut Parts) -> Result<(), E>,
+        receipt: bool,
+    ) -> Result<Response<GuestBody>, Outcome>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Display,
+        E: Display,
+    {
+        let configuration = &function.deployment().configuration;
+        let (cpu, deadline) = (
+            configuration.cpu.unwrap_or(configuration.timeout),
+            invocation.deadline,
+        );
+        let lease = self.lease(function, invocation, &account, None).await?;
+        let bounds = |call| Bounded::new(call, cpu, deadline);
+        call::http(lease, request, account, check, receipt, bounds).await
+    }
+
+    /// Records an invocation that ends before there is an instance: its event is none that the function can be given.
+    pub fn refuse(
+        &self,
+        function: &Function,
+        invocation: &Invocation,
+        event_bytes: usize,
+        why: &FunctionError,
+    ) {
+        let account = open(function, invocation);
+        account.count_in(event_bytes);
+        let why = format!("{}: {}", why.error_type, why.message);
+        account.refuse_as(Outcome::FunctionError, &why);
     }
 
     /// Has a function handle an event. `read` makes of its answer, JSON, what the caller wants, or says why it is none: as

@@ -8,6 +8,7 @@ mod credentials;
 mod refusal;
 mod sigv4;
 mod token;
+mod url;
 
 use axum::{body::Body, extract::Request};
 use bytes::{Bytes, BytesMut};
@@ -20,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 pub use credentials::{CREDENTIALS_FILE, Credentials, CredentialsError};
 pub use refusal::Refusal;
 pub use token::{TOKEN_FILE, Token};
+pub use url::UrlRefusal;
 
 use super::Error;
 use crate::model::Digest;

@@ -5,12 +5,13 @@
 //! [`Resource`](crate::store::Resource) of the catalog. `docs/lambda-compatibility.md` lists every operation, and where it
 //! differs.
 //!
-//! Invoke is not here but beside it in [`control`](super): it carries payloads, not documents.
+//! [`invoke`] is apart from the others: it carries payloads, not documents.
 
 mod aliases;
 mod concurrency;
 mod downloads;
 mod functions;
+mod invoke;
 mod members;
 mod permissions;
 mod proposal;
@@ -63,6 +64,15 @@ impl Service for LambdaService {
     }
 
     async fn answer(&self, call: Call) -> Result<Answer, Error> {
+        match call.operation.name.as_str() {
+            "Invoke" => return self.0.invoke(call).await.map(Answer::Payload),
+            "InvokeAsync" => return self.0.invoke_async(call).await.map(Answer::Payload),
+            "InvokeWithResponseStream" => {
+                let response = self.0.invoke_with_response_stream(call).await;
+                return response.map(Answer::Payload);
+            }
+            _ => {}
+        }
         // A client that hangs up does not leave a change half made.
         let lambda = Arc::clone(&self.0);
         let answer = tokio::spawn(async move { lambda.document(call).await });
