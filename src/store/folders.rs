@@ -103,12 +103,14 @@ impl Folders {
         File::open(&self.named)?.sync_all()
     }
 
-    /// Makes the folder of a digest, if there is none, out of others laid over each other: where two have something at the
-    /// same path, the later one's is there, and a folder takes in what both have. Files are shared, not copied. Waits for
-    /// the disk.
-    pub fn merge(&self, digest: &Digest, folders: &[PathBuf]) -> Result<(), Error> {
-        self.make(digest, |merged| {
-            merge(folders, merged)
+    /// Makes the folder of a digest, if there is none, out of others laid over each other in the folder `inside` of it:
+    /// where two have something at the same path, the later one's is there, and a folder takes in what both have. Files are
+    /// shared, not copied. Waits for the disk.
+    pub fn merge(&self, digest: &Digest, inside: &Path, folders: &[PathBuf]) -> Result<(), Error> {
+        self.make(digest, |made| {
+            let merged = made.join(inside);
+            fs::create_dir_all(&merged)
+                .and_then(|()| merge(folders, &merged))
                 .map_err(|error| Error::io(format!("write `{}`", merged.display()), error))
         })
     }
@@ -314,8 +316,10 @@ mod tests {
         );
         let merged = Digest::of(b"merged");
         let sources = [folders.path(&first), folders.path(&second)];
-        folders.merge(&merged, &sources).unwrap();
-        let merged = folders.path(&merged);
+        folders
+            .merge(&merged, Path::new("files"), &sources)
+            .unwrap();
+        let merged = folders.path(&merged).join("files");
         for (path, text) in [
             ("both", "2"),
             ("first", "1"),
@@ -353,7 +357,11 @@ mod tests {
         for (name, order) in [("after", [links, files]), ("before", [files, links])] {
             let merged = Digest::of(name.as_bytes());
             folders
-                .merge(&merged, &order.map(|digest| folders.path(&digest)))
+                .merge(
+                    &merged,
+                    Path::new(""),
+                    &order.map(|digest| folders.path(&digest)),
+                )
                 .unwrap();
             assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "{name}");
             let link = fs::symlink_metadata(folders.path(&merged).join("link")).unwrap();

@@ -2,10 +2,59 @@
 //!
 //! Bytes come in a request, [from S3](S3) or [from a registry](Registries). [`Package`] finds the component in them, and
 //! [`Layers`] adds what the function's layers bring: files under `/opt`, and components for what it imports. All of it was
-//! made by strangers: sizes, paths and times are bounded everywhere, and only the compiler reads a component.
+//! made by strangers: sizes, paths and times are bounded everywhere, and only child processes read a component.
 
 mod archive;
+mod layers;
 mod package;
 
 pub use archive::{ArchiveError, MAX_UNZIPPED};
+pub use layers::{LayerContent, Layers, MAX_LAYERS, Prepared};
 pub use package::{MAX_UPLOAD, Package, PackageError};
+
+use crate::{runtime::LinkError, store};
+
+/// Why a function or a layer has no code.
+#[derive(Debug, thiserror::Error)]
+pub enum CodeError {
+    /// What was uploaded holds none.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// A function and its layers hold too much.
+    #[error(
+        "Function code combined with layers exceeds the maximum allowed size of {MAX_UNZIPPED} bytes. The actual size \
+         is {actual} bytes."
+    )]
+    TooLargeTogether {
+        /// How much that is.
+        actual: u64,
+    },
+    /// What was asked for cannot be.
+    #[error("{0}")]
+    Invalid(String),
+    /// The function and its layers cannot be linked.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+impl CodeError {
+    /// What Lambda calls such an error. The message is for the caller, unless it is a `ServiceException`, whose causes
+    /// concern the node alone.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Package(PackageError::TooLarge { .. }) => "RequestEntityTooLargeException",
+            Self::Package(_)
+            | Self::TooLargeTogether { .. }
+            | Self::Invalid(_)
+            | Self::Link(LinkError::Invalid(_) | LinkError::Limit(_)) => {
+                "InvalidParameterValueException"
+            }
+            Self::Link(LinkError::Crashed(_) | LinkError::System { .. }) | Self::Store(_) => {
+                "ServiceException"
+            }
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Layers: files that functions share under `/opt`, and components that give them what they import.
+//!
+//! A layer is unpacked once, when it is published, and laid over others once, when a function is deployed with that list
+//! of layers. An invocation finds a folder that is there. Layers are named by the digest of their zip here; which name and
+//! version that is for users, and who may use it, is not known in this file.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    CodeError,
+    archive::{Archive, ArchiveError, MAX_UNZIPPED, UnpackError},
+    package::{self, Package},
+};
+use crate::{
+    model::{Digest, FileGrant},
+    runtime::Runtime,
+    store::{self, Blobs, Folders},
+};
+
+/// The most layers of a function (Lambda quota).
+pub const MAX_LAYERS: usize = 5;
+
+/// The most components of a layer.
+const MAX_COMPONENTS: usize = 50;
+
+/// Where a function sees the files of its layers.
+const OPT: &str = "/opt";
+/// Where it sees those of its package (Lambda: `LAMBDA_TASK_ROOT`).
+const TASK: &str = "/var/task";
+
+/// What is in the folder of a layer: what is known of it, and its files.
+const CONTENT: &str = "layer.json";
+const FILES: &str = "files";
+
+/// What a layer holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerContent {
+    /// The SHA-256 of its zip: its name here, and the digest of the blob with the zip.
+    pub digest: Digest,
+    /// The bytes of the zip.
+    pub size: u64,
+    /// The bytes of its files.
+    pub unzipped: u64,
+    /// The paths of its components.
+    pub components: Vec<String>,
+}
+
+/// A function's component and its layers, ready to be compiled and mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// The component to compile, among the blobs. It is the package's own where no layer has a part in it.
+    pub code: Digest,
+    /// Its bytes.
+    pub code_size: u64,
+    /// The folder for `/opt`, if there are layers.
+    pub opt: Option<Digest>,
+    /// The folder for `/var/task`, if the package holds more than its component.
+    pub task: Option<Digest>,
+}
+
+/// The layers of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Layers {
+    folders: Folders,
+    blobs: Arc<Blobs>,
+    runtime: Runtime,
+}
+
+impl Layers {
+    /// Those in `folders`, whose zips are in `blobs`, linked by `runtime`.
+    pub fn new(folders: Folders, blobs: Arc<Blobs>, runtime: Runtime) -> Self {
+        Self {
+            folders,
+            blobs,
+            runtime,
+        }
+    }
+
+    /// Takes a layer: keeps its zip and unpacks it. When this returns, both are on disk. To publish the same again costs
+    /// reading it.
+    ///
+    /// # Errors
+    ///
+    /// The archive is not taken, or the disk fails.
+    pub async fn publish(&self, zip: Bytes) -> Result<LayerContent, CodeError> {
+        let digest = self.blobs.put(zip.clone()).await?;
+        let folders = self.folders.clone();
+        blocking(move || {
+            if let Some(content) = content(&folders, &digest)? {
+                return Ok(content);
+            }
+            let size = zip.len() as u64;
+            let mut archive = Archive::open(zip)?;
+            let components = package::components(&mut archive)?.components;
+            if components.len() > MAX_COMPONENTS {
+                return Err(CodeError::Invalid(format!(
+                    "A layer may hold at most {MAX_COMPONENTS} WebAssembly components, and this one holds {}",
+                    components.len()
+                )));
+            }
+            let content = LayerContent {
+                digest,
+                size,
+                unzipped: archive.unzipped(),
+                components,
+            };
+            folders.make(&digest, |folder| {
+                unpack(&mut archive, folder, |_| true)?;
+                let json = serde_json::to_vec(&content).map_err(std::io::Error::from);
+                json.and_then(|json| fs::write(folder.join(CONTENT), json))
+                    .map_err(disk)
+            })?;
+            Ok(content)
+        })
+        .await
+    }
+
+    /// What a published layer holds, or none if it is not here.
+    ///
+    /// # Errors
+    ///
+    /// The disk fails.
+    pub async fn find(&self, layer: Digest) -> Result<Option<LayerContent>, CodeError> {
+        let folders = self.folders.clone();
+        blocking(move || content(&folders, &layer)).await
+    }
+
+    /// Puts a function's component among the blobs, linked with the components of its layers, and its files and theirs
+    /// into folders. `layers` are in the function's order: later ones go before earlier ones. What is unchanged is there
+    /// already and costs little.
+    ///
+    /// # Errors
+    ///
+    /// There are too many layers or they are too large together, one is not here, they do not fit the function, or the
+    /// disk fails.
+    pub async fn prepare(
+        &self,
+        package: Package,
+        layers: &[Digest],
+    ) -> Result<Prepared, CodeError> {
+        if layers.len() > MAX_LAYERS {
+            return Err(CodeError::Invalid(format!(
+                "Cannot reference more than {MAX_LAYERS} layers."
+            )));
+        }
+        let contents = self.contents(layers).await?;
+        let actual = contents.iter().map(|content| content.unzipped);
+        let actual = package.unzipped + actual.sum::<u64>();
+        if actual > MAX_UNZIPPED {
+            return Err(CodeError::TooLargeTogether { actual });
+        }
+        let Package {
+            component, rest, ..
+        } = package;
+        let (code, code_size) = self.link(component, &contents).await?;
+        let folders = self.folders.clone();
+        let layers = layers.to_vec();
+        let (opt, task) = blocking(move || {
+            let task = rest
+                .map(|(archive, component)| task(&folders, archive, &component))
+                .transpose()?;
+            Ok((merge(&folders, &layers)?, task))
+        })
+        .await?;
+        Ok(Prepared {
+            code,
+            code_size,
+            opt,
+            task,
+        })
+    }
+
+    async fn contents(&self, layers: &[Digest]) -> Result<Vec<LayerContent>, CodeError> {
+        let (folders, layers) = (self.folders.clone(), layers.to_vec());
+        blocking(move || {
+            let contents = layers.iter().map(|layer| {
+                content(&folders, layer)?.ok_or_else(|| {
+                    CodeError::Invalid(format!("The layer {layer} is not on this node"))
+                })
+            });
+            contents.collect()
+        })
+        .await
+    }
+
+    /// The component to compile, and its size.
+    async fn link(
+        &self,
+        component: Bytes,
+        layers: &[LayerContent],
+    ) -> Result<(Digest, u64), CodeError> {
+        let parts = layers.iter().flat_map(|layer| {
+            let files = self.folders.path(&layer.digest).join(FILES);
+            let part = move |path: &String| (format!("the layer's `{path}`"), files.join(path));
+            layer.components.iter().map(part)
+        });
+        let parts: Vec<(String, PathBuf)> = parts.collect();
+        if !parts.is_empty() {
+            let scratch = self.folders.scratch()?;
+            let (function, output) = (scratch.path().join("function"), scratch.path().join("out"));
+            let failed = |error| disk_at(scratch.path(), error);
+            tokio::fs::write(&function, &component)
+                .await
+                .map_err(failed)?;
+            if self.runtime.link(&function, &parts, &output).await? {
+                let linked = Bytes::from(tokio::fs::read(&output).await.map_err(failed)?);
+                let size = linked.len() as u64;
+                return Ok((self.blobs.put(linked).await?, size));
+            }
+        }
+        let (code, size) = (Digest::of(&component), component.len() as u64);
+        if !self.blobs.contains(&code).await? {
+            self.blobs.put(component).await?;
+        }
+        Ok((code, size))
+    }
+
+    /// What lets a function see the folders that [`prepare`](Self::prepare) named.
+    pub fn grants(&self, opt: Option<&Digest>, task: Option<&Digest>) -> Vec<FileGrant> {
+        let grant = |(digest, mount): (&Digest, &str)| FileGrant {
+            source: self.folders.path(digest).join(FILES),
+            mount: mount.to_owned(),
+            writable: false,
+        };
+        let opt = opt.map(|digest| (digest, OPT));
+        let task = task.map(|digest| (digest, TASK));
+        opt.into_iter().chain(task).map(grant).collect()
+    }
+
+    /// Removes the folders whose digest `keep` does not name: those of layers that are neither published nor used, and
+    /// the [`opt`](Prepared::opt) and [`task`](Prepared::task) of functions that are gone. Layers' zips are blobs, and
+    /// removed as these are.
+    ///
+    /// # Errors
+    ///
+    /// The disk fails.
+    pub async fn retain(
+        &self,
+        keep: impl Fn(&Digest) -> bool + Send + 'static,
+    ) -> Result<(), CodeError> {
+        let folders = self.folders.clone();
+        blocking(move || {
+            for folder in folders.list()?.iter().filter(|folder| !keep(folder)) {
+                if let Err(error) = folders.remove(folder) {
+                    tracing::warn!(%folder, %error, "cannot remove a folder that nothing uses");
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn content(folders: &Folders, layer: &Digest) -> Result<Option<LayerContent>, CodeError> {
+    let path = folders.path(layer).join(CONTENT);
+    match fs::read(&path) {
+        Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|error| {
+            store::Error::Corrupt {
+                what: format!("`{}`", path.display()),
+                source: Some(Arc::new(error)),
+            }
+            .into()
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(disk_at(&path, error)),
+    }
+}
+
+/// The folder of a list of layers.
+fn merge(folders: &Folders, layers: &[Digest]) -> Result<Option<Digest>, CodeError> {
+    match layers {
+        [] => Ok(None),
+        [only] => Ok(Some(*only)),
+        several => {
+            let names: Vec<String> = several.iter().map(Digest::to_string).collect();
+            let digest = Digest::of(format!("{OPT} {}", names.join(" ")).as_bytes());
+            let sources = several.iter().map(|layer| folders.path(layer).join(FILES));
+            let sources: Vec<PathBuf> = sources.collect();
+            folders.merge(&digest, Path::new(FILES), &sources)?;
+            Ok(Some(digest))
+        }
+    }
+}
+
+/// The folder of what a package holds beside its component.
+fn task(folders: &Folders, mut archive: Archive, component: &str) -> Result<Digest, CodeError> {
+    // The same zip has other files beside another component of it.
+    let name = format!("{TASK} {} {component}", Digest::of(archive.bytes()));
+    let digest = Digest::of(name.as_bytes());
+    folders.make(&digest, |folder| {
+        unpack(&mut archive, folder, |path| path != component)
+    })?;
+    Ok(digest)
+}
+
+fn unpack(
+    archive: &mut Archive,
+    folder: &Path,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<(), CodeError> {
+    let files = folder.join(FILES);
+    fs::create_dir(&files).map_err(disk)?;
+    archive.unpack(&files, wanted).map_err(|error| match error {
+        UnpackError::Archive(error) => error.into(),
+        UnpackError::Disk(error) => disk(error),
+    })
+}
+
+fn disk(error: std::io::Error) -> CodeError {
+    store::Error::io("unpack an archive", error).into()
+}
+
+fn disk_at(path: &Path, error: std::io::Error) -> CodeError {
+    store::Error::io(format!("use `{}`", path.display()), error).into()
+}
+
+/// Runs what unpacks, or waits for a disk, where it holds up nobody.
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, CodeError> + Send + 'static,
+) -> Result<R, CodeError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(store::Error::Closed.into()))
+}
+
+impl From<ArchiveError> for CodeError {
+    fn from(error: ArchiveError) -> Self {
+        Self::Package(error.into())
+    }
+}
