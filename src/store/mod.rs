@@ -1,6 +1,6 @@
 //! Durable state: what a node knows after a restart, and after `kill -9`.
 //!
-//! * [`Catalog`]: what is deployed, and the routes to it;
+//! * [`Catalog`]: what is deployed, the routes to it, and documents about it;
 //! * [`KeyValue`]: what functions keep through `wasi:keyvalue`;
 //! * [`Queue`]: events taken over for asynchronous invocation;
 //! * [`Blobs`]: components, as files named by their digest;
@@ -15,6 +15,7 @@
 
 mod blobs;
 mod catalog;
+mod documents;
 mod error;
 mod folder;
 mod folders;
@@ -23,7 +24,8 @@ mod queue;
 mod sqlite;
 
 pub use blobs::Blobs;
-pub use catalog::{Catalog, Change, Changes, Snapshot};
+pub use catalog::{Catalog, Change, Changes, Document, Resource, Snapshot, Stored};
+pub use documents::of_function;
 pub use error::Error;
 pub use folder::DataFolder;
 pub use folders::Folders;

@@ -63,6 +63,15 @@ const MIGRATIONS: &[&str] = &["
         leased INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX event_by_target ON event (target, due_ms, leased);
+", "
+    -- document is a `store::Resource` in JSON
+    CREATE TABLE document (
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        document TEXT NOT NULL,
+        PRIMARY KEY (kind, key)
+    ) STRICT, WITHOUT ROWID;
 "];
 
 /// Brings a file to the present format, in one transaction a step.

@@ -137,7 +137,7 @@ pub(super) mod tests {
         assert_eq!(
             error.to_string(),
             format!(
-                "`{}` was written by a newer Wharf (format 99; this one knows up to 1)",
+                "`{}` was written by a newer Wharf (format 99; this one knows up to 2)",
                 file.display()
             )
         );
