@@ -89,9 +89,7 @@ impl Linker {
         match answer.as_slice() {
             answer if answer == LINKED.as_bytes() => Ok(true),
             answer if answer == NOTHING.as_bytes() => Ok(false),
-            _ => Err(LinkError::Crashed(
-                "it did not say what it did".to_owned(),
-            )),
+            _ => Err(LinkError::Crashed("it did not say what it did".to_owned())),
         }
     }
 }
@@ -276,7 +274,9 @@ mod tests {
 
     /// A component of these interfaces, each with a function that gives text.
     fn component(imports: &[&str], exports: &[&str]) -> Vec<u8> {
-        use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
+        use wit_component::{
+            ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata,
+        };
         use wit_parser::{ManglingAndAbi, Resolve};
         let mut packages = std::collections::BTreeMap::<String, Vec<&str>>::new();
         let mut items = String::new();

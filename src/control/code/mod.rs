@@ -5,12 +5,17 @@
 //! made by strangers: sizes, paths and times are bounded everywhere, and only child processes read a component.
 
 mod archive;
+mod fetch;
 mod layers;
+mod oci;
 mod package;
+mod s3;
 
 pub use archive::{ArchiveError, MAX_UNZIPPED};
 pub use layers::{LayerContent, Layers, MAX_LAYERS, Prepared};
+pub use oci::{Image, ImageError, Registries, RegistrySettings};
 pub use package::{MAX_UPLOAD, Package, PackageError};
+pub use s3::{S3, S3Error, S3Settings};
 
 use crate::{runtime::LinkError, store};
 
@@ -29,6 +34,12 @@ pub enum CodeError {
         /// How much that is.
         actual: u64,
     },
+    /// It is not in S3, or cannot be had from there.
+    #[error(transparent)]
+    S3(#[from] S3Error),
+    /// It is in no registry, or cannot be had from there.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// What was asked for cannot be.
     #[error("{0}")]
     Invalid(String),
@@ -48,6 +59,8 @@ impl CodeError {
             Self::Package(PackageError::TooLarge { .. }) => "RequestEntityTooLargeException",
             Self::Package(_)
             | Self::TooLargeTogether { .. }
+            | Self::S3(_)
+            | Self::Image(_)
             | Self::Invalid(_)
             | Self::Link(LinkError::Invalid(_) | LinkError::Limit(_)) => {
                 "InvalidParameterValueException"
