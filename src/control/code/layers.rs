@@ -90,28 +90,26 @@ impl Layers {
     ///
     /// The archive is not taken, or the disk fails.
     pub async fn publish(&self, zip: Bytes) -> Result<LayerContent, CodeError> {
-        let digest = self.blobs.put(zip.clone()).await?;
+        let folders = self.folders.clone();
+        let bytes = zip.clone();
+        let (content, archive) = blocking(move || {
+            let digest = Digest::of(&bytes);
+            match content(&folders, &digest)? {
+                Some(content) => Ok((content, None)),
+                None => open(digest, bytes).map(|(content, archive)| (content, Some(archive))),
+            }
+        })
+        .await?;
+        // Before the folder, which says that all of it is here.
+        if archive.is_some() || !self.blobs.contains(&content.digest).await? {
+            self.blobs.put(zip).await?;
+        }
+        let Some(mut archive) = archive else {
+            return Ok(content);
+        };
         let folders = self.folders.clone();
         blocking(move || {
-            if let Some(content) = content(&folders, &digest)? {
-                return Ok(content);
-            }
-            let size = zip.len() as u64;
-            let mut archive = Archive::open(zip)?;
-            let components = package::components(&mut archive)?.components;
-            if components.len() > MAX_COMPONENTS {
-                return Err(CodeError::Invalid(format!(
-                    "A layer may hold at most {MAX_COMPONENTS} WebAssembly components, and this one holds {}",
-                    components.len()
-                )));
-            }
-            let content = LayerContent {
-                digest,
-                size,
-                unzipped: archive.unzipped(),
-                components,
-            };
-            folders.make(&digest, |folder| {
+            folders.make(&content.digest, |folder| {
                 unpack(&mut archive, folder, |_| true)?;
                 let json = serde_json::to_vec(&content).map_err(std::io::Error::from);
                 json.and_then(|json| fs::write(folder.join(CONTENT), json))
@@ -256,6 +254,26 @@ impl Layers {
         })
         .await
     }
+}
+
+/// A layer that is not here yet.
+fn open(digest: Digest, zip: Bytes) -> Result<(LayerContent, Archive), CodeError> {
+    let size = zip.len() as u64;
+    let mut archive = Archive::open(zip)?;
+    let components = package::components(&mut archive)?.components;
+    if components.len() > MAX_COMPONENTS {
+        return Err(CodeError::Invalid(format!(
+            "A layer may hold at most {MAX_COMPONENTS} WebAssembly components, and this one holds {}",
+            components.len()
+        )));
+    }
+    let content = LayerContent {
+        digest,
+        size,
+        unzipped: archive.unzipped(),
+        components,
+    };
+    Ok((content, archive))
 }
 
 fn content(folders: &Folders, layer: &Digest) -> Result<Option<LayerContent>, CodeError> {
