@@ -167,9 +167,12 @@ impl Registries {
         Ok(if clear { http } else { https })
     }
 
-    fn reach(&self, url: &Url) -> Reach {
+    /// What an address may lead to that a registry names, where `base` is the registry. This machine's own addresses are
+    /// for registries on it, and not for others to send the node to.
+    fn reach(&self, base: &Url, url: &Url) -> Reach {
         let mut named = self.settings.named.iter();
-        match is_loopback(url) || named.any(|named| named.origin() == url.origin()) {
+        let own = is_loopback(base) && is_loopback(url);
+        match own || named.any(|named| named.origin() == url.origin()) {
             true => Reach::Named,
             false => Reach::Public,
         }
@@ -285,7 +288,7 @@ impl Pull<'_> {
     }
 
     async fn fetch(&self, url: Url, headers: HeaderMap, limit: u64) -> Result<Fetched, ImageError> {
-        let reach = |url: &Url| self.registries.reach(url);
+        let reach = |url: &Url| self.registries.reach(&self.base, url);
         let fetched = self.registries.fetch.get(url, headers, &reach, limit);
         fetched.await.map_err(|error| match error {
             FetchError::TooLarge { .. } => {
@@ -380,6 +383,78 @@ impl Pull<'_> {
         ImageError::Unreachable {
             image: self.image.clone(),
             problem,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registries(named: &[&str]) -> Registries {
+        let named = named.iter().map(|url| url.parse().unwrap()).collect();
+        Registries::new(RegistrySettings {
+            named,
+            credentials: None,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_registry_is_called_in_clear_text_only_where_that_was_allowed() {
+        let registries = registries(&["http://reg.internal:5000", "https://127.0.0.1:5443"]);
+        for (registry, expected) in [
+            ("ghcr.io", "https://ghcr.io/v2/"),
+            ("docker.io", "https://registry-1.docker.io/v2/"),
+            ("reg.internal:5000", "http://reg.internal:5000/v2/"),
+            ("reg.internal:5001", "https://reg.internal:5001/v2/"),
+            ("localhost:5000", "http://localhost:5000/v2/"),
+            ("localhost.example.com", "https://localhost.example.com/v2/"),
+            ("127.0.0.1:5000", "http://127.0.0.1:5000/v2/"),
+            ("[::1]:5000", "http://[::1]:5000/v2/"),
+            ("127.0.0.1:5443", "https://127.0.0.1:5443/v2/"),
+            ("10.0.0.1", "https://10.0.0.1/v2/"),
+        ] {
+            let base = registries.base(registry, "").unwrap();
+            assert_eq!(base.as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn only_a_registry_on_this_machine_leads_to_this_machine() {
+        let registries = registries(&["http://reg.internal:5000"]);
+        for (base, url, expected) in [
+            (
+                "https://ghcr.io/v2/",
+                "https://elsewhere.com/x",
+                Reach::Public,
+            ),
+            ("https://ghcr.io/v2/", "http://127.0.0.1/x", Reach::Public),
+            ("https://ghcr.io/v2/", "http://localhost/x", Reach::Public),
+            ("https://ghcr.io/v2/", "https://[::1]/x", Reach::Public),
+            (
+                "http://localhost:5000/v2/",
+                "http://127.0.0.1:9/x",
+                Reach::Named,
+            ),
+            (
+                "http://localhost:5000/v2/",
+                "https://10.0.0.1/x",
+                Reach::Public,
+            ),
+            (
+                "https://ghcr.io/v2/",
+                "http://reg.internal:5000/x",
+                Reach::Named,
+            ),
+            (
+                "https://ghcr.io/v2/",
+                "http://reg.internal/x",
+                Reach::Public,
+            ),
+        ] {
+            let reach = registries.reach(&base.parse().unwrap(), &url.parse().unwrap());
+            assert_eq!(reach, expected, "{base} {url}");
         }
     }
 }

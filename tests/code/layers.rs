@@ -1,17 +1,9 @@
 //! Layers give functions files under `/opt`, and components for what they import.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-mod support;
-
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use support::{Node, guests, zips};
 use tempfile::TempDir;
 use wharf::{
     control::code::{CodeError, LayerContent, Layers, Package, Prepared},
@@ -20,6 +12,8 @@ use wharf::{
     store::{Blobs, DataFolder, Folders, KeyValueLimits, Sqlite},
     telemetry::metrics::Metrics,
 };
+
+use crate::support::{self, Node, guests, zips};
 
 /// Layers, in a data folder of their own.
 struct Shelf {
