@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     control::{
         self, Access, CREDENTIALS_FILE, Credentials, Readiness, Token,
+        code::{Layers, Registries, RegistrySettings, S3, S3Settings, Sources},
         verbs::{self, Control},
     },
     events::{self, Served, Worker},
@@ -34,7 +35,9 @@ use crate::{
     },
     router::Router,
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
-    store::{Blobs, Catalog, DataFolder, KeyValueLimits, Queue, Resource, Snapshot, Sqlite},
+    store::{
+        Blobs, Catalog, DataFolder, Folders, KeyValueLimits, Queue, Resource, Snapshot, Sqlite,
+    },
     telemetry::{
         logs::{LogLimits, Logs},
         metrics::Metrics,
@@ -70,6 +73,10 @@ pub struct NodeConfig {
     pub grace: Duration,
     /// How asynchronous invocations are run.
     pub events: events::Settings,
+    /// Where packages are fetched from that are in S3.
+    pub s3: Option<S3Settings>,
+    /// How components are fetched from registries.
+    pub registries: RegistrySettings,
 }
 
 impl NodeConfig {
@@ -89,6 +96,8 @@ impl NodeConfig {
             component_cache: 1 << 30,
             grace: Duration::from_secs(30),
             events: events::Settings::default(),
+            s3: None,
+            registries: RegistrySettings::default(),
         }
     }
 }
@@ -123,6 +132,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     logs: Arc<Logs>,
     blobs: Arc<Blobs>,
+    layers: Layers,
     runtime: Runtime,
     domain: Option<String>,
 }
@@ -165,6 +175,13 @@ impl Node {
             metrics.node().clone(),
             blobs.clone(),
         )?;
+        let folders = Folders::open(&folder).context("open the layers")?;
+        let layers = Layers::new(folders, blobs.clone(), runtime.clone());
+        let sources = Sources {
+            layers: layers.clone(),
+            s3: S3::new(config.s3).context("set up TLS for S3")?,
+            registries: Registries::new(config.registries).context("set up TLS for registries")?,
+        };
         let server = |address| ServerConfig {
             grace: config.grace,
             ..ServerConfig::new(address)
@@ -204,6 +221,7 @@ impl Node {
             metrics: metrics.clone(),
             logs: logs.clone(),
             blobs: blobs.clone(),
+            layers,
             runtime: runtime.clone(),
             domain: config.domain,
         };
@@ -241,6 +259,7 @@ impl Node {
             http: http.local_addr(),
             arns,
             sealer,
+            sources,
         };
         control.register(&metrics);
         let listeners = std::iter::once(&http).chain(&https);
@@ -443,7 +462,16 @@ impl Parts {
 
     /// A function of this deployment, unless something it needs is missing on this node: then it is not served, and the
     /// log says why.
-    fn function(&self, deployment: Deployment, concurrency: Option<u32>) -> Option<Arc<Function>> {
+    fn function(
+        &self,
+        mut deployment: Deployment,
+        concurrency: Option<u32>,
+    ) -> Option<Arc<Function>> {
+        let lambda = &deployment.lambda;
+        let mounted = self
+            .layers
+            .grants(lambda.opt.as_ref(), lambda.task.as_ref());
+        deployment.configuration.files.extend(mounted);
         let configuration = &deployment.configuration;
         let secrets = match verbs::resolve_secrets(&deployment.name, &configuration.secrets) {
             Ok(secrets) => secrets,
@@ -524,19 +552,20 @@ impl Parts {
         self.runtime.compile_missing(deployed);
     }
 
-    /// Deletes components and compiled code that nothing deployed refers to.
+    /// Deletes components, compiled code and layers that nothing refers to.
     async fn forget_unused(&self) -> anyhow::Result<()> {
-        let deployments = self.catalog.deployments().await?;
-        // Deployed, not served: what lacks a secret now may have it at the next start.
-        let used: HashSet<_> = deployments.iter().flat_map(Deployment::blobs).collect();
-        self.runtime.retain(|code| used.contains(code));
+        let control::References { blobs, folders } = control::references(&*self.catalog).await?;
+        self.runtime.retain(|code| blobs.contains(code));
         for blob in self.blobs.list().await? {
-            if !used.contains(&blob)
+            if !blobs.contains(&blob)
                 && let Err(error) = self.blobs.remove(&blob).await
             {
                 tracing::warn!(%blob, %error, "cannot remove a component that nothing uses");
             }
         }
+        self.layers
+            .retain(move |folder| folders.contains(folder))
+            .await?;
         Ok(())
     }
 }

@@ -54,6 +54,7 @@ pub use auth::{
 };
 pub use axum::body::Body;
 pub use error::Error;
+pub use lambda::{References, references};
 use verbs::{Control, MAX_COMPONENT};
 
 use crate::{

@@ -17,8 +17,8 @@ mod size;
 mod text;
 
 pub use alias::{
-    Alias, FunctionSettings, InvalidQualifier, LambdaSettings, Package, ProvisionedConcurrency,
-    Qualifier, RecursiveLoop,
+    Alias, AttachedLayer, FunctionSettings, InvalidQualifier, LambdaSettings, Package,
+    ProvisionedConcurrency, Qualifier, RecursiveLoop,
 };
 pub use arn::Arns;
 pub use digest::{Digest, ParseDigestError};

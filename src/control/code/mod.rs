@@ -19,6 +19,16 @@ pub use s3::{S3, S3Error, S3Settings};
 
 use crate::{runtime::LinkError, store};
 
+/// Where code comes from on a node.
+pub struct Sources {
+    /// What functions share.
+    pub layers: Layers,
+    /// Packages in S3.
+    pub s3: S3,
+    /// Components in registries.
+    pub registries: Registries,
+}
+
 /// Why a function or a layer has no code.
 #[derive(Debug, thiserror::Error)]
 pub enum CodeError {

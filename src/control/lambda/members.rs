@@ -11,8 +11,8 @@ use super::reference::{Reference, invalid};
 use crate::{
     control::aws::Error,
     model::{
-        Arns, ByteSize, Deployment, Digest, FunctionConfiguration, LambdaSettings, MAX_ENVIRONMENT,
-        Version,
+        Arns, AttachedLayer, ByteSize, Deployment, Digest, FunctionConfiguration, LambdaSettings,
+        MAX_ENVIRONMENT, Version,
     },
 };
 
@@ -308,6 +308,10 @@ pub(super) fn document(
     }
     if *version != Version::Latest {
         document["MasterArn"] = arns.function(name, Some(&Version::Latest)).into();
+    }
+    if !lambda.layers.is_empty() {
+        let layer = |layer: &AttachedLayer| json!({"Arn": layer.arn, "CodeSize": layer.size});
+        document["Layers"] = lambda.layers.iter().map(layer).collect();
     }
     if !configuration.environment.is_empty() {
         document["Environment"] = json!({"Variables": configuration.environment});

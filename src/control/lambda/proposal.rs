@@ -41,7 +41,7 @@ pub(in crate::control) struct Proposal {
     /// Why it will never be served.
     pub(super) failed: Option<String>,
     /// What it refers to among the blobs.
-    blobs: Vec<Digest>,
+    pub(super) blobs: Vec<Digest>,
 }
 
 impl Resource for Proposal {
