@@ -1,6 +1,12 @@
 //! Layers give functions files under `/opt`, and components for what they import.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -277,22 +283,36 @@ async fn reopened(data: TempDir) -> Shelf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nothing_uses_is_removed_and_what_is_used_stays() {
+async fn what_nothing_uses_is_removed_and_made_again_when_it_is_wanted() {
     let shelf = Shelf::new();
-    let used = shelf.publish(&[("a", b"a")]).await.digest;
-    let unused = shelf.publish(&[("b", b"b")]).await.digest;
-    let prepared = shelf.prepare(greet_probe(), &[used, unused]).await.unwrap();
-    let opt = prepared.opt.unwrap();
-    shelf
-        .layers
-        .retain(move |folder| *folder == opt)
-        .await
-        .unwrap();
-    assert_eq!(shelf.layers.find(unused).await.unwrap(), None);
+    let used = shelf.publish(&[("a", b"a")]).await;
+    let unused = shelf.publish(&[("b", b"b")]).await;
+    let layers = [used.digest, unused.digest];
+    let package = zips::zip(&[("f.wasm", &greet_probe()), ("words", b"w")]);
+    let package_digest = shelf.blobs.put(package.clone()).await.unwrap();
+    let prepared = shelf.prepare(package.clone(), &layers).await.unwrap();
+    let (opt, task) = (prepared.opt.unwrap(), prepared.task.unwrap());
+    let later = SystemTime::now() + Duration::from_secs(60);
+    shelf.layers.sweep([opt].into(), later).await.unwrap();
+    assert!(shelf.layers.is_here(&opt));
+    assert!(!shelf.layers.is_here(&task) && !shelf.layers.is_here(&unused.digest));
     // Merged layers live without those they were made of.
     let folder = &shelf.layers.grants(Some(&opt), None)[0].source;
     assert_eq!(fs::read(folder.join("a")).unwrap(), b"a");
-    let error = shelf.prepare(greet_probe(), &[used]).await.unwrap_err();
+
+    // The zips are there: after a backup was restored, nothing else is.
+    shelf.layers.sweep([].into(), later).await.unwrap();
+    shelf
+        .layers
+        .mend(package_digest, None, &layers)
+        .await
+        .unwrap();
+    assert!(shelf.layers.is_here(&opt) && shelf.layers.is_here(&task));
+    shelf.blobs.remove(&unused.digest).await.unwrap();
+    shelf.layers.sweep([].into(), later).await.unwrap();
+    let again = shelf.prepare(package.clone(), &layers[..1]).await.unwrap();
+    assert_eq!(again.opt, Some(used.digest));
+    let error = shelf.prepare(package, &layers).await.unwrap_err();
     assert!(error.to_string().contains("is not on this node"), "{error}");
 }
 

@@ -5,9 +5,11 @@
 //! version that is for users, and who may use it, is not known in this file.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -120,14 +122,20 @@ impl Layers {
         .await
     }
 
-    /// What a published layer holds, or none if it is not here.
+    /// What a published layer holds, or none if it is not here. Where only its zip is left, it is unpacked again.
     ///
     /// # Errors
     ///
     /// The disk fails.
     pub async fn find(&self, layer: Digest) -> Result<Option<LayerContent>, CodeError> {
         let folders = self.folders.clone();
-        blocking(move || content(&folders, &layer)).await
+        if let Some(content) = blocking(move || content(&folders, &layer)).await? {
+            return Ok(Some(content));
+        }
+        match self.blobs.read(&layer).await? {
+            Some(zip) => self.publish(zip).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Puts a function's component among the blobs, linked with the components of its layers, and its files and theirs
@@ -158,15 +166,7 @@ impl Layers {
             component, rest, ..
         } = package;
         let (code, code_size) = self.link(component, &contents).await?;
-        let folders = self.folders.clone();
-        let layers = layers.to_vec();
-        let (opt, task) = blocking(move || {
-            let task = rest
-                .map(|(archive, component)| task(&folders, archive, &component))
-                .transpose()?;
-            Ok((merge(&folders, &layers)?, task))
-        })
-        .await?;
+        let (opt, task) = self.unpack(rest, layers).await?;
         Ok(Prepared {
             code,
             code_size,
@@ -175,17 +175,55 @@ impl Layers {
         })
     }
 
-    async fn contents(&self, layers: &[Digest]) -> Result<Vec<LayerContent>, CodeError> {
+    /// The folders for `/opt` and `/var/task`.
+    async fn unpack(
+        &self,
+        rest: Option<(Archive, String)>,
+        layers: &[Digest],
+    ) -> Result<(Option<Digest>, Option<Digest>), CodeError> {
         let (folders, layers) = (self.folders.clone(), layers.to_vec());
         blocking(move || {
-            let contents = layers.iter().map(|layer| {
-                content(&folders, layer)?.ok_or_else(|| {
-                    CodeError::Invalid(format!("The layer {layer} is not on this node"))
-                })
-            });
-            contents.collect()
+            let task = rest
+                .map(|(archive, component)| task(&folders, archive, &component))
+                .transpose()?;
+            Ok((merge(&folders, &layers)?, task))
         })
         .await
+    }
+
+    /// Makes the folders of a function again, as [`prepare`](Self::prepare) did, out of what is among the blobs.
+    ///
+    /// # Errors
+    ///
+    /// Something is not there, or the disk fails.
+    pub async fn mend(
+        &self,
+        package: Digest,
+        handler: Option<String>,
+        layers: &[Digest],
+    ) -> Result<(), CodeError> {
+        let bytes = self.blobs.read(&package).await?.ok_or_else(|| {
+            CodeError::Invalid(format!("The package {package} is not on this node"))
+        })?;
+        self.contents(layers).await?;
+        let package = blocking(move || Ok(Package::open(bytes, handler.as_deref())?)).await?;
+        self.unpack(package.rest, layers).await?;
+        Ok(())
+    }
+
+    /// Whether a folder is there. Asks the disk.
+    pub fn is_here(&self, folder: &Digest) -> bool {
+        self.folders.contains(folder)
+    }
+
+    async fn contents(&self, layers: &[Digest]) -> Result<Vec<LayerContent>, CodeError> {
+        let mut contents = Vec::with_capacity(layers.len());
+        for layer in layers {
+            contents.push(self.find(*layer).await?.ok_or_else(|| {
+                CodeError::Invalid(format!("The layer {layer} is not on this node"))
+            })?);
+        }
+        Ok(contents)
     }
 
     /// The component to compile, and its size.
@@ -232,27 +270,20 @@ impl Layers {
         opt.into_iter().chain(task).map(grant).collect()
     }
 
-    /// Removes the folders whose digest `keep` does not name: those of layers that are neither published nor used, and
-    /// the [`opt`](Prepared::opt) and [`task`](Prepared::task) of functions that are gone. Layers' zips are blobs, and
-    /// removed as these are.
+    /// Removes the folders that are not in `used` and were made or asked for the last time before `before`. All of them
+    /// can be made again from the blobs.
     ///
     /// # Errors
     ///
     /// The disk fails.
-    pub async fn retain(
+    pub async fn sweep(
         &self,
-        keep: impl Fn(&Digest) -> bool + Send + 'static,
-    ) -> Result<(), CodeError> {
+        used: HashSet<Digest>,
+        before: SystemTime,
+    ) -> Result<(), store::Error> {
         let folders = self.folders.clone();
-        blocking(move || {
-            for folder in folders.list()?.iter().filter(|folder| !keep(folder)) {
-                if let Err(error) = folders.remove(folder) {
-                    tracing::warn!(%folder, %error, "cannot remove a folder that nothing uses");
-                }
-            }
-            Ok(())
-        })
-        .await
+        let swept = tokio::task::spawn_blocking(move || folders.sweep(&used, before)).await;
+        swept.map_err(|_| store::Error::Closed)?
     }
 }
 
@@ -277,6 +308,9 @@ fn open(digest: Digest, zip: Bytes) -> Result<(LayerContent, Archive), CodeError
 }
 
 fn content(folders: &Folders, layer: &Digest) -> Result<Option<LayerContent>, CodeError> {
+    if !folders.touch(layer)? {
+        return Ok(None);
+    }
     let path = folders.path(layer).join(CONTENT);
     match fs::read(&path) {
         Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|error| {

@@ -14,41 +14,68 @@ use super::{
 use crate::{
     control::{
         aws::Error,
-        code::{CodeError, MAX_LAYERS, Package, Prepared},
+        code::{CodeError, Layers, MAX_LAYERS, Package, Prepared},
     },
-    model::{self, AttachedLayer, Deployment, Digest},
+    model::{self, AttachedLayer, Deployment, Digest, LambdaSettings},
     store::{self, Catalog},
 };
 
-/// What the catalog refers to on disk. Whatever else is there is used by nothing.
-#[derive(Debug, Default)]
-pub struct References {
-    /// Among the blobs: components, packages, the zips of layers.
-    pub blobs: HashSet<Digest>,
-    /// Among the folders: layers, and what functions have mounted.
-    pub folders: HashSet<Digest>,
-}
-
-/// What a catalog refers to: by what is deployed, what is about to be, and what is published.
+/// The folders of layers and packages that a catalog refers to: by what is deployed, what is about to be, and what is
+/// published.
 ///
 /// # Errors
 ///
 /// The store fails.
-pub async fn references(catalog: &(dyn Catalog + 'static)) -> Result<References, store::Error> {
-    let mut references = References::default();
+pub async fn folders(catalog: &(dyn Catalog + 'static)) -> Result<HashSet<Digest>, store::Error> {
+    let mut folders = HashSet::new();
     for deployment in catalog.deployments().await? {
-        references.blobs.extend(deployment.blobs());
-        references.folders.extend(deployment.lambda.folders());
+        folders.extend(deployment.lambda.folders());
     }
     for proposal in catalog.list::<Proposal>("", None, usize::MAX).await? {
-        references.blobs.extend(proposal.value.blobs);
-        references.folders.extend(proposal.value.lambda.folders());
+        folders.extend(proposal.value.lambda.folders());
     }
     for layer in catalog.list::<LayerVersion>("", None, usize::MAX).await? {
-        references.blobs.insert(layer.value.content.digest);
-        references.folders.insert(layer.value.content.digest);
+        folders.insert(layer.value.content.digest);
     }
-    Ok(references)
+    Ok(folders)
+}
+
+/// Makes the folders again that deployed functions want to see and that are not there: a backup has the zips, and not what
+/// they unpack to. What cannot be made is in the node's log, and the function will not be served.
+pub async fn mend_layers(catalog: &(dyn Catalog + 'static), layers: &Layers) {
+    let deployments = match catalog.deployments().await {
+        Ok(deployments) => deployments,
+        Err(error) => {
+            tracing::error!(%error, "cannot read what is deployed");
+            return;
+        }
+    };
+    for deployment in deployments {
+        let lambda = &deployment.lambda;
+        let mounted = lambda.opt.into_iter().chain(lambda.task);
+        let Some(package) = lambda.package.as_ref() else {
+            continue;
+        };
+        if mounted.into_iter().all(|folder| layers.is_here(&folder)) {
+            continue;
+        }
+        let (name, version) = (&deployment.name, deployment.version);
+        let digests: Vec<Digest> = lambda.layers.iter().map(|layer| layer.digest).collect();
+        let mended = layers
+            .mend(package.digest, handler(lambda).map(str::to_owned), &digests)
+            .await;
+        match mended {
+            Ok(()) => tracing::info!(%name, %version, "a function's files were unpacked again"),
+            Err(error) => {
+                tracing::error!(%name, %version, %error, "cannot unpack a function's files again");
+            }
+        }
+    }
+}
+
+/// What chooses a function's component in its package.
+fn handler(lambda: &LambdaSettings) -> Option<&str> {
+    lambda.members.get("Handler").and_then(Value::as_str)
 }
 
 impl Lambda {
@@ -119,10 +146,10 @@ impl Lambda {
             size: deployment.code_size,
             image: None,
         });
-        let bytes = self.control.blobs.read(&package.digest).await?;
+        let digest = package.digest;
+        let bytes = self.control.blobs.read(&digest).await?;
         let bytes = bytes.ok_or_else(|| not_found("The function's code is not on this node."))?;
-        let handler = lambda.members.get("Handler").and_then(Value::as_str);
-        let handler = handler.map(str::to_owned);
+        let handler = handler(lambda).map(str::to_owned);
         let package = tokio::task::spawn_blocking(move || Package::open(bytes, handler.as_deref()))
             .await
             .map_err(|error| Error::internal(&error))?

@@ -17,7 +17,7 @@ use crate::{
         code::{LayerContent, Package, PackageError},
         verbs::now_ms,
     },
-    model::Arns,
+    model::{Arns, Digest},
     store::{Change, Resource, Stored},
 };
 
@@ -50,6 +50,8 @@ pub(super) struct LayerVersion {
     runtimes: Vec<String>,
     architectures: Vec<String>,
     created_ms: u64,
+    /// What it refers to among the blobs: its zip.
+    blobs: [Digest; 1],
 }
 
 impl Resource for LayerVersion {
@@ -194,10 +196,12 @@ impl Lambda {
         let name = LayerReference::name(&publish.layer_name, arns)?;
         let zip = self.layer_zip(publish.content).await?;
         let content = self.control.sources.layers.publish(zip).await;
+        let content = content.map_err(|error| code_error(&error))?;
         let mut version = LayerVersion {
             name: name.clone(),
             version: 0,
-            content: content.map_err(|error| code_error(&error))?,
+            blobs: [content.digest],
+            content,
             description: publish.description,
             license: publish.license_info,
             runtimes: publish.compatible_runtimes,

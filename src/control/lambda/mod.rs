@@ -26,7 +26,7 @@ use std::sync::Arc;
 use ::base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
-pub use code::{References, references};
+pub use code::{folders, mend_layers};
 pub(in crate::control) use downloads::Downloads;
 pub(in crate::control) use permissions::Permissions;
 pub(in crate::control) use proposal::Proposal;

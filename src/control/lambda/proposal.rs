@@ -41,7 +41,7 @@ pub(in crate::control) struct Proposal {
     /// Why it will never be served.
     pub(super) failed: Option<String>,
     /// What it refers to among the blobs.
-    pub(super) blobs: Vec<Digest>,
+    blobs: Vec<Digest>,
 }
 
 impl Resource for Proposal {
@@ -70,6 +70,7 @@ impl Proposal {
                 .as_ref()
                 .map(|package| package.digest),
         );
+        blobs.extend(deployment.lambda.layers.iter().map(|layer| layer.digest));
         Ok(Self {
             environment: sealer.seal(&context(&deployment.name), &environment)?,
             name: deployment.name.clone(),

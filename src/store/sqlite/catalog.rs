@@ -75,6 +75,23 @@ impl Catalog for Sqlite {
             .await
     }
 
+    async fn of_app(&self, app: &str) -> Result<Vec<Deployment>, Error> {
+        let (app, sealer) = (app.to_owned(), Arc::clone(&self.sealer));
+        self.reader
+            .read(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT document, secret FROM deployment WHERE name IN \
+                         (SELECT name FROM deployment WHERE document ->> '$.app' = ?1 AND version = 0) \
+                         ORDER BY name, version",
+                    )?
+                    .query_map([app], sealed::columns)?
+                    .map(|row| sealed::join(&sealer, row?))
+                    .collect()
+            })
+            .await
+    }
+
     async fn functions(
         &self,
         after: Option<&FunctionName>,
@@ -330,6 +347,9 @@ pub(super) fn blobs(connection: &Connection) -> Result<HashSet<Digest>, Error> {
              UNION \
              SELECT document ->> '$.lambda.package.digest' FROM deployment \
              WHERE document ->> '$.lambda.package.digest' IS NOT NULL \
+             UNION \
+             SELECT layer.value ->> '$.digest' \
+             FROM deployment, json_each(deployment.document, '$.lambda.layers') AS layer \
              UNION \
              SELECT blob.value FROM document, json_each(document.document, '$.blobs') AS blob",
         )?

@@ -1,11 +1,15 @@
 //! The node: binds everything, wires it, runs, drains. The only place that knows all parts.
 //!
-//! [`Node::bind`] gets every error out before anything is served; [`Node::run`] serves until it is told to stop. Between
-//! them stands one loop, `follow`: it reads the catalog when it changes, and turns it into the two snapshots that requests
-//! see, the functions and the routes. A request never waits for it, or for the store.
+//! [`Node::bind`] gets every error out before anything is served; [`Node::run`] serves until it is told to stop. Beside
+//! what listens run [`follow`], which turns the catalog into what is served, and [`sweep`], which removes what nothing
+//! needs any more.
+
+mod follow;
+mod known;
+mod sweep;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -21,28 +25,27 @@ use crate::{
     control::{
         self, Access, CREDENTIALS_FILE, Credentials, Readiness, Token,
         code::{Layers, Registries, RegistrySettings, S3, S3Settings, Sources},
-        verbs::{self, Control},
+        verbs::Control,
     },
     events::{self, Served, Worker},
     ingress::{
         ConnectionInfo, Counter, DataPlane, Handler, ListenerStats, RequestBody, Server,
-        ServerConfig, Target, TlsConfig, sanitize,
+        ServerConfig, TlsConfig, sanitize,
     },
-    invoke::{Function, Invoke, Versions},
-    model::{
-        Alias, Answer, Arns, Deployment, FunctionName, FunctionSettings, ProvisionedConcurrency,
-        Qualifier, Route, RoutePattern, Version,
-    },
+    invoke::Invoke,
+    model::Arns,
     router::Router,
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
-    store::{
-        Blobs, Catalog, DataFolder, Folders, KeyValueLimits, Queue, Resource, Snapshot, Sqlite,
-    },
+    store::{Blobs, Catalog, DataFolder, Folders, KeyValueLimits, Queue, Sqlite, archive::Backups},
     telemetry::{
         logs::{LogLimits, Logs},
         metrics::Metrics,
     },
 };
+
+use follow::Follower;
+use known::Known;
+use sweep::Sweeper;
 
 /// How a node is set up. Resolved: where each value comes from is the command line's business.
 #[derive(Debug, Clone)]
@@ -73,6 +76,8 @@ pub struct NodeConfig {
     pub grace: Duration,
     /// How asynchronous invocations are run.
     pub events: events::Settings,
+    /// How long a component is kept that nothing refers to.
+    pub unused: Duration,
     /// Where packages are fetched from that are in S3.
     pub s3: Option<S3Settings>,
     /// How components are fetched from registries.
@@ -96,18 +101,12 @@ impl NodeConfig {
             component_cache: 1 << 30,
             grace: Duration::from_secs(30),
             events: events::Settings::default(),
+            unused: Duration::from_secs(3600),
             s3: None,
             registries: RegistrySettings::default(),
         }
     }
 }
-
-/// The documents of the catalog that concern what is served.
-const SERVED: &[&str] = &[
-    FunctionSettings::KIND,
-    Alias::KIND,
-    ProvisionedConcurrency::KIND,
-];
 
 /// A node that is bound and not yet serving.
 pub struct Node {
@@ -117,24 +116,11 @@ pub struct Node {
     plane: Arc<DataPlane>,
     control: control::Service,
     readiness: Arc<Readiness>,
-    served: watch::Sender<u64>,
     worker: Worker<Served>,
     grace: Duration,
     credentials_file: PathBuf,
-    parts: Parts,
-}
-
-/// What the catalog is turned into functions with.
-struct Parts {
-    catalog: Arc<dyn Catalog>,
-    invoke: Arc<Invoke>,
-    plane: Arc<DataPlane>,
-    metrics: Arc<Metrics>,
-    logs: Arc<Logs>,
-    blobs: Arc<Blobs>,
-    layers: Layers,
-    runtime: Runtime,
-    domain: Option<String>,
+    follower: Follower,
+    sweeper: Sweeper,
 }
 
 impl Node {
@@ -213,27 +199,32 @@ impl Node {
         ));
         let sealer = store.sealer().clone();
         let queue: Arc<dyn Queue> = store.clone();
+        let backups = Backups::new(folder, store.clone(), blobs.clone());
         let catalog: Arc<dyn Catalog> = store;
-        let parts = Parts {
+        let (served, watching) = watch::channel(0);
+        let mut follower = Follower {
             catalog: catalog.clone(),
             invoke: invoke.clone(),
             plane: plane.clone(),
             metrics: metrics.clone(),
             logs: logs.clone(),
-            blobs: blobs.clone(),
-            layers,
             runtime: runtime.clone(),
+            layers: layers.clone(),
             domain: config.domain,
+            served,
+            known: Known::default(),
+            lacking: BTreeSet::new(),
         };
-        let (served, watching) = watch::channel(0);
-        parts
-            .serve(&served)
-            .await
-            .context("load what is deployed")?;
-        parts
-            .forget_unused()
-            .await
-            .context("load what is deployed")?;
+        control::mend_layers(&*catalog, &layers).await;
+        follower.serve().await.context("load what is deployed")?;
+        let sweeper = Sweeper {
+            catalog: catalog.clone(),
+            invoke: invoke.clone(),
+            blobs: blobs.clone(),
+            runtime: runtime.clone(),
+            layers: layers.clone(),
+            unused: config.unused,
+        };
         let worker = Worker::new(
             queue.clone(),
             Served {
@@ -247,11 +238,12 @@ impl Node {
             },
             events::wall_clock(),
         );
-        parts.compile_missing();
+        follower.compile_missing();
         let control = Control {
             catalog,
             queue,
             blobs,
+            backups,
             runtime,
             invoke,
             logs,
@@ -278,11 +270,11 @@ impl Node {
             plane,
             control,
             readiness,
-            served,
             worker,
             grace: config.grace,
             credentials_file,
-            parts,
+            follower,
+            sweeper,
         })
     }
 
@@ -314,7 +306,8 @@ impl Node {
             self.api
                 .run(Arc::new(Api(self.control)), api_shutdown.clone()),
         );
-        let following = tokio::spawn(follow(self.parts, self.served));
+        let following = tokio::spawn(self.follower.run());
+        let sweeping = tokio::spawn(self.sweeper.run());
         let working = tokio::spawn(self.worker.run(shutdown.clone(), self.grace));
         self.readiness.set(true);
         let readiness = self.readiness;
@@ -336,237 +329,15 @@ impl Node {
         if worked.is_err() {
             tracing::error!("the worker of asynchronous invocations ended unexpectedly");
         }
-        following.abort();
-        // Aborted, and so let go of the store.
-        let _ = following.await;
+        for task in [following, sweeping] {
+            task.abort();
+            // Aborted, and so let go of the store.
+            let _ = task.await;
+        }
         api_shutdown.cancel();
         if api.await.is_err() {
             tracing::error!("the API's listener ended unexpectedly");
         }
-    }
-}
-
-/// Turns the catalog into what is served, whenever it changes. A store that fails leaves what is served as it is.
-async fn follow(parts: Parts, served: watch::Sender<u64>) {
-    let mut changes = parts.catalog.watch();
-    loop {
-        if let Err(error) = parts.serve(&served).await {
-            tracing::error!(error = %format!("{error:#}"), "cannot read the catalog, what was served is served on");
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            continue;
-        }
-        if changes.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-impl Parts {
-    /// Serves what the catalog says.
-    async fn serve(&self, served: &watch::Sender<u64>) -> anyhow::Result<()> {
-        let snapshot = self.catalog.snapshot(SERVED).await?;
-        let revision = snapshot.revision;
-        let before = self.invoke.functions();
-        let functions = self.functions(&snapshot, &before);
-        let router = self.router(&snapshot, &functions);
-        let kept: HashSet<*const Function> = functions
-            .values()
-            .flat_map(|versions| versions.all())
-            .map(Arc::as_ptr)
-            .collect();
-        let removed: Vec<FunctionName> = before
-            .keys()
-            .filter(|name| !functions.contains_key(*name))
-            .cloned()
-            .collect();
-        self.invoke.publish(functions);
-        self.plane.route(router);
-        for function in before.values().flat_map(|versions| versions.all()) {
-            if !kept.contains(&Arc::as_ptr(function)) {
-                function.close();
-            }
-        }
-        for name in removed {
-            self.metrics.remove(&name);
-            self.logs.remove(&name);
-        }
-        served.send_replace(revision);
-        Ok(())
-    }
-
-    /// The functions of a snapshot. What did not change is what it was before, warm instances and all.
-    fn functions(
-        &self,
-        snapshot: &Snapshot,
-        before: &HashMap<FunctionName, Arc<Versions>>,
-    ) -> HashMap<FunctionName, Arc<Versions>> {
-        let mut aliases: HashMap<FunctionName, Vec<Alias>> = HashMap::new();
-        for alias in snapshot.resources::<Alias>() {
-            let name = alias.function.clone();
-            aliases.entry(name).or_default().push(alias);
-        }
-        let mut provisioned: HashMap<FunctionName, Vec<ProvisionedConcurrency>> = HashMap::new();
-        for concurrency in snapshot.resources::<ProvisionedConcurrency>() {
-            let name = concurrency.function.clone();
-            provisioned.entry(name).or_default().push(concurrency);
-        }
-        let settings = snapshot.resources::<FunctionSettings>().into_iter();
-        let settings: HashMap<FunctionName, FunctionSettings> = settings
-            .map(|settings| (settings.name.clone(), settings))
-            .collect();
-        // They come by name, the versions of a function one after another.
-        let by_name = snapshot
-            .deployments
-            .chunk_by(|one, other| one.name == other.name);
-        let mut functions = HashMap::new();
-        for versions in by_name {
-            let name = &versions[0].name;
-            let aliases = aliases.remove(name).unwrap_or_default();
-            let provisioned = provisioned.remove(name).unwrap_or_default();
-            let reserved = settings
-                .get(name)
-                .and_then(|settings| settings.concurrency)
-                .or_else(|| versions[0].configuration.concurrency);
-            self.invoke.limit(name, reserved);
-            let present = before.get(name);
-            let versions = versions.iter().filter_map(|deployment| {
-                let mut deployment = deployment.clone();
-                let ready = provisioned
-                    .iter()
-                    .filter(|concurrency| {
-                        stands_for(&concurrency.qualifier, deployment.version, &aliases)
-                    })
-                    .map(|concurrency| concurrency.instances)
-                    .sum();
-                let pool = &mut deployment.configuration.pool;
-                pool.min = pool.min.max(ready);
-                let unchanged = present
-                    .and_then(|present| present.version(deployment.version))
-                    .filter(|present| {
-                        let present = present.deployment();
-                        present.revision == deployment.revision
-                            && present.configuration.pool == deployment.configuration.pool
-                    });
-                match unchanged {
-                    Some(function) => Some(function.clone()),
-                    None => self.function(deployment, reserved),
-                }
-            });
-            let versions = Versions::new(versions.collect::<Vec<_>>(), aliases);
-            if versions.all().next().is_some() {
-                functions.insert(name.clone(), Arc::new(versions));
-            }
-        }
-        functions
-    }
-
-    /// A function of this deployment, unless something it needs is missing on this node: then it is not served, and the
-    /// log says why.
-    fn function(
-        &self,
-        mut deployment: Deployment,
-        concurrency: Option<u32>,
-    ) -> Option<Arc<Function>> {
-        let lambda = &deployment.lambda;
-        let mounted = self
-            .layers
-            .grants(lambda.opt.as_ref(), lambda.task.as_ref());
-        deployment.configuration.files.extend(mounted);
-        let configuration = &deployment.configuration;
-        let secrets = match verbs::resolve_secrets(&deployment.name, &configuration.secrets) {
-            Ok(secrets) => secrets,
-            Err(error) => {
-                tracing::error!(function = %deployment.name, %error, "a function is not served");
-                return None;
-            }
-        };
-        let plain = configuration
-            .environment
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()));
-        let environment = plain.chain(secrets).collect();
-        let name = deployment.name.clone();
-        match self.invoke.function(deployment, environment, concurrency) {
-            Ok(function) => Some(function),
-            Err(error) => {
-                tracing::error!(function = %name, %error, "a function is not served");
-                None
-            }
-        }
-    }
-
-    /// The routes of all apps, and the URLs of all functions. Of two routes for the same requests the one of the app that
-    /// comes first in the alphabet is served.
-    fn router(
-        &self,
-        snapshot: &Snapshot,
-        functions: &HashMap<FunctionName, Arc<Versions>>,
-    ) -> Router<Target> {
-        let mut routes: Vec<(RoutePattern, Target)> = Vec::new();
-        for (app, value) in &snapshot.routes {
-            let app_routes: Vec<Route> = match serde_json::from_value(value.clone()) {
-                Ok(routes) => routes,
-                Err(error) => {
-                    tracing::error!(%app, %error, "the routes of an app are not served");
-                    continue;
-                }
-            };
-            for route in app_routes {
-                let Some(target) = target(&route.answer, functions) else {
-                    tracing::warn!(%app, route = %route.pattern, "a route leads to a function that is not there");
-                    continue;
-                };
-                routes.push((route.pattern, target));
-            }
-        }
-        let urls = || {
-            functions.iter().filter_map(|(name, versions)| {
-                let latest = versions.latest()?;
-                Some((name.clone(), Target::Function(latest.clone())))
-            })
-        };
-        loop {
-            let pairs = routes
-                .iter()
-                .map(|(pattern, target)| (pattern, target.clone()));
-            let conflict = match Router::new(pairs, urls(), self.domain.as_deref()) {
-                Ok(router) => return router,
-                Err(conflict) => conflict,
-            };
-            tracing::warn!(%conflict, "a route is not served");
-            let second = routes
-                .iter()
-                .rposition(|(pattern, _)| *pattern == *conflict.second)
-                .expect("a conflict is between two of these routes");
-            routes.remove(second);
-        }
-    }
-
-    /// Has what is deployed compiled, where it is not.
-    fn compile_missing(&self) {
-        let functions = self.invoke.functions();
-        let deployed = functions
-            .values()
-            .flat_map(|versions| versions.all())
-            .map(|function| function.deployment().code);
-        self.runtime.compile_missing(deployed);
-    }
-
-    /// Deletes components, compiled code and layers that nothing refers to.
-    async fn forget_unused(&self) -> anyhow::Result<()> {
-        let control::References { blobs, folders } = control::references(&*self.catalog).await?;
-        self.runtime.retain(|code| blobs.contains(code));
-        for blob in self.blobs.list().await? {
-            if !blobs.contains(&blob)
-                && let Err(error) = self.blobs.remove(&blob).await
-            {
-                tracing::warn!(%blob, %error, "cannot remove a component that nothing uses");
-            }
-        }
-        self.layers
-            .retain(move |folder| folders.contains(folder))
-            .await?;
-        Ok(())
     }
 }
 
@@ -630,38 +401,6 @@ fn register_listeners(metrics: &Metrics, listeners: &Arc<[Arc<ListenerStats>]>) 
     ];
     for (name, help, pick) in counters {
         metrics.register_counter(name, help, read(pick));
-    }
-}
-
-/// Whether instances that are provisioned for a qualifier are instances of this version.
-fn stands_for(qualifier: &Qualifier, version: Version, aliases: &[Alias]) -> bool {
-    match qualifier {
-        Qualifier::Version(wanted) => *wanted == version,
-        Qualifier::Alias(name) => aliases
-            .iter()
-            .any(|alias| alias.name == *name && alias.version == version),
-    }
-}
-
-fn target(answer: &Answer, functions: &HashMap<FunctionName, Arc<Versions>>) -> Option<Target> {
-    match answer {
-        Answer::Function(name) => {
-            let function = functions.get(name)?.latest()?;
-            Some(Target::Function(function.clone()))
-        }
-        Answer::Respond {
-            status,
-            headers,
-            body,
-        } => Some(Target::Respond {
-            status: *status,
-            headers: headers.clone(),
-            body: body.clone().into(),
-        }),
-        Answer::Redirect { to, status } => Some(Target::Redirect {
-            to: to.clone(),
-            status: *status,
-        }),
     }
 }
 
