@@ -83,7 +83,12 @@ impl Registry {
     }
 
     /// Pushes what `wkg oci push` does, with these layers: a media type and bytes. Gives the manifest's digest.
-    async fn push(&self, repository: &str, tag: &str, layers: &[(&str, &[u8])]) -> Digest {
+    pub(crate) async fn push(
+        &self,
+        repository: &str,
+        tag: &str,
+        layers: &[(&str, &[u8])],
+    ) -> Digest {
         let mut described = Vec::new();
         for (kind, bytes) in layers {
             let mut layer = self.push_blob(repository, bytes).await;
