@@ -1,10 +1,5 @@
 //! Layers by Lambda's API, with AWS's own client.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
 mod support;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -407,6 +402,7 @@ async fn what_a_layer_cannot_be_is_refused_in_lambdas_words() {
                 json!(["arn:aws:lambda:us-east-1:111111111111:layer:tools:1"])
             ),
             create("f", &probe, json!(many)),
+            publish("tools", &zips::zip(&[])),
         ]),
     )
     .await;
@@ -448,6 +444,7 @@ async fn what_a_layer_cannot_be_is_refused_in_lambdas_words() {
         ),
         (12, "AccessDeniedException", "layer:tools:1"),
         (13, invalid, "Cannot reference more than 5 layers."),
+        (14, invalid, "Uploaded file must be a non-empty zip"),
     ] {
         let answer = &answers[index];
         assert_eq!(answer["code"], code, "{index}: {answer}");

@@ -132,6 +132,9 @@ async fn an_image_is_resolved_when_it_is_deployed_and_not_again() {
     let resolved = format!("{}/team/probe@sha256:{first}", registry.host);
     assert_eq!(answers[3]["Code"]["ImageUri"], image);
     assert_eq!(answers[3]["Code"]["ResolvedImageUri"], resolved);
+    let configuration = &answers[3]["Configuration"];
+    assert_eq!(configuration["CodeSha256"], first.to_string());
+    assert_eq!(configuration["CodeSize"], 0);
     assert_eq!(answers[4]["Payload"], "1");
 
     // The tag moves on. The function does when it is told to.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     CodeError,
     archive::{Archive, ArchiveError, MAX_UNZIPPED, UnpackError},
-    package::{self, Package},
+    package::{self, Package, PackageError},
 };
 use crate::{
     model::{Digest, FileGrant},
@@ -291,6 +291,9 @@ impl Layers {
 fn open(digest: Digest, zip: Bytes) -> Result<(LayerContent, Archive), CodeError> {
     let size = zip.len() as u64;
     let mut archive = Archive::open(zip)?;
+    if archive.entries().next().is_none() {
+        return Err(PackageError::Empty.into());
+    }
     let components = package::components(&mut archive)?.components;
     if components.len() > MAX_COMPONENTS {
         return Err(CodeError::Invalid(format!(

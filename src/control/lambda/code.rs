@@ -141,7 +141,7 @@ impl Lambda {
             return Ok(());
         }
         // A component that came as it is is its own package: what it is linked to is another.
-        let package = lambda.package.get_or_insert_with(|| model::Package {
+        let package = lambda.package.get_or_insert(model::Package {
             digest: deployment.code,
             size: deployment.code_size,
             image: None,
@@ -169,7 +169,7 @@ impl Lambda {
         Ok(())
     }
 
-    pub(super) async fn from_s3(
+    pub(super) async fn fetch_from_s3(
         &self,
         bucket: &str,
         key: &str,
@@ -180,7 +180,7 @@ impl Lambda {
     }
 
     /// The component of an image, and the image's name with the digest that it stands for.
-    pub(super) async fn from_registry(&self, image: &str) -> Result<(Bytes, String), Error> {
+    pub(super) async fn pull_image(&self, image: &str) -> Result<(Bytes, String), Error> {
         let pulled = self.control.sources.registries.pull(image).await;
         let image = pulled.map_err(|error| code_error(&error.into()))?;
         Ok((image.component, image.resolved))

@@ -249,7 +249,7 @@ impl Lambda {
             (None, true) => {
                 let bucket = content.s3_bucket.unwrap_or_default();
                 let key = content.s3_key.unwrap_or_default();
-                self.from_s3(&bucket, &key, content.s3_object_version.as_deref())
+                self.fetch_from_s3(&bucket, &key, content.s3_object_version.as_deref())
                     .await?
             }
             (Some(_), true) | (None, false) => {
