@@ -53,6 +53,7 @@ pub use auth::{
 };
 pub use axum::body::Body;
 pub use error::Error;
+pub use lambda::{folders, mend_layers};
 use verbs::{Control, MAX_COMPONENT};
 
 use crate::{

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     api::{Deploy, DeployFunction, Deployed, FunctionSummary, NodeSummary},
+    code::Sources,
     error::Error,
     lambda::{Permissions, Proposal},
 };
@@ -71,6 +72,8 @@ pub struct Control {
     pub arns: Arns,
     /// What is kept encrypted.
     pub sealer: Arc<Sealer>,
+    /// Where code comes from.
+    pub sources: Sources,
 }
 
 impl Control {

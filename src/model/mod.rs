@@ -18,8 +18,8 @@ mod text;
 mod url;
 
 pub use alias::{
-    Alias, FunctionSettings, InvalidQualifier, LambdaSettings, Package, ProvisionedConcurrency,
-    Qualifier, RecursiveLoop,
+    Alias, AttachedLayer, FunctionSettings, InvalidQualifier, LambdaSettings, Package,
+    ProvisionedConcurrency, Qualifier, RecursiveLoop,
 };
 pub use arn::Arns;
 pub use digest::{Digest, ParseDigestError};

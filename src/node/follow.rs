@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::known::{Deployed, Known, SERVED};
 use crate::{
-    control::verbs,
+    control::{code::Layers, verbs},
     ingress::{DataPlane, Target, UrlTarget},
     invoke::{Function, Invoke, Versions},
     model::{
@@ -37,6 +37,7 @@ pub(super) struct Follower {
     pub(super) metrics: Arc<Metrics>,
     pub(super) logs: Arc<Logs>,
     pub(super) runtime: Runtime,
+    pub(super) layers: Layers,
     pub(super) domain: Option<String>,
     pub(super) arns: Arns,
     /// The revision that is served, for those who wait for it.
@@ -162,7 +163,16 @@ impl Follower {
 
     /// A function of this deployment, unless something it needs is missing on this node: then it is not served, and the
     /// log says why.
-    fn function(&self, deployment: Deployment, concurrency: Option<u32>) -> Option<Arc<Function>> {
+    fn function(
+        &self,
+        mut deployment: Deployment,
+        concurrency: Option<u32>,
+    ) -> Option<Arc<Function>> {
+        let lambda = &deployment.lambda;
+        let mounted = self
+            .layers
+            .grants(lambda.opt.as_ref(), lambda.task.as_ref());
+        deployment.configuration.files.extend(mounted);
         let configuration = &deployment.configuration;
         let secrets = match verbs::resolve_secrets(&deployment.name, &configuration.secrets) {
             Ok(secrets) => secrets,

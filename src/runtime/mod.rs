@@ -1,6 +1,6 @@
 //! All of wasmtime: nothing outside this module names it.
 //!
-//! Code goes `compile` (bytes → artifact, in a child process) → `component` (artifact → prepared component, cached) →
+//! Code goes `link` (component and layers → component) → `compile` (component → artifact), both in a child process → `component` (artifact → prepared component, cached) →
 //! `pool` (prepared component → warm instance) → `call` (instance + request → answer, under `limits`). An `account` is
 //! opened for each invocation and is closed when nothing of it is left.
 
@@ -8,6 +8,7 @@ mod account;
 mod bindings;
 mod body;
 mod call;
+mod child;
 mod compile;
 mod component;
 mod engine;
@@ -16,6 +17,7 @@ mod imports;
 mod inspect;
 mod instance;
 mod limits;
+mod link;
 mod pool;
 
 use std::{
@@ -40,13 +42,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use account::Observer;
 pub use body::{GuestBody, IncompleteBody};
 pub use call::FunctionError;
-pub use compile::{CompileError, CompileLimits, compile_child};
+pub use child::CompileLimits;
+pub use compile::{CompileError, compile_child};
 pub use component::PrepareError;
 pub use engine::EngineSettings;
 pub use function::{Function, FunctionFailed};
 pub use imports::function::{InProcess, InProcessError};
+pub(crate) use imports::outbound::address_refusal;
 pub use inspect::{Inspection, inspect};
 pub use instance::Invocation;
+pub use link::{LinkError, link_child};
 
 use account::{Account, Running};
 use component::{Components, Prepared};
@@ -97,6 +102,7 @@ pub struct Runtime(Arc<Inner>);
 struct Inner {
     components: Components,
     blobs: Arc<Blobs>,
+    linker: link::Linker,
     /// Code that is being compiled again, or could not be a moment ago.
     mended: Mutex<HashSet<Digest>>,
     services: Arc<Services>,
@@ -142,12 +148,11 @@ impl Runtime {
         let linkers =
             PerEngine::new(|concurrency| instance::linker(engines.get(concurrency), concurrency))
                 .map_err(failed)?;
-        let artifacts = compile::Artifacts::open(
-            &settings.artifacts,
-            &engines,
-            settings.compiler,
-            settings.compile,
-        )?;
+        let program = child::Program {
+            path: settings.compiler,
+            limits: settings.compile,
+        };
+        let artifacts = compile::Artifacts::open(&settings.artifacts, &engines, program.clone())?;
         let inner = Arc::new(Inner {
             components: Components::new(
                 engines,
@@ -157,6 +162,7 @@ impl Runtime {
                 metrics.clone(),
             ),
             blobs,
+            linker: link::Linker::new(program),
             mended: Mutex::default(),
             services: Arc::new(Services {
                 in_process: std::sync::OnceLock::new(),
@@ -213,6 +219,22 @@ impl Runtime {
     /// The bytes are no component, compiling met a limit, or an import is missing: the message is for who deploys.
     pub async fn compile(&self, wasm: &Path, code: &Digest) -> Result<Kind, Arc<PrepareError>> {
         self.0.components.compile(wasm, code).await
+    }
+
+    /// Links the imports of the component in the file `function` with what the components in `layers` export, into a new
+    /// component in the file `output`: see [`link`](self::link_child). Says whether anything was linked; if not, nothing is
+    /// written.
+    ///
+    /// # Errors
+    ///
+    /// One of them is no component, an export does not fit the import of its name, or linking met a limit.
+    pub async fn link(
+        &self,
+        function: &Path,
+        layers: &[(String, PathBuf)],
+        output: &Path,
+    ) -> Result<bool, LinkError> {
+        self.0.linker.link(function, layers, output).await
     }
 
     /// Whether a component was compiled before.

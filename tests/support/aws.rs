@@ -28,8 +28,11 @@ use super::{Node, Reply};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A Python that has the clients.
-static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
-    let requirements = scripts().join("requirements.txt");
+static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| python_with("requirements.txt"));
+
+/// A Python that has what a file of requirements names, installed by the first who wants it.
+pub fn python_with(requirements: &str) -> PathBuf {
+    let requirements = scripts().join(requirements);
     let wanted = fs::read_to_string(&requirements).unwrap();
     let digest = wharf::model::Digest::of(wanted.as_bytes()).to_string();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -67,9 +70,10 @@ static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
     let moved = fs::rename(&folder, &installed);
     assert!(python.exists(), "{moved:?}");
     python
-});
+}
 
-fn scripts() -> &'static Path {
+/// The folder of the scripts and of what they require.
+pub fn scripts() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/aws"))
 }
 

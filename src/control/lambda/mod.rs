@@ -8,10 +8,13 @@
 //! [`invoke`] is apart from the others: it carries payloads, not documents.
 
 mod aliases;
+mod code;
 mod concurrency;
 mod downloads;
 mod functions;
 mod invoke;
+mod layer_permissions;
+mod layers;
 mod members;
 mod permissions;
 mod proposal;
@@ -22,9 +25,9 @@ mod versions;
 use std::sync::Arc;
 
 use ::base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+pub use code::{folders, mend_layers};
 pub(in crate::control) use downloads::Downloads;
 pub(in crate::control) use permissions::Permissions;
 pub(in crate::control) use proposal::Proposal;
@@ -38,7 +41,7 @@ use super::{
     verbs::Control,
 };
 use crate::{
-    model::{Deployment, FunctionName, FunctionSettings},
+    model::{FunctionName, FunctionSettings},
     store::{Change, of_function},
 };
 
@@ -126,6 +129,14 @@ impl Lambda {
             "TagResource" => self.tag(call).await,
             "UntagResource" => self.untag(call).await,
             "ListTags" => self.list_tags(call).await,
+            "PublishLayerVersion" => self.publish_layer_version(call).await,
+            "GetLayerVersion" | "GetLayerVersionByArn" => self.get_layer_version(call).await,
+            "ListLayerVersions" => self.list_layer_versions(call).await,
+            "ListLayers" => self.list_layers(call).await,
+            "DeleteLayerVersion" => self.delete_layer_version(call).await,
+            "AddLayerVersionPermission" => self.add_layer_permission(call).await,
+            "RemoveLayerVersionPermission" => self.remove_layer_permission(call).await,
+            "GetLayerVersionPolicy" => self.get_layer_policy(call).await,
             other => Err(Error::unsupported(other, "it is not built yet")),
         }
     }
@@ -213,41 +224,6 @@ impl Lambda {
                 "Wharf cannot honour CodeSigningConfigArn: it does not check signatures of code.",
             )),
         }
-    }
-
-    /// Gives a function the layers that the call names.
-    async fn apply_layers(
-        &self,
-        members: &Map<String, Value>,
-        deployment: &mut Deployment,
-    ) -> Result<(), Error> {
-        let layers = members.get("Layers").and_then(Value::as_array);
-        if layers.is_some_and(|layers| !layers.is_empty()) {
-            return Err(invalid("Wharf does not support Layers yet."));
-        }
-        self.compose(deployment).await
-    }
-
-    /// Links a function's component with those of its layers.
-    async fn compose(&self, _deployment: &mut Deployment) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn from_s3(
-        &self,
-        _bucket: &str,
-        _key: &str,
-        _version: Option<&str>,
-    ) -> Result<Bytes, Error> {
-        Err(invalid(
-            "This node has no S3 endpoint to fetch code from; send it as ZipFile.",
-        ))
-    }
-
-    async fn from_registry(&self, _image: &str) -> Result<(Bytes, String), Error> {
-        Err(invalid(
-            "This node fetches no images; send the component as ZipFile.",
-        ))
     }
 }
 
