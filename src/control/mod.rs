@@ -20,6 +20,7 @@ pub mod api;
 mod auth;
 pub mod client;
 mod error;
+pub mod logs;
 pub mod verbs;
 
 use std::{
