@@ -365,7 +365,7 @@ impl Parts {
         }
         for name in removed {
             self.metrics.remove(&name);
-            self.logs.remove(&name);
+            self.logs.forget(&name);
         }
         served.send_replace(revision);
         Ok(())
