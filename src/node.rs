@@ -27,11 +27,14 @@ use crate::{
         ConnectionInfo, Counter, DataPlane, Handler, ListenerStats, RequestBody, Server,
         ServerConfig, Target, TlsConfig, sanitize,
     },
-    invoke::{Function, Invoke},
-    model::{Answer, Deployment, FunctionName, Route, RoutePattern},
+    invoke::{Function, Invoke, Versions},
+    model::{
+        Alias, Answer, Deployment, FunctionName, FunctionSettings, ProvisionedConcurrency,
+        Qualifier, Route, RoutePattern, Version,
+    },
     router::Router,
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
-    store::{Blobs, Catalog, DataFolder, KeyValueLimits, Queue, Snapshot, Sqlite},
+    store::{Blobs, Catalog, DataFolder, KeyValueLimits, Queue, Resource, Snapshot, Sqlite},
     telemetry::{
         logs::{LogLimits, Logs},
         metrics::Metrics,
@@ -89,6 +92,13 @@ impl NodeConfig {
         }
     }
 }
+
+/// The documents of the catalog that concern what is served.
+const SERVED: &[&str] = &[
+    FunctionSettings::KIND,
+    Alias::KIND,
+    ProvisionedConcurrency::KIND,
+];
 
 /// A node that is bound and not yet serving.
 pub struct Node {
@@ -328,30 +338,15 @@ async fn follow(parts: Parts, served: watch::Sender<u64>) {
 impl Parts {
     /// Serves what the catalog says.
     async fn serve(&self, served: &watch::Sender<u64>) -> anyhow::Result<()> {
-        let snapshot = self.catalog.snapshot().await?;
+        let snapshot = self.catalog.snapshot(SERVED).await?;
         let revision = snapshot.revision;
         let before = self.invoke.functions();
-        let mut functions = HashMap::with_capacity(snapshot.deployments.len());
-        for deployment in &snapshot.deployments {
-            let present = before.get(&deployment.name);
-            let unchanged =
-                present.filter(|present| present.deployment().revision == deployment.revision);
-            let function = match unchanged {
-                Some(function) => Some(function.clone()),
-                None => self.function(deployment),
-            };
-            if let Some(function) = function {
-                functions.insert(deployment.name.clone(), function);
-            }
-        }
+        let functions = self.functions(&snapshot, &before);
         let router = self.router(&snapshot, &functions);
-        let replaced: Vec<Arc<Function>> = before
+        let kept: HashSet<*const Function> = functions
             .values()
-            .filter(|function| {
-                let now = functions.get(&function.deployment().name);
-                now.is_none_or(|now| !Arc::ptr_eq(now, function))
-            })
-            .cloned()
+            .flat_map(|versions| versions.all())
+            .map(Arc::as_ptr)
             .collect();
         let removed: Vec<FunctionName> = before
             .keys()
@@ -360,8 +355,10 @@ impl Parts {
             .collect();
         self.invoke.publish(functions);
         self.plane.route(router);
-        for function in replaced {
-            function.close();
+        for function in before.values().flat_map(|versions| versions.all()) {
+            if !kept.contains(&Arc::as_ptr(function)) {
+                function.close();
+            }
         }
         for name in removed {
             self.metrics.remove(&name);
@@ -371,9 +368,75 @@ impl Parts {
         Ok(())
     }
 
+    /// The functions of a snapshot. What did not change is what it was before, warm instances and all.
+    fn functions(
+        &self,
+        snapshot: &Snapshot,
+        before: &HashMap<FunctionName, Arc<Versions>>,
+    ) -> HashMap<FunctionName, Arc<Versions>> {
+        let mut aliases: HashMap<FunctionName, Vec<Alias>> = HashMap::new();
+        for alias in snapshot.resources::<Alias>() {
+            let name = alias.function.clone();
+            aliases.entry(name).or_default().push(alias);
+        }
+        let mut provisioned: HashMap<FunctionName, Vec<ProvisionedConcurrency>> = HashMap::new();
+        for concurrency in snapshot.resources::<ProvisionedConcurrency>() {
+            let name = concurrency.function.clone();
+            provisioned.entry(name).or_default().push(concurrency);
+        }
+        let settings = snapshot.resources::<FunctionSettings>().into_iter();
+        let settings: HashMap<FunctionName, FunctionSettings> = settings
+            .map(|settings| (settings.name.clone(), settings))
+            .collect();
+        // They come by name, the versions of a function one after another.
+        let by_name = snapshot
+            .deployments
+            .chunk_by(|one, other| one.name == other.name);
+        let mut functions = HashMap::new();
+        for versions in by_name {
+            let name = &versions[0].name;
+            let aliases = aliases.remove(name).unwrap_or_default();
+            let provisioned = provisioned.remove(name).unwrap_or_default();
+            let reserved = settings
+                .get(name)
+                .and_then(|settings| settings.concurrency)
+                .or_else(|| versions[0].configuration.concurrency);
+            self.invoke.limit(name, reserved);
+            let present = before.get(name);
+            let versions = versions.iter().filter_map(|deployment| {
+                let mut deployment = deployment.clone();
+                let ready = provisioned
+                    .iter()
+                    .filter(|concurrency| {
+                        stands_for(&concurrency.qualifier, deployment.version, &aliases)
+                    })
+                    .map(|concurrency| concurrency.instances)
+                    .sum();
+                let pool = &mut deployment.configuration.pool;
+                pool.min = pool.min.max(ready);
+                let unchanged = present
+                    .and_then(|present| present.version(deployment.version))
+                    .filter(|present| {
+                        let present = present.deployment();
+                        present.revision == deployment.revision
+                            && present.configuration.pool == deployment.configuration.pool
+                    });
+                match unchanged {
+                    Some(function) => Some(function.clone()),
+                    None => self.function(deployment, reserved),
+                }
+            });
+            let versions = Versions::new(versions.collect::<Vec<_>>(), aliases);
+            if versions.all().next().is_some() {
+                functions.insert(name.clone(), Arc::new(versions));
+            }
+        }
+        functions
+    }
+
     /// A function of this deployment, unless something it needs is missing on this node: then it is not served, and the
     /// log says why.
-    fn function(&self, deployment: &Deployment) -> Option<Arc<Function>> {
+    fn function(&self, deployment: Deployment, concurrency: Option<u32>) -> Option<Arc<Function>> {
         let configuration = &deployment.configuration;
         let secrets = match verbs::resolve_secrets(&deployment.name, &configuration.secrets) {
             Ok(secrets) => secrets,
@@ -387,10 +450,11 @@ impl Parts {
             .iter()
             .map(|(name, value)| (name.clone(), value.clone()));
         let environment = plain.chain(secrets).collect();
-        match self.invoke.function(deployment.clone(), environment) {
+        let name = deployment.name.clone();
+        match self.invoke.function(deployment, environment, concurrency) {
             Ok(function) => Some(function),
             Err(error) => {
-                tracing::error!(function = %deployment.name, %error, "a function is not served");
+                tracing::error!(function = %name, %error, "a function is not served");
                 None
             }
         }
@@ -401,7 +465,7 @@ impl Parts {
     fn router(
         &self,
         snapshot: &Snapshot,
-        functions: &HashMap<FunctionName, Arc<Function>>,
+        functions: &HashMap<FunctionName, Arc<Versions>>,
     ) -> Router<Target> {
         let mut routes: Vec<(RoutePattern, Target)> = Vec::new();
         for (app, value) in &snapshot.routes {
@@ -421,9 +485,10 @@ impl Parts {
             }
         }
         let urls = || {
-            functions
-                .iter()
-                .map(|(name, function)| (name.clone(), Target::Function(function.clone())))
+            functions.iter().filter_map(|(name, versions)| {
+                let latest = versions.latest()?;
+                Some((name.clone(), Target::Function(latest.clone())))
+            })
         };
         loop {
             let pairs = routes
@@ -447,6 +512,7 @@ impl Parts {
         let functions = self.invoke.functions();
         let deployed = functions
             .values()
+            .flat_map(|versions| versions.all())
             .map(|function| function.deployment().code);
         self.runtime.compile_missing(deployed);
     }
@@ -534,9 +600,22 @@ fn register_listeners(metrics: &Metrics, listeners: &Arc<[Arc<ListenerStats>]>) 
     }
 }
 
-fn target(answer: &Answer, functions: &HashMap<FunctionName, Arc<Function>>) -> Option<Target> {
+/// Whether instances that are provisioned for a qualifier are instances of this version.
+fn stands_for(qualifier: &Qualifier, version: Version, aliases: &[Alias]) -> bool {
+    match qualifier {
+        Qualifier::Version(wanted) => *wanted == version,
+        Qualifier::Alias(name) => aliases
+            .iter()
+            .any(|alias| alias.name == *name && alias.version == version),
+    }
+}
+
+fn target(answer: &Answer, functions: &HashMap<FunctionName, Arc<Versions>>) -> Option<Target> {
     match answer {
-        Answer::Function(name) => functions.get(name).cloned().map(Target::Function),
+        Answer::Function(name) => {
+            let function = functions.get(name)?.latest()?;
+            Some(Target::Function(function.clone()))
+        }
         Answer::Respond {
             status,
             headers,

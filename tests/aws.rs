@@ -1,206 +1,30 @@
 //! AWS's own clients call the API with nothing but an endpoint and the node's credentials, and nobody else can.
 //!
-//! boto3 and the AWS CLI are installed from PyPI into the target folder by the first test that wants them; that needs
-//! Python 3 with `venv`. What attacks a signature is signed by botocore and changed on the way.
-
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
+//! What attacks a signature is signed by botocore and changed on the way.
 
 mod support;
 
 use std::{
     fs,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
-    process::{Output, Stdio},
-    sync::LazyLock,
     time::Duration,
 };
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Node, Reply, guests};
+use support::{
+    Node, Reply,
+    aws::{self, python, run, sign},
+    guests,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    process::Command,
     time::timeout,
 };
 use wharf::{control::CREDENTIALS_FILE, model::FunctionConfiguration};
 
-/// How long a client may take. Far more than it does: Python starts in a second or two.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 const INVOCATIONS: &str = "/2015-03-31/functions/probe/invocations";
-
-/// A Python that has the clients.
-static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
-    let requirements = scripts().join("requirements.txt");
-    let wanted = fs::read_to_string(&requirements).unwrap();
-    let digest = wharf::model::Digest::of(wanted.as_bytes()).to_string();
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let installed = target.join(format!("aws-clients-{}", &digest[..16]));
-    let python = installed.join("bin/python");
-    if python.exists() {
-        return python;
-    }
-    // Made apart, and moved when it is whole: another process may be at it too.
-    let making = tempfile::tempdir_in(target).unwrap();
-    let folder = making.path().join("venv");
-    let run = |program: &Path, arguments: &[&str]| {
-        let output = std::process::Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output();
-        let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {said}");
-    };
-    let text = |path: &Path| path.to_str().unwrap().to_owned();
-    run(Path::new("python3"), &["-m", "venv", &text(&folder)]);
-    let install = [
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--requirement",
-    ];
-    run(
-        &folder.join("bin/python"),
-        &[&install[..], &[&text(&requirements)]].concat(),
-    );
-    let moved = fs::rename(&folder, &installed);
-    assert!(python.exists(), "{moved:?}");
-    python
-});
-
-fn scripts() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/aws"))
-}
-
-/// Python with the clients, whose settings are the endpoint and the node's credentials.
-fn python(node: &Node) -> Command {
-    let mut command = Command::new(&*PYTHON);
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy().to_ascii_uppercase();
-        if name.starts_with("AWS_") || name.ends_with("_PROXY") || name.starts_with("PYTHON") {
-            command.env_remove(name);
-        }
-    }
-    command
-        .env("AWS_ENDPOINT_URL", format!("http://{}", node.api))
-        .env(
-            "AWS_SHARED_CREDENTIALS_FILE",
-            node.data().join(CREDENTIALS_FILE),
-        )
-        .env("AWS_CONFIG_FILE", "/dev/null")
-        .env("AWS_EC2_METADATA_DISABLED", "true")
-        .env("NO_PROXY", "*")
-        .current_dir(node.data())
-        .kill_on_drop(true)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-async fn run(command: &mut Command, input: &str) -> Output {
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let output = async {
-        stdin.write_all(input.as_bytes()).await.unwrap();
-        drop(stdin);
-        child.wait_with_output().await.unwrap()
-    };
-    timeout(PATIENCE, output).await.expect("it ends")
-}
-
-/// A script's answers to what it is given.
-async fn script(node: &Node, name: &str, input: Value) -> Vec<Value> {
-    let output = run(python(node).arg(scripts().join(name)), &input.to_string()).await;
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{stderr}");
-    let stdout = String::from_utf8(output.stdout).unwrap();
-    let answers: Vec<Value> = stdout
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    assert_eq!(answers.len(), input.as_array().unwrap().len());
-    answers
-}
-
-/// A request that botocore signed.
-#[derive(Debug, Clone)]
-struct Signed {
-    method: String,
-    url: String,
-    headers: Vec<(String, String)>,
-    body: String,
-}
-
-impl Signed {
-    async fn send(&self, node: &Node) -> Reply {
-        let mut request = node.web.request(self.method.parse().unwrap(), &self.url);
-        for (name, value) in &self.headers {
-            request = request.header(name, value);
-        }
-        Reply::of(request.body(self.body.clone())).await
-    }
-
-    fn header(mut self, name: &str, change: impl FnOnce(&str) -> String) -> Self {
-        let mut headers = self.headers.iter_mut();
-        let (_, value) = headers
-            .find(|(found, _)| found.eq_ignore_ascii_case(name))
-            .unwrap();
-        *value = change(value);
-        self
-    }
-
-    fn with(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    fn without(mut self, name: &str) -> Self {
-        self.headers
-            .retain(|(found, _)| !found.eq_ignore_ascii_case(name));
-        self
-    }
-
-    fn body(mut self, body: &str) -> Self {
-        body.clone_into(&mut self.body);
-        self
-    }
-
-    fn url(mut self, from: &str, to: &str) -> Self {
-        assert!(self.url.contains(from), "{}", self.url);
-        self.url = self.url.replacen(from, to, 1);
-        self
-    }
-}
-
-/// Has botocore sign requests.
-async fn sign(node: &Node, wanted: Value) -> Vec<Signed> {
-    let signed = script(node, "sign.py", wanted).await;
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    signed
-        .into_iter()
-        .map(|signed| Signed {
-            method: text(&signed["method"]),
-            url: text(&signed["url"]),
-            headers: signed["headers"]
-                .as_object()
-                .unwrap()
-                .iter()
-                .map(|(name, value)| (name.clone(), text(value)))
-                .collect(),
-            body: text(&signed["body"]),
-        })
-        .collect()
-}
 
 async fn node_with_probe() -> Node {
     let node = Node::start().await;
@@ -217,10 +41,7 @@ async fn node_with_probe() -> Node {
 async fn boto3_invokes_functions() {
     let node = node_with_probe().await;
     let invoke = |parameters: Value| json!({"operation": "invoke", "parameters": parameters});
-    let answers = script(
-        &node,
-        "invoke.py",
-        json!([
+    let answers = aws::call(&node, json!([
             invoke(json!({"FunctionName": "probe", "Payload": r#"{"n": 1}"#})),
             // A path that is encoded, and signed encoded once more.
             invoke(json!({"FunctionName": "probe:$LATEST", "Payload": r#"{"é": 2}"#, "LogType": "Tail"})),
@@ -307,9 +128,8 @@ async fn boto3_is_told_why_it_is_refused() {
         .unwrap();
     let mut temporary = keys(own, "wrong");
     temporary["client"]["aws_session_token"] = "token".into();
-    let answers = script(
+    let answers = aws::call(
         &node,
-        "invoke.py",
         json!([
             call(keys(own, "wrong")),
             call(keys("AKIAIOSFODNN7EXAMPLE", "wrong")),
@@ -619,7 +439,7 @@ async fn every_profile_of_the_file_is_a_user() {
         let payload = r#"{"do":"context"}"#;
         json!({"profile": profile, "operation": "invoke", "parameters": {"FunctionName": "probe", "Payload": payload}})
     };
-    let answers = script(&node, "invoke.py", json!([call("default"), call("ci")])).await;
+    let answers = aws::call(&node, json!([call("default"), call("ci")])).await;
     for answer in answers {
         assert_eq!(answer["StatusCode"], 200, "{answer}");
         let context = answer["Payload"].as_str().unwrap();

@@ -18,9 +18,12 @@
 
 pub mod api;
 mod auth;
+mod aws;
 pub mod client;
+pub mod code;
 mod error;
-pub mod logs;
+mod lambda;
+mod logs;
 pub mod verbs;
 
 use std::{
@@ -74,7 +77,8 @@ impl Readiness {
 }
 
 struct Api {
-    control: Control,
+    control: Arc<Control>,
+    services: aws::Services,
     access: Access,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
@@ -107,8 +111,11 @@ pub fn service(
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
 ) -> Service {
+    let control = Arc::new(control);
+    let services = vec![Arc::new(lambda::Lambda::new(control.clone())) as Arc<dyn aws::Service>];
     let api = Arc::new(Api {
         control,
+        services: aws::Services::new(services),
         access,
         readiness,
         metrics,
@@ -122,14 +129,14 @@ pub fn service(
         .route("/wharf/v1/functions", get(functions))
         .route("/wharf/v1/functions/{name}", get(function).delete(remove))
         .route("/wharf/v1/functions/{name}/logs", get(logs))
-        .route("/wharf/v1/apps/{name}", axum::routing::delete(remove_app))
-        .fallback(no_path);
+        .route("/wharf/v1/apps/{name}", axum::routing::delete(remove_app));
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .merge(guarded(&api, MAX_COMPONENT, components))
         .merge(guarded(&api, MAX_EVENT, events))
         .merge(guarded(&api, MAX_DOCUMENT, documents))
+        .fallback(aws)
         .with_state(api);
     Service(router)
 }
@@ -146,7 +153,23 @@ fn guarded(api: &Arc<Api>, limit: usize, routes: Router<Arc<Api>>) -> Router<Arc
         .layer(middleware::from_fn(authorize))
 }
 
-async fn no_path(uri: Uri) -> Error {
+/// A call of one of AWS's services, or nothing that is here.
+async fn aws(State(api): Shared, request: Request) -> Result<Response, Error> {
+    let (head, body) = request.into_parts();
+    let target = api.services.target(&head);
+    let limit = target.as_ref().map_or(1 << 20, aws::Target::limit);
+    let request = api.access.admit(Request::from_parts(head, body), limit);
+    let (head, body) = request.await?.into_parts();
+    let Some(target) = target else {
+        return Err(no_path(&head.uri));
+    };
+    let body = axum::body::to_bytes(body, limit)
+        .await
+        .map_err(|error| body_error(&error, limit))?;
+    Ok(api.services.answer(target, &head, body).await)
+}
+
+fn no_path(uri: &Uri) -> Error {
     Error::NoPath(uri.path().chars().take(200).collect())
 }
 

@@ -18,9 +18,12 @@ use super::{
 };
 use crate::{
     invoke::{Function, Invoke},
-    model::{AsyncEvent, Deployment, Digest, FunctionName, Kind, RequestId, SecretSource, Version},
+    model::{
+        Alias, AsyncEvent, Deployment, Digest, FunctionName, FunctionSettings, Kind,
+        LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource, Version,
+    },
     runtime::Runtime,
-    store::{Blobs, Catalog, Change, Changes, NewEvent, Queue},
+    store::{Blobs, Catalog, Change, Changes, NewEvent, Queue, Resource, of_function},
     telemetry::{
         logs::{Logs, Tail, TailFrom},
         metrics::Metrics,
@@ -29,6 +32,13 @@ use crate::{
 
 /// The largest component (Lambda quota: 250 MB unzipped).
 pub const MAX_COMPONENT: usize = 250 << 20;
+
+/// The kinds of documents that belong to a function, and go with it.
+pub(super) const OF_FUNCTIONS: &[&str] = &[
+    FunctionSettings::KIND,
+    Alias::KIND,
+    ProvisionedConcurrency::KIND,
+];
 
 /// The control plane of a node.
 pub struct Control {
@@ -180,6 +190,7 @@ impl Control {
                     app: deploy.app.clone(),
                     modified_ms: now_ms(),
                     revision: 0,
+                    lambda: LambdaSettings::default(),
                 }),
                 expected: None,
             });
@@ -230,15 +241,12 @@ impl Control {
 
     /// Removes a function, served or not. What is in flight ends by itself.
     pub async fn remove(&self, name: &str) -> Result<(), Error> {
-        let deployed = self.catalog.deployments().await?;
-        let deployments = deployed
-            .iter()
-            .filter(|deployment| deployment.name.as_str() == name);
-        let changes: Vec<_> = deployments.map(removal).collect();
-        if changes.is_empty() {
-            return Err(Error::no_function(name));
+        let name: FunctionName = name.parse().map_err(|_| Error::no_function(name))?;
+        let deployed = self.catalog.versions(&name).await?;
+        if deployed.is_empty() {
+            return Err(Error::no_function(name.as_str()));
         }
-        self.apply(changes).await?;
+        self.apply(removal(&name, &deployed)).await?;
         Ok(())
     }
 
@@ -254,7 +262,7 @@ impl Control {
     }
 
     /// Writes changes and waits until they are served.
-    async fn apply(&self, changes: Vec<Change>) -> Result<u64, Error> {
+    pub(super) async fn apply(&self, changes: Vec<Change>) -> Result<u64, Error> {
         let revision = self.catalog.apply(Changes::from(changes)).await?;
         let mut served = self.served.clone();
         served
@@ -302,6 +310,7 @@ impl Control {
         let functions = self.invoke.functions();
         let mut summaries: Vec<_> = functions
             .values()
+            .filter_map(|versions| versions.latest())
             .map(|function| self.summary(function))
             .collect();
         summaries.sort_by(|one, other| one.name.cmp(&other.name));
@@ -377,20 +386,30 @@ impl Control {
 
 /// What removes the functions of an app but for those to keep.
 fn removals(deployed: &[Deployment], app: &str, keep: &HashSet<FunctionName>) -> Vec<Change> {
-    deployed
-        .iter()
-        .filter(|deployment| {
-            deployment.app.as_deref() == Some(app) && !keep.contains(&deployment.name)
-        })
-        .map(removal)
+    let latest = deployed.iter().filter(|deployment| {
+        deployment.version == Version::Latest
+            && deployment.app.as_deref() == Some(app)
+            && !keep.contains(&deployment.name)
+    });
+    latest
+        .flat_map(|deployment| removal(&deployment.name, deployed))
         .collect()
 }
 
-fn removal(deployment: &Deployment) -> Change {
-    Change::Remove {
-        name: deployment.name.clone(),
-        version: deployment.version,
-    }
+/// What removes a function: its versions, and the documents about it.
+pub(super) fn removal(name: &FunctionName, deployed: &[Deployment]) -> Vec<Change> {
+    let versions = deployed
+        .iter()
+        .filter(|deployment| deployment.name == *name)
+        .map(|deployment| Change::Remove {
+            name: name.clone(),
+            version: deployment.version,
+        });
+    let documents = OF_FUNCTIONS.iter().map(|kind| Change::DeleteAll {
+        kind,
+        prefix: of_function(name),
+    });
+    versions.chain(documents).collect()
 }
 
 /// Whether the folders that a function is granted are there.

@@ -7,22 +7,31 @@ use crate::model::Outcome;
 /// A count that may not pass a limit.
 #[derive(Debug)]
 pub(super) struct Gate {
-    limit: u32,
+    limit: AtomicU32,
     inside: AtomicU32,
 }
 
 impl Gate {
     pub(super) fn new(limit: u32) -> Self {
         Self {
-            limit,
+            limit: AtomicU32::new(limit),
             inside: AtomicU32::new(0),
         }
+    }
+
+    /// Changes the limit. Who is inside stays.
+    pub(super) fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, Relaxed);
+    }
+
+    pub(super) fn limit(&self) -> u32 {
+        self.limit.load(Relaxed)
     }
 
     /// Goes in, if there is room. Whoever goes in must [`leave`](Self::leave) once.
     fn enter(&self) -> bool {
         let before = self.inside.fetch_add(1, Relaxed);
-        if before >= self.limit {
+        if before >= self.limit.load(Relaxed) {
             self.inside.fetch_sub(1, Relaxed);
             return false;
         }

@@ -8,12 +8,13 @@
 
 mod concurrency;
 mod payload;
+mod versions;
 
 use std::{
     collections::HashMap,
     convert::Infallible,
     fmt::Display,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Instant,
 };
 
@@ -25,9 +26,12 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 
 use concurrency::Gate;
+pub use versions::{Resolved, Versions};
 
 use crate::{
-    model::{ByteSize, Deployment, FunctionName, InvocationRecord, Kind, Outcome, RequestId},
+    model::{
+        ByteSize, Deployment, FunctionName, InvocationRecord, Kind, Outcome, Qualifier, RequestId,
+    },
     runtime::{
         self, FunctionError, FunctionFailed, GuestBody, InProcess, InProcessError, IncompleteBody,
         Invocation, Observer, Runtime,
@@ -53,8 +57,10 @@ const RECEIPT: HeaderName = HeaderName::from_static("x-wharf-receipt");
 /// Runs functions. One a node.
 pub struct Invoke {
     runtime: Runtime,
-    functions: ArcSwap<HashMap<FunctionName, Arc<Function>>>,
+    functions: ArcSwap<HashMap<FunctionName, Arc<Versions>>>,
     node: Arc<Gate>,
+    /// One a function, whatever its versions: who runs is counted while the function is replaced.
+    gates: Mutex<HashMap<FunctionName, Weak<Gate>>>,
     logs: Arc<Logs>,
     metrics: Arc<Metrics>,
 }
@@ -76,9 +82,19 @@ impl Function {
         self.runtime.close();
     }
 
-    /// Invocations at this moment.
+    /// Invocations of all its versions at this moment.
     pub fn in_flight(&self) -> u32 {
         self.ledger.gate.inside()
+    }
+
+    /// How many there may be; none means as many as the node takes.
+    pub fn concurrency(&self) -> Option<u32> {
+        Some(self.ledger.gate.limit()).filter(|limit| *limit != u32::MAX)
+    }
+
+    /// Instances that wait for a request.
+    pub fn idle(&self) -> usize {
+        self.runtime.idle()
     }
 
     /// Counts an event that was given up.
@@ -89,7 +105,7 @@ impl Function {
 
 /// Where a function's invocations are counted and recorded.
 struct Ledger {
-    gate: Gate,
+    gate: Arc<Gate>,
     node: Arc<Gate>,
     log: Arc<FunctionLog>,
     metrics: Arc<FunctionMetrics>,
@@ -148,6 +164,7 @@ impl Invoke {
             runtime,
             functions: ArcSwap::default(),
             node: Arc::new(Gate::new(concurrency)),
+            gates: Mutex::default(),
             logs,
             metrics,
         });
@@ -156,7 +173,8 @@ impl Invoke {
         invoke
     }
 
-    /// A function of this deployment. `environment` is the configuration's, with the values of its secrets.
+    /// A function of this deployment. `environment` is the configuration's, with the values of its secrets; `concurrency`
+    /// is how many invocations of all its versions there may be at one moment.
     ///
     /// # Errors
     ///
@@ -165,15 +183,15 @@ impl Invoke {
         &self,
         deployment: Deployment,
         environment: Vec<(String, String)>,
+        concurrency: Option<u32>,
     ) -> Result<Arc<Function>, FunctionFailed> {
-        let configuration = &deployment.configuration;
         let ledger = Arc::new(Ledger {
-            gate: Gate::new(configuration.concurrency.unwrap_or(u32::MAX)),
+            gate: self.gate(&deployment.name, concurrency),
             node: self.node.clone(),
             log: self.logs.function(&deployment.name),
             metrics: self.metrics.function(&deployment.name),
             version: deployment.version,
-            memory: configuration.memory,
+            memory: deployment.configuration.memory,
         });
         let log = ledger.log.clone();
         let runtime = self
@@ -182,9 +200,28 @@ impl Invoke {
         Ok(Arc::new(Function { runtime, ledger }))
     }
 
+    fn gate(&self, name: &FunctionName, concurrency: Option<u32>) -> Arc<Gate> {
+        let limit = concurrency.unwrap_or(u32::MAX);
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = gates.get(name).and_then(Weak::upgrade);
+        let gate = present.unwrap_or_else(|| {
+            gates.retain(|_, gate| gate.strong_count() > 0);
+            let gate = Arc::new(Gate::new(limit));
+            gates.insert(name.clone(), Arc::downgrade(&gate));
+            gate
+        });
+        gate.set_limit(limit);
+        gate
+    }
+
+    /// Changes how many invocations of a function there may be at one moment.
+    pub fn limit(&self, name: &FunctionName, concurrency: Option<u32>) {
+        self.gate(name, concurrency);
+    }
+
     /// Makes `functions` the ones that can be invoked, and the pools of those with a minimum.
-    pub fn publish(&self, functions: HashMap<FunctionName, Arc<Function>>) {
-        for function in functions.values() {
+    pub fn publish(&self, functions: HashMap<FunctionName, Arc<Versions>>) {
+        for function in functions.values().flat_map(|versions| versions.all()) {
             if function.deployment().configuration.pool.min > 0 {
                 self.runtime.warm(&function.runtime);
             }
@@ -192,13 +229,18 @@ impl Invoke {
         self.functions.store(Arc::new(functions));
     }
 
-    /// The function of that name.
+    /// `$LATEST` of the function of that name.
     pub fn find(&self, name: &str) -> Option<Arc<Function>> {
-        self.functions.load().get(name).cloned()
+        self.functions.load().get(name)?.latest().cloned()
+    }
+
+    /// What a qualifier stands for now: of an alias with two versions, one by its share. Without one, `$LATEST`.
+    pub fn resolve(&self, name: &str, qualifier: Option<&Qualifier>) -> Option<Resolved> {
+        self.functions.load().get(name)?.resolve(qualifier)
     }
 
     /// The functions there are.
-    pub fn functions(&self) -> Arc<HashMap<FunctionName, Arc<Function>>> {
+    pub fn functions(&self) -> Arc<HashMap<FunctionName, Arc<Versions>>> {
         self.functions.load_full()
     }
 
@@ -386,8 +428,16 @@ impl InProcess for Invoke {
             if event.len() > MAX_EVENT {
                 return Err(InProcessError::PayloadTooLarge);
             }
-            let name = name.strip_suffix(":$LATEST").unwrap_or(&name);
-            let function = self.find(name).ok_or(InProcessError::NotFound)?;
+            let (name, qualifier) = match name.split_once(':') {
+                Some((name, qualifier)) => (name, Some(qualifier)),
+                None => (name.as_str(), None),
+            };
+            let qualifier = qualifier.map(str::parse).transpose();
+            let qualifier: Option<Qualifier> = qualifier.map_err(|_| InProcessError::NotFound)?;
+            let function = self
+                .resolve(name, qualifier.as_ref())
+                .ok_or(InProcessError::NotFound)?
+                .function;
             let started = Instant::now();
             let invocation = Invocation {
                 request_id,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Digest, FunctionName};
+use super::{ByteSize, Digest, FunctionName, LambdaSettings};
 
 /// The most bytes all environment variables of a function may have together (Lambda quota: 4 KB).
 pub const MAX_ENVIRONMENT: usize = 4096;
@@ -289,4 +289,7 @@ pub struct Deployment {
     pub modified_ms: u64,
     /// Changes with every change of the function, so that writers see each other.
     pub revision: u64,
+    /// What Lambda's API knows of it beside.
+    #[serde(default)]
+    pub lambda: LambdaSettings,
 }

@@ -3,6 +3,7 @@
 //! Everything else is built on these, so that a function name or a limit means the same in a manifest, in the catalog,
 //! in a request and in a log line.
 
+mod alias;
 mod digest;
 mod event;
 mod function;
@@ -15,6 +16,10 @@ mod route;
 mod size;
 mod text;
 
+pub use alias::{
+    Alias, FunctionSettings, InvalidQualifier, LambdaSettings, Package, ProvisionedConcurrency,
+    Qualifier, RecursiveLoop,
+};
 pub use digest::{Digest, ParseDigestError};
 pub use event::AsyncEvent;
 pub use function::{

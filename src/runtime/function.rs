@@ -166,6 +166,11 @@ impl Function {
         &self.code.deployment
     }
 
+    /// Instances that wait for a request.
+    pub fn idle(&self) -> usize {
+        self.pool.idle()
+    }
+
     /// Ends the warm instances and keeps no more. For a function that is replaced or removed.
     pub fn close(&self) {
         self.pool.close();

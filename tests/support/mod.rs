@@ -19,6 +19,7 @@
     reason = "every test file uses its part of this, and what fails here fails the test"
 )]
 
+pub mod aws;
 pub mod guests;
 
 use std::{

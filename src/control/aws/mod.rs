@@ -1,0 +1,327 @@
+//! AWS's protocols: from a request to a call of an operation, and from its answer to a response.
+//!
+//! A service's [`Model`] says how each of its operations is addressed and what its members are. [`rest`], [`json`] and
+//! [`query`] read and write what the model says, [`validate`] holds the members against it, and a [`Service`] answers. So an
+//! operation that is in the model is known here, whether Wharf has it or not, and a value that the model does not allow
+//! reaches no service.
+
+mod error;
+mod json;
+pub(in crate::control) mod model;
+mod query;
+mod rest;
+mod validate;
+
+use std::sync::Arc;
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+pub(in crate::control) use error::Error;
+use model::{Model, Operation};
+
+use crate::model::RequestId;
+
+/// The largest body of an operation that takes no code.
+const MAX_DOCUMENT: usize = 6 << 20;
+
+/// The largest body of an operation that takes code: Lambda's 50 MB in base64, and what is around it.
+const MAX_CODE: usize = 70 << 20;
+
+/// A service of AWS's.
+#[async_trait::async_trait]
+pub(in crate::control) trait Service: Send + Sync {
+    /// What is on the wire.
+    fn model(&self) -> &'static Model;
+
+    /// Answers a call whose members are as the model says.
+    async fn answer(&self, call: Call) -> Result<Answer, Error>;
+}
+
+/// A call of an operation.
+pub(in crate::control) struct Call {
+    /// The operation.
+    pub(in crate::control) operation: &'static Operation,
+    /// Its members, by their names in the model. Blobs are base64.
+    pub(in crate::control) input: Map<String, Value>,
+    /// The id of the request.
+    pub(in crate::control) request_id: RequestId,
+}
+
+impl Call {
+    /// The members as a type that has them.
+    pub(in crate::control) fn read<T: DeserializeOwned>(self) -> Result<T, Error> {
+        serde_json::from_value(Value::Object(self.input))
+            .map_err(|error| Error::serialization(error.to_string()))
+    }
+
+    /// A member that is a text.
+    pub(in crate::control) fn text(&self, member: &str) -> Option<&str> {
+        self.input.get(member).and_then(Value::as_str)
+    }
+}
+
+/// What a service answers with.
+pub(in crate::control) enum Answer {
+    /// The members of the output. Timestamps are as the protocol has them.
+    Document(Value),
+    /// A stream of events, `application/vnd.amazon.eventstream`.
+    #[expect(dead_code, reason = "the first operation that streams is to come")]
+    Stream(Body),
+}
+
+impl From<Value> for Answer {
+    fn from(value: Value) -> Self {
+        Self::Document(value)
+    }
+}
+
+/// The services of a node.
+pub(in crate::control) struct Services(Vec<Entry>);
+
+struct Entry {
+    service: Arc<dyn Service>,
+    protocol: Protocol,
+}
+
+enum Protocol {
+    Rest(rest::Routes),
+    Json,
+    Query,
+}
+
+/// What a request is for, as far as its head says.
+pub(in crate::control) enum Target<'a> {
+    /// An operation.
+    Rest(&'a dyn Service, Box<Found>),
+    /// An operation of that name.
+    Json(&'a dyn Service, String),
+    /// An operation that the body names.
+    Query,
+    /// Nothing that is known: the response says so.
+    Unknown(Box<Unknown>),
+}
+
+/// An operation that was found by its path.
+pub(in crate::control) struct Found(rest::Found);
+
+/// A request for a service, and for none of its operations.
+pub(in crate::control) struct Unknown(StatusCode, &'static str);
+
+impl Target<'_> {
+    /// The most bytes that its body may have.
+    pub(in crate::control) fn limit(&self) -> usize {
+        let takes_code = match self {
+            Self::Rest(_, found) => matches!(
+                found.0.operation.name.as_str(),
+                "CreateFunction" | "UpdateFunctionCode" | "PublishLayerVersion"
+            ),
+            Self::Json(..) | Self::Query | Self::Unknown(_) => false,
+        };
+        match takes_code {
+            true => MAX_CODE,
+            false => MAX_DOCUMENT,
+        }
+    }
+}
+
+impl Services {
+    pub(in crate::control) fn new(services: Vec<Arc<dyn Service>>) -> Self {
+        let entry = |service: Arc<dyn Service>| {
+            let model = service.model();
+            let protocol = if model.metadata.target_prefix.is_some() {
+                Protocol::Json
+            } else if model.metadata.xml_namespace.is_some() {
+                Protocol::Query
+            } else {
+                Protocol::Rest(rest::Routes::new(model))
+            };
+            Entry { service, protocol }
+        };
+        Self(services.into_iter().map(entry).collect())
+    }
+
+    /// What a request is for. None if it is not for any of these services.
+    pub(in crate::control) fn target(&self, head: &Parts) -> Option<Target<'_>> {
+        if head.uri.path() == "/" {
+            let text = |name| {
+                head.headers
+                    .get(name)
+                    .and_then(|value: &HeaderValue| value.to_str().ok())
+            };
+            if let Some((prefix, operation)) =
+                text("x-amz-target").and_then(|text| text.split_once('.'))
+            {
+                let entry = self.0.iter().find(|entry| {
+                    entry.service.model().metadata.target_prefix.as_deref() == Some(prefix)
+                })?;
+                return Some(Target::Json(&*entry.service, operation.to_owned()));
+            }
+            let is_form = text("content-type")
+                .is_some_and(|text| text.starts_with("application/x-www-form-urlencoded"));
+            let in_query = head
+                .uri
+                .query()
+                .is_some_and(|query| query.contains("Action="));
+            return (is_form || in_query).then_some(Target::Query);
+        }
+        // `/2015-03-31/…`: no path of the node's own begins with a digit.
+        let path = head.uri.path().trim_start_matches('/');
+        if !path.starts_with(|first: char| first.is_ascii_digit()) {
+            return None;
+        }
+        let mut miss = Unknown(
+            StatusCode::NOT_FOUND,
+            "There is no operation with this path.",
+        );
+        for entry in &self.0 {
+            let Protocol::Rest(routes) = &entry.protocol else {
+                continue;
+            };
+            match routes.find(&head.method, &head.uri) {
+                Ok(found) => return Some(Target::Rest(&*entry.service, Box::new(Found(found)))),
+                Err(rest::Miss::Path) => {}
+                Err(rest::Miss::Method) => {
+                    miss = Unknown(
+                        StatusCode::METHOD_NOT_ALLOWED,
+                        "No operation with this path has this method.",
+                    );
+                }
+            }
+        }
+        Some(Target::Unknown(Box::new(miss)))
+    }
+
+    /// Answers a request.
+    pub(in crate::control) async fn answer(
+        &self,
+        target: Target<'_>,
+        head: &Parts,
+        body: Bytes,
+    ) -> Response {
+        let request_id = RequestId::generate();
+        let written = match target {
+            Target::Rest(service, found) => {
+                let model = service.model();
+                let operation = found.0.operation;
+                let query = head.uri.query().unwrap_or_default();
+                let input = rest::input(model, found.0, query, &head.headers, &body);
+                drop(body);
+                match call(service, operation, input, request_id).await {
+                    Ok(Answer::Document(output)) => rest::output(model, operation, output),
+                    Ok(Answer::Stream(stream)) => return respond_stream(stream, request_id),
+                    Err(error) => rest::error(model, &error),
+                }
+            }
+            Target::Json(service, name) => {
+                let model = service.model();
+                let answer = match model.operation(&name) {
+                    Some(operation) => {
+                        call(service, operation, json::input(&body), request_id).await
+                    }
+                    None => Err(Error::new(
+                        "UnknownOperationException",
+                        format!("There is no operation {name}."),
+                    )),
+                };
+                match answer {
+                    Ok(Answer::Document(output)) => json::output(&output),
+                    Ok(Answer::Stream(stream)) => return respond_stream(stream, request_id),
+                    Err(error) => json::error(model, &error),
+                }
+            }
+            Target::Query => {
+                self.query(head.uri.query().unwrap_or_default(), &body, request_id)
+                    .await
+            }
+            Target::Unknown(unknown) => {
+                let Unknown(status, message) = *unknown;
+                let error = Error::new("UnknownOperationException", message);
+                let (_, headers, body) = rest::error(&model::LAMBDA, &error);
+                (status, headers, body)
+            }
+        };
+        let (status, headers, body) = written;
+        respond(status, headers, body.into(), request_id)
+    }
+
+    async fn query(
+        &self,
+        query: &str,
+        body: &Bytes,
+        request_id: RequestId,
+    ) -> (StatusCode, HeaderMap, Bytes) {
+        let form = match query::Form::read(query, body) {
+            Ok(form) => form,
+            Err(error) => return query::error(None, &error, request_id),
+        };
+        let action = form.get("Action").unwrap_or_default();
+        let found = self
+            .0
+            .iter()
+            .filter(|entry| matches!(entry.protocol, Protocol::Query))
+            .find_map(|entry| {
+                let operation = entry.service.model().operation(action)?;
+                Some((&*entry.service, operation))
+            });
+        let Some((service, operation)) = found else {
+            let shown: String = action.chars().take(100).collect();
+            let error = Error::new(
+                "InvalidAction",
+                format!("Could not find operation {shown} among those of this node."),
+            );
+            return query::error(None, &error, request_id);
+        };
+        let model = service.model();
+        let input = form.input(model, operation);
+        match call(service, operation, input, request_id).await {
+            Ok(Answer::Document(output)) => query::output(model, operation, &output, request_id),
+            Ok(Answer::Stream(_)) => {
+                let error = Error::internal(&"a stream in a protocol that has none");
+                query::error(Some(model), &error, request_id)
+            }
+            Err(error) => query::error(Some(model), &error, request_id),
+        }
+    }
+}
+
+async fn call(
+    service: &dyn Service,
+    operation: &'static Operation,
+    input: Result<Map<String, Value>, Error>,
+    request_id: RequestId,
+) -> Result<Answer, Error> {
+    let mut input = input?;
+    if let Some(reference) = &operation.input {
+        validate::input(service.model(), &reference.shape, &mut input)?;
+    }
+    let call = Call {
+        operation,
+        input,
+        request_id,
+    };
+    let answer = service.answer(call).await;
+    if let Err(error) = &answer {
+        tracing::debug!(operation = operation.name, %error, %request_id, "a call failed");
+    }
+    answer
+}
+
+fn respond(status: StatusCode, headers: HeaderMap, body: Body, request_id: RequestId) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
+        response.headers_mut().insert("x-amzn-requestid", id);
+    }
+    response
+}
+
+fn respond_stream(stream: Body, request_id: RequestId) -> Response {
+    let content_type = HeaderValue::from_static("application/vnd.amazon.eventstream");
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);
+    respond(StatusCode::OK, headers, stream, request_id)
+}

@@ -1,0 +1,33 @@
+//! The documents that concern what is served. Others belong to whoever writes them.
+
+use super::Resource;
+use crate::model::{Alias, FunctionName, FunctionSettings, ProvisionedConcurrency};
+
+/// How the keys of everything begin that belongs to a function.
+pub fn of_function(name: &FunctionName) -> String {
+    format!("{name}/")
+}
+
+impl Resource for FunctionSettings {
+    const KIND: &'static str = "function";
+
+    fn key(&self) -> String {
+        of_function(&self.name)
+    }
+}
+
+impl Resource for Alias {
+    const KIND: &'static str = "alias";
+
+    fn key(&self) -> String {
+        format!("{}/{}", self.function, self.name)
+    }
+}
+
+impl Resource for ProvisionedConcurrency {
+    const KIND: &'static str = "provisioned-concurrency";
+
+    fn key(&self) -> String {
+        format!("{}/{}", self.function, self.qualifier)
+    }
+}
