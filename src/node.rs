@@ -243,6 +243,7 @@ impl Node {
             token,
             credentials,
             region: config.region,
+            account: config.account,
         };
         let control = control::service(control, access, readiness.clone(), metrics);
         Ok(Self {

@@ -15,6 +15,7 @@
 //! | `GET /wharf/v1/functions/NAME/logs?last=N&follow=true` | log lines, a JSON document each |
 //! | `DELETE /wharf/v1/apps/NAME` | remove an app |
 //! | `POST /2015-03-31/functions/NAME/invocations` | Lambda API, Invoke |
+//! | `POST /` with `X-Amz-Target: Logs_20140328.…` | CloudWatch Logs API: see `logs` |
 
 pub mod api;
 mod auth;
@@ -112,7 +113,12 @@ pub fn service(
     metrics: Arc<Metrics>,
 ) -> Service {
     let control = Arc::new(control);
-    let services = vec![Arc::new(lambda::Lambda::new(control.clone())) as Arc<dyn aws::Service>];
+    let cloudwatch_logs =
+        logs::CloudWatchLogs::new(control.logs.clone(), &access.region, &access.account);
+    let services: Vec<Arc<dyn aws::Service>> = vec![
+        Arc::new(lambda::Lambda::new(control.clone())),
+        Arc::new(cloudwatch_logs),
+    ];
     let api = Arc::new(Api {
         control,
         services: aws::Services::new(services),

@@ -6,6 +6,7 @@
 //! reaches no service.
 
 mod error;
+pub(in crate::control) mod event_stream;
 mod json;
 pub(in crate::control) mod model;
 mod query;
@@ -36,6 +37,11 @@ const MAX_CODE: usize = 70 << 20;
 pub(in crate::control) trait Service: Send + Sync {
     /// What is on the wire.
     fn model(&self) -> &'static Model;
+
+    /// What the service calls a member that is not as the model says.
+    fn invalid(&self) -> &'static str {
+        "ValidationException"
+    }
 
     /// Answers a call whose members are as the model says.
     async fn answer(&self, call: Call) -> Result<Answer, Error>;
@@ -69,7 +75,6 @@ pub(in crate::control) enum Answer {
     /// The members of the output. Timestamps are as the protocol has them.
     Document(Value),
     /// A stream of events, `application/vnd.amazon.eventstream`.
-    #[expect(dead_code, reason = "the first operation that streams is to come")]
     Stream(Body),
 }
 
@@ -296,7 +301,12 @@ async fn call(
 ) -> Result<Answer, Error> {
     let mut input = input?;
     if let Some(reference) = &operation.input {
-        validate::input(service.model(), &reference.shape, &mut input)?;
+        validate::input(
+            service.model(),
+            &reference.shape,
+            &mut input,
+            service.invalid(),
+        )?;
     }
     let call = Call {
         operation,
@@ -321,7 +331,7 @@ fn respond(status: StatusCode, headers: HeaderMap, body: Body, request_id: Reque
 }
 
 fn respond_stream(stream: Body, request_id: RequestId) -> Response {
-    let content_type = HeaderValue::from_static("application/vnd.amazon.eventstream");
+    let content_type = HeaderValue::from_static(event_stream::CONTENT_TYPE);
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);
     respond(StatusCode::OK, headers, stream, request_id)
 }

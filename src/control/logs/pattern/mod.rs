@@ -24,11 +24,11 @@ mod text;
 mod tests;
 
 /// The longest pattern (CloudWatch Logs API, `FilterPattern`).
-pub const MAX_PATTERN: usize = 1024;
+pub(super) const MAX_PATTERN: usize = 1024;
 
 /// What picks log events.
 #[derive(Debug)]
-pub struct Pattern(Kind);
+pub(super) struct Pattern(Kind);
 
 #[derive(Debug)]
 enum Kind {
@@ -41,7 +41,7 @@ enum Kind {
 /// Why a text is no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct InvalidPattern(String);
+pub(super) struct InvalidPattern(String);
 
 impl Pattern {
     /// Reads a pattern.
@@ -49,7 +49,7 @@ impl Pattern {
     /// # Errors
     ///
     /// It is too long, or not of the language.
-    pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidPattern> {
         if text.chars().count() > MAX_PATTERN {
             return Err(InvalidPattern(format!(
                 "the pattern is longer than {MAX_PATTERN} characters"
@@ -65,7 +65,7 @@ impl Pattern {
     }
 
     /// Whether the message is one of those the pattern is for.
-    pub fn matches(&self, message: &str) -> bool {
+    pub(super) fn matches(&self, message: &str) -> bool {
         match &self.0 {
             Kind::Everything => true,
             Kind::Terms(terms) => terms.matches(message),

@@ -36,9 +36,12 @@ pub enum LogsError {
     /// There is no such stream in the group.
     #[error("the log stream does not exist")]
     NoStream,
-    /// There is one of that name.
-    #[error("it exists already")]
-    Exists,
+    /// There is a group of that name.
+    #[error("the log group exists already")]
+    GroupExists,
+    /// There is a stream of that name in the group.
+    #[error("the log stream exists already")]
+    StreamExists,
     /// There are as many as there may be.
     #[error("there are {0} already")]
     TooMany(usize),
@@ -101,7 +104,7 @@ impl Logs {
     ///
     /// # Errors
     ///
-    /// [`LogsError::Exists`], [`LogsError::TooMany`], [`LogsError::Disk`].
+    /// [`LogsError::GroupExists`], [`LogsError::TooMany`], [`LogsError::Disk`].
     pub fn create_group(
         &self,
         name: &LogGroupName,
@@ -109,7 +112,7 @@ impl Logs {
     ) -> Result<(), LogsError> {
         let mut disk = self.shared.settled();
         if disk.groups.contains_key(name) {
-            return Err(LogsError::Exists);
+            return Err(LogsError::GroupExists);
         }
         if disk.groups.len() >= MAX_GROUPS {
             return Err(LogsError::TooMany(MAX_GROUPS));
@@ -162,6 +165,26 @@ impl Logs {
         Ok(change(group, |meta| meta.tags = tags)?)
     }
 
+    /// The tags of a group.
+    ///
+    /// # Errors
+    ///
+    /// [`LogsError::NoGroup`].
+    pub fn tags(&self, name: &LogGroupName) -> Result<BTreeMap<String, String>, LogsError> {
+        Ok(self.shared.settled().group(name)?.meta.tags.clone())
+    }
+
+    /// From when on a group's events are kept: milliseconds since 1970-01-01T00:00:00Z.
+    ///
+    /// # Errors
+    ///
+    /// [`LogsError::NoGroup`].
+    pub fn kept_from(&self, name: &LogGroupName) -> Result<u64, LogsError> {
+        let mut disk = self.shared.settled();
+        disk.group(name)?;
+        Ok(disk.cutoff(name))
+    }
+
     /// The streams of a group, by name.
     ///
     /// # Errors
@@ -203,15 +226,15 @@ impl Logs {
     ///
     /// # Errors
     ///
-    /// [`LogsError::NoGroup`], [`LogsError::Exists`], [`LogsError::TooMany`], [`LogsError::Disk`].
+    /// [`LogsError::NoGroup`], [`LogsError::StreamExists`], [`LogsError::TooMany`], [`LogsError::Disk`].
     pub fn create_stream(&self, name: &LogGroupName, stream: &str) -> Result<(), LogsError> {
         if self.look(name)?.has(stream) {
-            return Err(LogsError::Exists);
+            return Err(LogsError::StreamExists);
         }
         let mut disk = self.shared.settled();
         let group = disk.group(name)?;
         if group.meta.streams.contains_key(stream) {
-            return Err(LogsError::Exists);
+            return Err(LogsError::StreamExists);
         }
         if group.meta.streams.len() >= MAX_STREAMS {
             return Err(LogsError::TooMany(MAX_STREAMS));

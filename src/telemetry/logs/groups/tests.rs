@@ -84,9 +84,9 @@ fn groups_and_streams_are_made_listed_and_deleted() {
     let logs = open(folder.path());
     let name = with_stream(&logs);
     let again = logs.create_group(&name, BTreeMap::new());
-    assert!(matches!(again, Err(LogsError::Exists)));
+    assert!(matches!(again, Err(LogsError::GroupExists)));
     let again = logs.create_stream(&name, "s");
-    assert!(matches!(again, Err(LogsError::Exists)));
+    assert!(matches!(again, Err(LogsError::StreamExists)));
     put(&logs, "s", &[(now_ms(), "one")]);
     logs.set_retention(&name, Some(3)).unwrap();
     let tag = |tags: &mut BTreeMap<String, String>| {
