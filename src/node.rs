@@ -29,7 +29,7 @@ use crate::{
     },
     invoke::{Function, Invoke, Versions},
     model::{
-        Alias, Answer, Deployment, FunctionName, FunctionSettings, ProvisionedConcurrency,
+        Alias, Answer, Arns, Deployment, FunctionName, FunctionSettings, ProvisionedConcurrency,
         Qualifier, Route, RoutePattern, Version,
     },
     router::Router,
@@ -146,6 +146,10 @@ impl Node {
         let credentials_file = config.data.join(CREDENTIALS_FILE);
         let credentials = Credentials::open(&config.data, &config.region)
             .with_context(|| format!("open the API's users in {}", credentials_file.display()))?;
+        let arns = Arns {
+            region: config.region.clone(),
+            account: config.account,
+        };
         let runtime = Runtime::start(
             RuntimeSettings {
                 engine: config.engine,
@@ -155,7 +159,7 @@ impl Node {
                 compiler: config.compiler,
                 compile: CompileLimits::default(),
                 tmp: config.data.join("tmp"),
-                arn_prefix: format!("arn:aws:lambda:{}:{}", config.region, config.account),
+                arn_prefix: arns.lambda(),
             },
             store.clone(),
             metrics.node().clone(),
@@ -190,6 +194,7 @@ impl Node {
             invoke.clone(),
             metrics.node().clone(),
         ));
+        let sealer = store.sealer().clone();
         let queue: Arc<dyn Queue> = store.clone();
         let catalog: Arc<dyn Catalog> = store;
         let parts = Parts {
@@ -234,6 +239,8 @@ impl Node {
             logs,
             served: watching,
             http: http.local_addr(),
+            arns,
+            sealer,
         };
         control.register(&metrics);
         let listeners = std::iter::once(&http).chain(&https);
@@ -243,7 +250,6 @@ impl Node {
             token,
             credentials,
             region: config.region,
-            account: config.account,
         };
         let control = control::service(control, access, readiness.clone(), metrics);
         Ok(Self {
@@ -522,10 +528,7 @@ impl Parts {
     async fn forget_unused(&self) -> anyhow::Result<()> {
         let deployments = self.catalog.deployments().await?;
         // Deployed, not served: what lacks a secret now may have it at the next start.
-        let used: HashSet<_> = deployments
-            .iter()
-            .map(|deployment| deployment.code)
-            .collect();
+        let used: HashSet<_> = deployments.iter().flat_map(Deployment::blobs).collect();
         self.runtime.retain(|code| used.contains(code));
         for blob in self.blobs.list().await? {
             if !used.contains(&blob)

@@ -15,15 +15,16 @@ use tokio::sync::watch;
 use super::{
     api::{Deploy, DeployFunction, Deployed, FunctionSummary, NodeSummary},
     error::Error,
+    lambda::{Permissions, Proposal},
 };
 use crate::{
     invoke::{Function, Invoke},
     model::{
-        Alias, AsyncEvent, Deployment, Digest, FunctionName, FunctionSettings, Kind,
+        Alias, Arns, AsyncEvent, Deployment, Digest, FunctionName, FunctionSettings, Kind,
         LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource, Version,
     },
     runtime::Runtime,
-    store::{Blobs, Catalog, Change, Changes, NewEvent, Queue, Resource, of_function},
+    store::{Blobs, Catalog, Change, Changes, NewEvent, Queue, Resource, Sealer, of_function},
     telemetry::{
         logs::{Logs, Tail, TailFrom},
         metrics::Metrics,
@@ -38,6 +39,8 @@ pub(super) const OF_FUNCTIONS: &[&str] = &[
     FunctionSettings::KIND,
     Alias::KIND,
     ProvisionedConcurrency::KIND,
+    Permissions::KIND,
+    Proposal::KIND,
 ];
 
 /// The control plane of a node.
@@ -58,6 +61,10 @@ pub struct Control {
     pub served: watch::Receiver<u64>,
     /// Where functions answer, as `127.0.0.1:8080`.
     pub http: std::net::SocketAddr,
+    /// What stands in ARNs.
+    pub arns: Arns,
+    /// What is kept encrypted.
+    pub sealer: Arc<Sealer>,
 }
 
 impl Control {
@@ -470,7 +477,7 @@ pub fn resolve_secrets(
         .collect()
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

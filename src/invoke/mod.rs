@@ -188,7 +188,9 @@ impl Invoke {
         let ledger = Arc::new(Ledger {
             gate: self.gate(&deployment.name, concurrency),
             node: self.node.clone(),
-            log: self.logs.function(&deployment.name),
+            log: self
+                .logs
+                .function_with(&deployment.name, &deployment.logging()),
             metrics: self.metrics.function(&deployment.name),
             version: deployment.version,
             memory: deployment.configuration.memory,
@@ -242,6 +244,11 @@ impl Invoke {
     /// The functions there are.
     pub fn functions(&self) -> Arc<HashMap<FunctionName, Arc<Versions>>> {
         self.functions.load_full()
+    }
+
+    /// How many invocations of the node there may be at one moment.
+    pub fn concurrency(&self) -> u32 {
+        self.node.limit()
     }
 
     /// Invocations of the node at this moment.

@@ -77,17 +77,23 @@ impl fmt::Debug for LogGroupName {
     }
 }
 
-/// Where a function's log goes, and how it is written.
+/// Where a function's log goes, and how it is written. Its members are called as Lambda's.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct LoggingConfig {
     /// Lines, or JSON documents.
     pub log_format: LogFormat,
     /// What the function says below this is dropped. Only of JSON documents.
+    #[serde(
+        rename = "ApplicationLogLevel",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub application_level: Option<ApplicationLevel>,
     /// What the node says of the function below this is dropped. Only of JSON documents.
+    #[serde(rename = "SystemLogLevel", skip_serializing_if = "Option::is_none")]
     pub system_level: Option<SystemLevel>,
     /// The group, if not the function's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_group: Option<LogGroupName>,
 }
 
@@ -169,7 +175,7 @@ mod tests {
 
     #[test]
     fn it_is_stored_in_lambdas_words() {
-        let json = r#"{"log_format":"JSON","application_level":"FATAL","system_level":"WARN","log_group":"/x"}"#;
+        let json = r#"{"LogFormat":"JSON","ApplicationLogLevel":"FATAL","SystemLogLevel":"WARN","LogGroup":"/x"}"#;
         let config: LoggingConfig = serde_json::from_str(json).unwrap();
         assert_eq!(serde_json::to_string(&config).unwrap(), json);
         assert_eq!(

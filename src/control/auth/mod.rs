@@ -46,8 +46,6 @@ pub struct Access {
     pub credentials: Credentials,
     /// The region that calls are signed for.
     pub region: String,
-    /// The account that stands in ARNs: twelve digits.
-    pub account: String,
 }
 
 impl Access {

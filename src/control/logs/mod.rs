@@ -22,7 +22,7 @@ use super::aws::{
     model::{LOGS, Model},
 };
 use crate::{
-    model::LogGroupName,
+    model::{Arns, LogGroupName},
     telemetry::logs::{Logs, LogsError},
 };
 
@@ -39,11 +39,11 @@ pub(in crate::control) struct CloudWatchLogs {
 }
 
 impl CloudWatchLogs {
-    pub(in crate::control) fn new(logs: Arc<Logs>, region: &str, account: &str) -> Self {
+    pub(in crate::control) fn new(logs: Arc<Logs>, arns: &Arns) -> Self {
         Self {
             logs,
-            arn: format!("arn:aws:logs:{region}:{account}:log-group:").into(),
-            account: account.into(),
+            arn: arns.of("logs", "log-group:").into(),
+            account: arns.account.as_str().into(),
             live: Arc::new(Semaphore::new(MAX_LIVE)),
         }
     }
