@@ -2,14 +2,17 @@
 //!
 //! The groups, streams and events are those of [`telemetry::logs`](crate::telemetry::logs); here is how they are asked for.
 //! [`groups`], [`streams`] and [`events`] each have the operations on one thing, [`live`] the one that goes on, and
-//! [`pattern`] the language in which events are picked. Everything else of the service is refused by name.
+//! [`pattern`] the language in which events are picked. [`lines`](mod@lines) is what `wharf logs` reads. Everything else of the service is refused by name.
 //! `docs/cloudwatch-logs.md` lists what there is, and where it differs.
 
 mod events;
 mod groups;
+mod lines;
 mod live;
 mod pattern;
 mod streams;
+
+pub(super) use lines::lines;
 
 use std::sync::Arc;
 
