@@ -117,7 +117,7 @@ async fn what_a_function_says_is_found_by_group_stream_time_and_pattern() {
             op("describe_log_groups", json!({"logGroupNamePrefix": "/aws/lambda/p"})),
             op("describe_log_streams", json!({"logGroupName": GROUP})),
             op("filter_log_events", json!({"logGroupName": GROUP})),
-            op("filter_log_events", json!({"logGroupName": GROUP, "filterPattern": "?output ?error -REPORT"})),
+            op("filter_log_events", json!({"logGroupName": GROUP, "filterPattern": "?output ?\"standard error\""})),
             op("filter_log_events", json!({"logGroupName": GROUP, "filterPattern": "%^to standard e%"})),
             op("filter_log_events", json!({"logGroupName": GROUP, "filterPattern": "[kind = REPORT, ..., outcome = function_error]"})),
             op("filter_log_events", json!({"logGroupIdentifier": format!("{ARN}{GROUP}:*"), "endTime": start - 1})),
@@ -220,13 +220,15 @@ async fn who_follows_a_group_sees_every_line_once_as_it_comes() {
         0 => json!({"do": "log"}),
         _ => json!({"do": "sleep", "ms": number}),
     });
-    let calls = events.map(|event| async {
+    let calls = events.map(|event| {
         let client = &node.client;
-        let event = event.to_string();
-        client
-            .invoke("probe", event.into(), "RequestResponse", false)
-            .await
-            .unwrap()
+        async move {
+            let event = event.to_string();
+            client
+                .invoke("probe", event.into(), "RequestResponse", false)
+                .await
+                .unwrap()
+        }
     });
     futures::future::join_all(calls).await;
     let mut lines = Vec::new();
@@ -409,7 +411,15 @@ async fn lists_go_on_where_a_page_ended() {
     ]);
     let answers = logs(&node, calls).await;
     let answers = &answers[made..];
-    assert_eq!(list(&answers[0], "logGroups", "logGroupName"), names);
+    assert_eq!(
+        list(&answers[0], "logGroups", "logGroupName"),
+        names
+            .iter()
+            .map(|name| json!(name))
+            .collect::<Vec<_>>()
+            .iter()
+            .collect::<Vec<_>>()
+    );
     let names = |answer: usize| list(&answers[answer], "logStreams", "logStreamName");
     assert_eq!(names(1), ["a", "b", "c", "d", "empty"]);
     assert_eq!(names(2), ["empty", "d", "c", "b", "a"]);
@@ -739,7 +749,7 @@ async fn what_is_wrong_is_told_in_cloudwatchs_words() {
     assert_eq!(filters["subscriptionFilters"], json!([]));
     assert_eq!(
         old["rejectedLogEventsInfo"],
-        json!({"tooOldLogEventEndIndex": 1, "expiredLogEventEndIndex": 1})
+        json!({"tooOldLogEventEndIndex": 1})
     );
     assert_eq!(
         new["rejectedLogEventsInfo"],
