@@ -153,7 +153,9 @@ impl Invoke {
         let ledger = Arc::new(Ledger {
             gate: self.gate(&deployment.name, concurrency),
             node: self.node.clone(),
-            log: self.logs.function(&deployment.name),
+            log: self
+                .logs
+                .function_with(&deployment.name, &deployment.logging()),
             metrics: self.metrics.function(&deployment.name),
             version: deployment.version,
             memory: deployment.configuration.memory,

@@ -8,6 +8,7 @@ mod arn;
 mod digest;
 mod event;
 mod function;
+mod logging;
 mod manifest;
 mod name;
 mod outcome;
@@ -27,6 +28,9 @@ pub use event::AsyncEvent;
 pub use function::{
     Deployment, FileGrant, FunctionConfiguration, InvalidConfiguration, Isolation, Kind,
     MAX_ENVIRONMENT, OutboundGrant, Pool, SecretSource, Version,
+};
+pub use logging::{
+    ApplicationLevel, InvalidLogGroupName, LogFormat, LogGroupName, LoggingConfig, SystemLevel,
 };
 pub use manifest::{Code, Manifest, ManifestError, ManifestFunction, Problem, manifest_schema};
 pub use name::{FunctionName, InvalidName};

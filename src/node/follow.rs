@@ -110,7 +110,7 @@ impl Follower {
         }
         for name in removed {
             self.metrics.remove(name);
-            self.logs.remove(name);
+            self.logs.forget(name);
         }
         self.served.send_replace(self.known.revision);
         Ok(())

@@ -16,6 +16,10 @@ use serde::Deserialize;
 pub(in crate::control) static LAMBDA: LazyLock<Model> =
     LazyLock::new(|| Model::read(include_str!("models/lambda.json")));
 
+/// CloudWatch Logs.
+pub(in crate::control) static LOGS: LazyLock<Model> =
+    LazyLock::new(|| Model::read(include_str!("models/logs.json")));
+
 /// A service.
 #[derive(Debug, Deserialize)]
 pub(in crate::control) struct Model {
@@ -200,6 +204,7 @@ impl Model {
             None if name == "ServiceException" || name == "InternalFailure" => {
                 Some(StatusCode::INTERNAL_SERVER_ERROR)
             }
+            None if name == "ServiceUnavailableException" => Some(StatusCode::SERVICE_UNAVAILABLE),
             None if name == "AccessDeniedException" || name == "AccessDenied" => {
                 Some(StatusCode::FORBIDDEN)
             }
