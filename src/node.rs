@@ -29,8 +29,8 @@ use crate::{
     },
     invoke::{Function, Invoke, Versions},
     model::{
-        Alias, Answer, Deployment, FunctionName, FunctionSettings, ProvisionedConcurrency,
-        Qualifier, Route, RoutePattern, Version,
+        Alias, Answer, Deployment, EventInvokeConfig, FunctionName, FunctionSettings,
+        ProvisionedConcurrency, Qualifier, Route, RoutePattern, Version,
     },
     router::Router,
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
@@ -98,6 +98,7 @@ const SERVED: &[&str] = &[
     FunctionSettings::KIND,
     Alias::KIND,
     ProvisionedConcurrency::KIND,
+    EventInvokeConfig::KIND,
 ];
 
 /// A node that is bound and not yet serving.
@@ -384,6 +385,11 @@ impl Parts {
             let name = concurrency.function.clone();
             provisioned.entry(name).or_default().push(concurrency);
         }
+        let mut events: HashMap<FunctionName, Vec<EventInvokeConfig>> = HashMap::new();
+        for config in snapshot.resources::<EventInvokeConfig>() {
+            let name = config.function.clone();
+            events.entry(name).or_default().push(config);
+        }
         let settings = snapshot.resources::<FunctionSettings>().into_iter();
         let settings: HashMap<FunctionName, FunctionSettings> = settings
             .map(|settings| (settings.name.clone(), settings))
@@ -397,8 +403,8 @@ impl Parts {
             let name = &versions[0].name;
             let aliases = aliases.remove(name).unwrap_or_default();
             let provisioned = provisioned.remove(name).unwrap_or_default();
+            let settings = settings.get(name);
             let reserved = settings
-                .get(name)
                 .and_then(|settings| settings.concurrency)
                 .or_else(|| versions[0].configuration.concurrency);
             self.invoke.limit(name, reserved);
@@ -426,7 +432,11 @@ impl Parts {
                     None => self.function(deployment, reserved),
                 }
             });
-            let versions = Versions::new(versions.collect::<Vec<_>>(), aliases);
+            let recursive_loop = settings.map(|settings| settings.recursive_loop);
+            let versions = Versions::new(versions.collect::<Vec<_>>(), aliases).with_events(
+                events.remove(name).unwrap_or_default(),
+                recursive_loop.unwrap_or_default(),
+            );
             if versions.all().next().is_some() {
                 functions.insert(name.clone(), Arc::new(versions));
             }

@@ -42,7 +42,7 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 use tower_service::Service as _;
 
@@ -54,9 +54,8 @@ pub use error::Error;
 use verbs::{Control, MAX_COMPONENT};
 
 use crate::{
-    invoke::{EventAnswer, MAX_ASYNC_EVENT, MAX_EVENT},
+    invoke::{EventAnswer, MAX_ASYNC_EVENT, MAX_EVENT, error_document, stopped_document},
     model::{Digest, Outcome, RequestId},
-    runtime::FunctionError,
     telemetry::{logs::TailFrom, metrics::Metrics},
 };
 
@@ -333,10 +332,8 @@ async fn invoke(
     let event = event_text(&event)?;
     verbs::takes_events(&function)?;
     if asynchronous {
-        let request_id = api
-            .control
-            .enqueue(&function, event, client_context)
-            .await?;
+        let target = function.deployment().name.clone().into();
+        let request_id = api.control.enqueue(&target, event, client_context).await?;
         let mut response = StatusCode::ACCEPTED.into_response();
         set_request_id(&mut response, request_id);
         return Ok(response);
@@ -414,78 +411,4 @@ fn set_request_id(response: &mut Response, request_id: RequestId) {
     if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
         response.headers_mut().insert("x-amzn-requestid", id);
     }
-}
-
-fn error_document(error: &FunctionError) -> String {
-    let document = ErrorDocument {
-        error_type: &error.error_type,
-        error_message: &error.message,
-        trace: Some(&error.trace),
-    };
-    document.to_json()
-}
-
-/// An error as Lambda's runtimes write it, in their order.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ErrorDocument<'a> {
-    error_type: &'a str,
-    error_message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace: Option<&'a [String]>,
-}
-
-impl ErrorDocument<'_> {
-    fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("texts are JSON")
-    }
-}
-
-/// What Lambda says of a function that it stopped.
-fn stopped_document(
-    outcome: Outcome,
-    answer: &EventAnswer,
-    timeout: std::time::Duration,
-) -> String {
-    let id = answer.request_id;
-    let (error_type, message) = match outcome {
-        Outcome::Timeout => (
-            "Sandbox.Timedout",
-            format!(
-                "RequestId: {id} Error: Task timed out after {:.2} seconds",
-                timeout.as_secs_f64()
-            ),
-        ),
-        Outcome::OutOfMemory => (
-            "Runtime.OutOfMemory",
-            format!("RequestId: {id} Error: out of memory"),
-        ),
-        Outcome::OutOfFuel => (
-            "Runtime.OutOfFuel",
-            format!("RequestId: {id} Error: out of fuel"),
-        ),
-        Outcome::OutOfCpu => (
-            "Runtime.OutOfCpu",
-            format!("RequestId: {id} Error: out of processor time"),
-        ),
-        Outcome::ResponseTooLarge => (
-            "Function.ResponseSizeTooLarge",
-            "Response payload size exceeded maximum allowed payload size (6291556 bytes)."
-                .to_owned(),
-        ),
-        Outcome::BadResponse => (
-            "Runtime.BadResponse",
-            format!("RequestId: {id} Error: the answer is not JSON"),
-        ),
-        _ => (
-            "Runtime.ExitError",
-            format!("RequestId: {id} Error: Runtime exited with error: {outcome}"),
-        ),
-    };
-    let document = ErrorDocument {
-        error_type,
-        error_message: &message,
-        trace: None,
-    };
-    document.to_json()
 }

@@ -19,8 +19,9 @@ use super::{
 use crate::{
     invoke::{Function, Invoke},
     model::{
-        Alias, AsyncEvent, Deployment, Digest, FunctionName, FunctionSettings, Kind,
-        LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource, Version,
+        Alias, AsyncEvent, Deployment, Digest, EventInvokeConfig, EventTarget, FunctionName,
+        FunctionSettings, Kind, LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource,
+        Version,
     },
     runtime::Runtime,
     store::{Blobs, Catalog, Change, Changes, NewEvent, Queue, Resource, of_function},
@@ -38,6 +39,7 @@ pub(super) const OF_FUNCTIONS: &[&str] = &[
     FunctionSettings::KIND,
     Alias::KIND,
     ProvisionedConcurrency::KIND,
+    EventInvokeConfig::KIND,
 ];
 
 /// The control plane of a node.
@@ -280,23 +282,24 @@ impl Control {
     }
 
     /// Takes over an event for asynchronous invocation. When this returns, it is on disk and will be run under the id.
+    /// An alias is looked up when it is run.
     pub async fn enqueue(
         &self,
-        function: &Function,
+        target: &EventTarget,
         event: String,
         client_context: Option<Box<str>>,
     ) -> Result<RequestId, Error> {
-        let name = &function.deployment().name;
         let request_id = RequestId::generate();
         let event = AsyncEvent {
             request_id,
             event,
             client_context,
+            hops: 0,
         };
         let now_ms = now_ms();
         self.queue
             .enqueue(NewEvent {
-                target: name.to_string(),
+                target: target.to_string(),
                 body: serde_json::to_vec(&event).map_err(|_| Error::Internal)?,
                 enqueued_ms: now_ms,
                 due_ms: now_ms,

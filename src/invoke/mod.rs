@@ -7,6 +7,7 @@
 //! function that it started with.
 
 mod concurrency;
+mod failure;
 mod payload;
 mod versions;
 
@@ -26,6 +27,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 
 use concurrency::Gate;
+pub use failure::{error_document, stopped_document};
 pub use versions::{Resolved, Versions};
 
 use crate::{
@@ -38,7 +40,7 @@ use crate::{
     },
     telemetry::{
         logs::{FunctionLog, Level, Logs},
-        metrics::{EventDropped, FunctionMetrics, Metrics},
+        metrics::{FunctionMetrics, Metrics},
     },
 };
 
@@ -97,9 +99,9 @@ impl Function {
         self.runtime.idle()
     }
 
-    /// Counts an event that was given up.
-    pub fn event_dropped(&self, reason: EventDropped) {
-        self.ledger.metrics.event_dropped(reason);
+    /// The numbers of the function, whatever its version.
+    pub fn metrics(&self) -> &FunctionMetrics {
+        &self.ledger.metrics
     }
 }
 
@@ -232,6 +234,16 @@ impl Invoke {
     /// `$LATEST` of the function of that name.
     pub fn find(&self, name: &str) -> Option<Arc<Function>> {
         self.functions.load().get(name)?.latest().cloned()
+    }
+
+    /// A function, all its versions.
+    pub fn versions(&self, name: &str) -> Option<Arc<Versions>> {
+        self.functions.load().get(name).cloned()
+    }
+
+    /// How the ARNs of this node begin: `arn:aws:lambda:us-east-1:000000000000`.
+    pub fn arn_prefix(&self) -> &str {
+        self.runtime.arn_prefix()
     }
 
     /// What a qualifier stands for now: of an alias with two versions, one by its share. Without one, `$LATEST`.
