@@ -29,7 +29,7 @@ use crate::{
     },
     invoke::{Function, Invoke, Versions},
     model::{
-        Alias, Answer, Deployment, EventInvokeConfig, FunctionName, FunctionSettings,
+        Alias, Answer, Arns, Deployment, EventInvokeConfig, FunctionName, FunctionSettings,
         ProvisionedConcurrency, Qualifier, Route, RoutePattern, Version,
     },
     router::Router,
@@ -147,6 +147,10 @@ impl Node {
         let credentials_file = config.data.join(CREDENTIALS_FILE);
         let credentials = Credentials::open(&config.data, &config.region)
             .with_context(|| format!("open the API's users in {}", credentials_file.display()))?;
+        let arns = Arns {
+            region: config.region.clone(),
+            account: config.account,
+        };
         let runtime = Runtime::start(
             RuntimeSettings {
                 engine: config.engine,
@@ -156,7 +160,7 @@ impl Node {
                 compiler: config.compiler,
                 compile: CompileLimits::default(),
                 tmp: config.data.join("tmp"),
-                arn_prefix: format!("arn:aws:lambda:{}:{}", config.region, config.account),
+                arn_prefix: arns.lambda(),
             },
             store.clone(),
             metrics.node().clone(),
@@ -191,6 +195,7 @@ impl Node {
             invoke.clone(),
             metrics.node().clone(),
         ));
+        let sealer = store.sealer().clone();
         let queue: Arc<dyn Queue> = store.clone();
         let catalog: Arc<dyn Catalog> = store;
         let parts = Parts {
@@ -235,6 +240,8 @@ impl Node {
             logs,
             served: watching,
             http: http.local_addr(),
+            arns,
+            sealer,
         };
         control.register(&metrics);
         let listeners = std::iter::once(&http).chain(&https);
@@ -531,10 +538,7 @@ impl Parts {
     async fn forget_unused(&self) -> anyhow::Result<()> {
         let deployments = self.catalog.deployments().await?;
         // Deployed, not served: what lacks a secret now may have it at the next start.
-        let used: HashSet<_> = deployments
-            .iter()
-            .map(|deployment| deployment.code)
-            .collect();
+        let used: HashSet<_> = deployments.iter().flat_map(Deployment::blobs).collect();
         self.runtime.retain(|code| used.contains(code));
         for blob in self.blobs.list().await? {
             if !used.contains(&blob)

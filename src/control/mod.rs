@@ -14,12 +14,15 @@
 //! | `GET /wharf/v1/functions`, `GET`, `DELETE …/NAME` | functions |
 //! | `GET /wharf/v1/functions/NAME/logs?last=N&follow=true` | log lines, a JSON document each |
 //! | `DELETE /wharf/v1/apps/NAME` | remove an app |
+//! | `GET /wharf/v1/code/DIGEST?expires=…&signature=…` | code, with a link that the API gave out |
 //! | `POST /2015-03-31/functions/NAME/invocations` | Lambda API, Invoke |
+//! | `/YYYY-MM-DD/…`, `POST /` | the other operations of AWS's services: see [`aws`] |
 
 pub mod api;
 mod auth;
 mod aws;
 pub mod client;
+pub mod code;
 mod error;
 mod lambda;
 pub mod verbs;
@@ -75,6 +78,7 @@ impl Readiness {
 
 struct Api {
     control: Arc<Control>,
+    lambda: Arc<lambda::Lambda>,
     services: aws::Services,
     access: Access,
     readiness: Arc<Readiness>,
@@ -109,9 +113,16 @@ pub fn service(
     metrics: Arc<Metrics>,
 ) -> Service {
     let control = Arc::new(control);
-    let services = vec![Arc::new(lambda::Lambda::new(control.clone())) as Arc<dyn aws::Service>];
+    let lambda = lambda::Lambda::new(control.clone());
+    tokio::spawn({
+        let lambda = Arc::clone(&lambda);
+        async move { lambda.resume().await }
+    });
+    let services: Vec<Arc<dyn aws::Service>> =
+        vec![Arc::new(lambda::LambdaService(Arc::clone(&lambda)))];
     let api = Arc::new(Api {
         control,
+        lambda,
         services: aws::Services::new(services),
         access,
         readiness,
@@ -130,6 +141,7 @@ pub fn service(
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/wharf/v1/code/{digest}", get(code))
         .merge(guarded(&api, MAX_COMPONENT, components))
         .merge(guarded(&api, MAX_EVENT, events))
         .merge(guarded(&api, MAX_DOCUMENT, documents))
@@ -185,6 +197,36 @@ async fn metrics_text(State(api): Shared) -> Response {
 
 async fn node(State(api): Shared) -> Json<api::NodeSummary> {
     Json(api.control.node())
+}
+
+#[derive(Deserialize)]
+struct CodeQuery {
+    expires: u64,
+    signature: String,
+}
+
+/// Code, for whoever has a link to it that was made here: `Code.Location` of Lambda's API.
+async fn code(
+    State(api): Shared,
+    Path(code): Path<String>,
+    query: Result<Query<CodeQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Error> {
+    let code = digest(&code)?;
+    let Query(link) = query.map_err(|error| Error::Invalid(error.body_text()))?;
+    if !api
+        .lambda
+        .downloads()
+        .opens(&code, link.expires, &link.signature)
+    {
+        return Ok((
+            StatusCode::FORBIDDEN,
+            "the link is not good, or not any more\n",
+        )
+            .into_response());
+    }
+    let bytes = api.control.blobs.read(&code).await?;
+    let bytes = bytes.ok_or_else(|| Error::NoPath(format!("/wharf/v1/code/{code}")))?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 
 fn digest(text: &str) -> Result<Digest, Error> {

@@ -15,16 +15,17 @@ use tokio::sync::watch;
 use super::{
     api::{Deploy, DeployFunction, Deployed, FunctionSummary, NodeSummary},
     error::Error,
+    lambda::{FunctionCodeSigning, Permissions, Proposal},
 };
 use crate::{
     invoke::{Function, Invoke},
     model::{
-        Alias, AsyncEvent, Deployment, Digest, EventInvokeConfig, EventTarget, FunctionName,
+        Alias, Arns, AsyncEvent, Deployment, Digest, EventInvokeConfig, EventTarget, FunctionName,
         FunctionSettings, Kind, LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource,
         Version,
     },
     runtime::Runtime,
-    store::{Blobs, Catalog, Change, Changes, NewEvent, Queue, Resource, of_function},
+    store::{Blobs, Catalog, Change, Changes, NewEvent, Queue, Resource, Sealer, of_function},
     telemetry::{
         logs::{Logs, Tail, TailFrom},
         metrics::Metrics,
@@ -39,7 +40,10 @@ pub(super) const OF_FUNCTIONS: &[&str] = &[
     FunctionSettings::KIND,
     Alias::KIND,
     ProvisionedConcurrency::KIND,
+    Permissions::KIND,
+    Proposal::KIND,
     EventInvokeConfig::KIND,
+    FunctionCodeSigning::KIND,
 ];
 
 /// The control plane of a node.
@@ -60,6 +64,10 @@ pub struct Control {
     pub served: watch::Receiver<u64>,
     /// Where functions answer, as `127.0.0.1:8080`.
     pub http: std::net::SocketAddr,
+    /// What stands in ARNs.
+    pub arns: Arns,
+    /// What is kept encrypted.
+    pub sealer: Arc<Sealer>,
 }
 
 impl Control {
@@ -473,7 +481,7 @@ pub fn resolve_secrets(
         .collect()
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -124,22 +124,17 @@ impl Blobs {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let folder = path.parent().expect("a blob lies in a folder of `named`");
+        let parent = path.parent().expect("a blob lies in a folder of `named`");
         let mut file = tempfile::NamedTempFile::new_in(&self.unnamed)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
-        folder::create(folder)?;
+        folder::create(parent)?;
         // A file of that name holds the same bytes, unless it was damaged: then this mends it.
         file.persist(path)?;
-        sync_folder(folder)?;
+        folder::sync(parent)?;
         // The folder may be new, and whoever made it not have come to this yet.
-        sync_folder(&self.named)
+        folder::sync(&self.named)
     }
-}
-
-/// Makes the names in a folder durable: the sync of a file does not cover the name it is found by.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 fn list(named: &Path) -> io::Result<Vec<Digest>> {

@@ -3,7 +3,9 @@
 //! * [`Catalog`]: what is deployed, the routes to it, and documents about it;
 //! * [`KeyValue`]: what functions keep through `wasi:keyvalue`;
 //! * [`Queue`]: events taken over for asynchronous invocation;
-//! * [`Blobs`]: components, as files named by their digest.
+//! * [`Blobs`]: components, as files named by their digest;
+//! * [`Folders`]: what layers unpack to, as folders named by a digest.
+//! * [`Sealer`]: what is kept encrypted, with the node's key.
 //!
 //! The first three are traits, because a cluster keeps them elsewhere; [`Sqlite`] is what a single node uses.
 //!
@@ -17,15 +19,19 @@ mod catalog;
 mod documents;
 mod error;
 mod folder;
+mod folders;
 mod key_value;
 mod queue;
+mod secret;
 mod sqlite;
 
 pub use blobs::Blobs;
-pub use catalog::{Catalog, Change, Changes, Document, Resource, Snapshot, Stored};
+pub use catalog::{Catalog, Change, Changes, Delta, Document, Resource, Snapshot, Stored};
 pub use documents::of_function;
 pub use error::Error;
 pub use folder::DataFolder;
+pub use folders::Folders;
 pub use key_value::{KeyPage, KeyValue, KeyValueLimits, Swap};
 pub use queue::{Counts, Due, EventId, Lease, NewEvent, Queue};
+pub use secret::{KEY_FILE, KeyError, SealError, Sealer};
 pub use sqlite::Sqlite;

@@ -49,6 +49,8 @@ pub(in crate::control) struct Call {
     pub(in crate::control) input: Map<String, Value>,
     /// The id of the request.
     pub(in crate::control) request_id: RequestId,
+    /// Where the caller found the API, as `127.0.0.1:9080`.
+    pub(in crate::control) authority: String,
 }
 
 impl Call {
@@ -202,7 +204,8 @@ impl Services {
         head: &Parts,
         body: Bytes,
     ) -> Response {
-        let request_id = RequestId::generate();
+        let context = Context::of(head);
+        let request_id = context.request_id;
         let written = match target {
             Target::Rest(service, found) => {
                 let model = service.model();
@@ -210,7 +213,7 @@ impl Services {
                 let query = head.uri.query().unwrap_or_default();
                 let input = rest::input(model, found.0, query, &head.headers, &body);
                 drop(body);
-                match call(service, operation, input, request_id).await {
+                match call(service, operation, input, &context).await {
                     Ok(Answer::Document(output)) => rest::output(model, operation, output),
                     Ok(Answer::Stream(stream)) => return respond_stream(stream, request_id),
                     Err(error) => rest::error(model, &error),
@@ -219,9 +222,7 @@ impl Services {
             Target::Json(service, name) => {
                 let model = service.model();
                 let answer = match model.operation(&name) {
-                    Some(operation) => {
-                        call(service, operation, json::input(&body), request_id).await
-                    }
+                    Some(operation) => call(service, operation, json::input(&body), &context).await,
                     None => Err(Error::new(
                         "UnknownOperationException",
                         format!("There is no operation {name}."),
@@ -234,7 +235,7 @@ impl Services {
                 }
             }
             Target::Query => {
-                self.query(head.uri.query().unwrap_or_default(), &body, request_id)
+                self.query(head.uri.query().unwrap_or_default(), &body, context)
                     .await
             }
             Target::Unknown(unknown) => {
@@ -252,8 +253,9 @@ impl Services {
         &self,
         query: &str,
         body: &Bytes,
-        request_id: RequestId,
+        context: Context,
     ) -> (StatusCode, HeaderMap, Bytes) {
+        let request_id = context.request_id;
         let form = match query::Form::read(query, body) {
             Ok(form) => form,
             Err(error) => return query::error(None, &error, request_id),
@@ -277,7 +279,7 @@ impl Services {
         };
         let model = service.model();
         let input = form.input(model, operation);
-        match call(service, operation, input, request_id).await {
+        match call(service, operation, input, &context).await {
             Ok(Answer::Document(output)) => query::output(model, operation, &output, request_id),
             Ok(Answer::Stream(_)) => {
                 let error = Error::internal(&"a stream in a protocol that has none");
@@ -288,20 +290,47 @@ impl Services {
     }
 }
 
+/// What a call has from its request.
+#[derive(Clone)]
+struct Context {
+    request_id: RequestId,
+    authority: String,
+}
+
+impl Context {
+    fn of(head: &Parts) -> Self {
+        let host = head.headers.get(header::HOST);
+        let authority = head
+            .uri
+            .authority()
+            .map(http::uri::Authority::as_str)
+            .or_else(|| host.and_then(|host| host.to_str().ok()));
+        Self {
+            request_id: RequestId::generate(),
+            authority: authority.unwrap_or_default().to_owned(),
+        }
+    }
+}
+
 async fn call(
     service: &dyn Service,
     operation: &'static Operation,
     input: Result<Map<String, Value>, Error>,
-    request_id: RequestId,
+    context: &Context,
 ) -> Result<Answer, Error> {
     let mut input = input?;
     if let Some(reference) = &operation.input {
         validate::input(service.model(), &reference.shape, &mut input)?;
     }
+    let Context {
+        request_id,
+        authority,
+    } = context.clone();
     let call = Call {
         operation,
         input,
         request_id,
+        authority,
     };
     let answer = service.answer(call).await;
     if let Err(error) = &answer {

@@ -42,7 +42,9 @@ pub(super) fn reason(operation: &str) -> Option<&'static str> {
         | "SendDurableExecutionCallbackFailure"
         | "SendDurableExecutionCallbackHeartbeat"
         | "SendDurableExecutionCallbackSuccess"
-        | "StopDurableExecution" => "it has no durable executions; an invocation runs once, from its start to its end.",
+        | "StopDurableExecution" => {
+            "it has no durable executions; an invocation runs once, from its start to its end."
+        }
         "PutResourcePolicy" | "GetResourcePolicy" | "DeleteResourcePolicy" => {
             "a function's policy is read with GetPolicy, and changed statement by statement with AddPermission and \
              RemovePermission."

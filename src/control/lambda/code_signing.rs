@@ -97,8 +97,8 @@ struct OfFunction {
 impl Wanted {
     fn check(&self) -> Result<(), Error> {
         let policies = self.code_signing_policies.as_ref();
-        let policy = policies
-            .and_then(|policies| policies.untrusted_artifact_on_deployment.as_deref());
+        let policy =
+            policies.and_then(|policies| policies.untrusted_artifact_on_deployment.as_deref());
         match policy {
             Some("Enforce") => Err(invalid(
                 "Wharf cannot honour UntrustedArtifactOnDeployment Enforce: it does not check signatures of code. Warn is taken, \
@@ -133,7 +133,10 @@ impl Lambda {
         let wanted: Wanted = call.read()?;
         wanted.check()?;
         let arn = wanted.code_signing_config_arn.unwrap_or_default();
-        let Stored { revision, mut value } = self.code_signing(&arn).await?;
+        let Stored {
+            revision,
+            mut value,
+        } = self.code_signing(&arn).await?;
         value.description = wanted.description.or(value.description);
         if let Some(publishers) = wanted.allowed_publishers {
             value.publishers = publishers.signing_profile_version_arns;
@@ -204,7 +207,12 @@ impl Lambda {
         tied.truncate(page.limit);
         let arns = tied
             .iter()
-            .map(|tie| self.control.arns.function(tie.function.as_str(), None).into())
+            .map(|tie| {
+                self.control
+                    .arns
+                    .function(tie.function.as_str(), None)
+                    .into()
+            })
             .collect();
         let last = tied.pop().map(|tie| tie.key());
         Ok(page.document("FunctionArns", arns, more.then_some(last).flatten()))
@@ -220,8 +228,9 @@ impl Lambda {
                 let message = format!(
                     "The code signing configuration cannot be found. Check that the provided configuration is not deleted: {arn}."
                 );
-                return Err(Error::new("CodeSigningConfigNotFoundException", message)
-                    .with("Type", "User"));
+                return Err(
+                    Error::new("CodeSigningConfigNotFoundException", message).with("Type", "User")
+                );
             }
             Err(error) => return Err(error),
         };

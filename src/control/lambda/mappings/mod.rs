@@ -88,7 +88,7 @@ impl Lambda {
     /// CreateEventSourceMapping.
     pub(super) async fn create_mapping(&self, call: Call) -> Result<Value, Error> {
         let mut members = call.input;
-        let function = self.mapped(take_text(&mut members, "FunctionName").as_deref());
+        let name = take_text(&mut members, "FunctionName");
         let enabled = take_bool(&mut members, "Enabled").unwrap_or(true);
         let tags = match members.remove("Tags") {
             Some(Value::Object(tags)) => tags,
@@ -99,7 +99,7 @@ impl Lambda {
         source.complete(&mut members);
         let mapping = Mapping {
             uuid: RequestId::generate().to_string(),
-            function: function.await?,
+            function: self.mapped(name.as_deref()).await?,
             enabled,
             modified_ms: now_ms(),
             tags,
@@ -239,9 +239,7 @@ impl Lambda {
             qualifier: mapping.function.qualifier.clone(),
         };
         let reason = match mapping.enabled {
-            true => format!(
-                "Wharf does not poll {source} yet; the mapping is stored and not run."
-            ),
+            true => format!("Wharf does not poll {source} yet; the mapping is stored and not run."),
             false => "User action".to_owned(),
         };
         // A mapping stays when its function is deleted, as with Lambda.

@@ -32,15 +32,30 @@ use Source::{DocumentDb, DynamoDb, Kafka, Kinesis, Mq, Msk, Sqs, SqsFifo};
 
 /// Members that not every source takes, and those that take it.
 const TAKEN_BY: &[(&str, &[Source])] = &[
-    ("StartingPosition", &[Kinesis, DynamoDb, Msk, Kafka, DocumentDb]),
-    ("StartingPositionTimestamp", &[Kinesis, Msk, Kafka, DocumentDb]),
+    (
+        "StartingPosition",
+        &[Kinesis, DynamoDb, Msk, Kafka, DocumentDb],
+    ),
+    (
+        "StartingPositionTimestamp",
+        &[Kinesis, Msk, Kafka, DocumentDb],
+    ),
     ("ParallelizationFactor", &[Kinesis, DynamoDb]),
     ("TumblingWindowInSeconds", &[Kinesis, DynamoDb]),
-    ("BisectBatchOnFunctionError", &[Kinesis, DynamoDb, Msk, Kafka]),
-    ("MaximumRecordAgeInSeconds", &[Kinesis, DynamoDb, Msk, Kafka]),
+    (
+        "BisectBatchOnFunctionError",
+        &[Kinesis, DynamoDb, Msk, Kafka],
+    ),
+    (
+        "MaximumRecordAgeInSeconds",
+        &[Kinesis, DynamoDb, Msk, Kafka],
+    ),
     ("MaximumRetryAttempts", &[Kinesis, DynamoDb, Msk, Kafka]),
     ("DestinationConfig", &[Kinesis, DynamoDb, Msk, Kafka]),
-    ("FunctionResponseTypes", &[Sqs, SqsFifo, Kinesis, DynamoDb, Msk, Kafka]),
+    (
+        "FunctionResponseTypes",
+        &[Sqs, SqsFifo, Kinesis, DynamoDb, Msk, Kafka],
+    ),
     ("ScalingConfig", &[Sqs, SqsFifo]),
     ("ProvisionedPollerConfig", &[Sqs, Msk, Kafka]),
     ("Topics", &[Msk, Kafka]),
@@ -54,11 +69,23 @@ const TAKEN_BY: &[(&str, &[Source])] = &[
 
 /// Members that a source must have.
 const REQUIRED: &[(&str, &str, &[Source])] = &[
-    ("StartingPosition", "startingPosition", &[Kinesis, DynamoDb, Msk, DocumentDb]),
+    (
+        "StartingPosition",
+        "startingPosition",
+        &[Kinesis, DynamoDb, Msk, DocumentDb],
+    ),
     ("Topics", "topics", &[Msk, Kafka]),
     ("Queues", "queues", &[Mq]),
-    ("SourceAccessConfigurations", "sourceAccessConfigurations", &[Kafka, Mq, DocumentDb]),
-    ("DocumentDBEventSourceConfig", "documentDBEventSourceConfig", &[DocumentDb]),
+    (
+        "SourceAccessConfigurations",
+        "sourceAccessConfigurations",
+        &[Kafka, Mq, DocumentDb],
+    ),
+    (
+        "DocumentDBEventSourceConfig",
+        "documentDBEventSourceConfig",
+        &[DocumentDb],
+    ),
 ];
 
 impl fmt::Display for Source {
@@ -217,9 +244,7 @@ impl Source {
             )));
         }
         if self == SqsFifo && window > 0 {
-            return Err(invalid(
-                "Batching window is not supported for FIFO queues.",
-            ));
+            return Err(invalid("Batching window is not supported for FIFO queues."));
         }
         if self == Sqs && size > 10 && window == 0 {
             return Err(invalid(
