@@ -13,6 +13,7 @@
 //! | `POST /wharf/v1/deployments` | deploy functions and routes |
 //! | `GET /wharf/v1/functions`, `GET`, `DELETE …/NAME` | functions |
 //! | `GET /wharf/v1/functions/NAME/logs?last=N&follow=true` | log lines, a JSON document each |
+//! | `GET /wharf/v1/backup?key=B&credentials=B` | the state of the node, an archive |
 //! | `DELETE /wharf/v1/apps/NAME` | remove an app |
 //! | `GET /wharf/v1/code/DIGEST?expires=…&signature=…` | code, with a link that the API gave out |
 //! | `POST /2015-03-31/functions/NAME/invocations` | Lambda API, Invoke |
@@ -21,6 +22,7 @@
 pub mod api;
 mod auth;
 mod aws;
+mod backup;
 pub mod client;
 pub mod code;
 mod error;
@@ -133,6 +135,7 @@ pub fn service(
     let documents = Router::new()
         .route("/metrics", get(metrics_text))
         .route("/wharf/v1/node", get(node))
+        .route("/wharf/v1/backup", get(backup::backup))
         .route("/wharf/v1/deployments", post(deploy))
         .route("/wharf/v1/functions", get(functions))
         .route("/wharf/v1/functions/{name}", get(function).delete(remove))

@@ -25,7 +25,10 @@ use crate::{
         Version,
     },
     runtime::Runtime,
-    store::{Blobs, Catalog, Change, Changes, NewEvent, Queue, Resource, Sealer, of_function},
+    store::{
+        Blobs, Catalog, Change, Changes, NewEvent, Queue, Resource, Sealer, archive::Backups,
+        of_function,
+    },
     telemetry::{
         logs::{Logs, Tail, TailFrom},
         metrics::Metrics,
@@ -54,6 +57,8 @@ pub struct Control {
     pub queue: Arc<dyn Queue>,
     /// The components.
     pub blobs: Arc<Blobs>,
+    /// What makes copies of all that is stored.
+    pub backups: Backups,
     /// What compiles them.
     pub runtime: Runtime,
     /// What runs them.
@@ -143,8 +148,18 @@ impl Control {
 
     /// Deploys functions and routes, all or none.
     pub async fn deploy(&self, deploy: Deploy) -> Result<Deployed, Error> {
+        // Until the catalog refers to the components.
+        let _kept = self.blobs.hold().await;
         // Not what is served: a function may be deployed and lack something on this node.
-        let deployed = self.catalog.deployments().await?;
+        let mut deployed = match &deploy.app {
+            Some(app) => self.catalog.of_app(app).await?,
+            None => Vec::new(),
+        };
+        for function in &deploy.functions {
+            if !deployed.iter().any(|it| it.name == function.name) {
+                deployed.extend(self.catalog.versions(&function.name).await?);
+            }
+        }
         let mut changes = Vec::new();
         let mut names = HashSet::new();
         for function in &deploy.functions {
@@ -262,7 +277,7 @@ impl Control {
 
     /// Removes an app: its functions and its routes.
     pub async fn remove_app(&self, app: &str) -> Result<(), Error> {
-        let deployed = self.catalog.deployments().await?;
+        let deployed = self.catalog.of_app(app).await?;
         let mut changes = removals(&deployed, app, &HashSet::new());
         changes.push(Change::Unroute {
             app: app.to_owned(),

@@ -37,6 +37,9 @@ pub trait Catalog: Send + Sync {
     /// The deployments of one function, `$LATEST` first.
     async fn versions(&self, name: &FunctionName) -> Result<Vec<Deployment>, Error>;
 
+    /// The deployments of the functions whose `$LATEST` an app deployed, by name and version.
+    async fn of_app(&self, app: &str) -> Result<Vec<Deployment>, Error>;
+
     /// Up to `limit` deployments of `$LATEST`, by name, after the function `after`.
     async fn functions(
         &self,

@@ -75,6 +75,23 @@ impl Catalog for Sqlite {
             .await
     }
 
+    async fn of_app(&self, app: &str) -> Result<Vec<Deployment>, Error> {
+        let (app, sealer) = (app.to_owned(), Arc::clone(&self.sealer));
+        self.reader
+            .read(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT document, secret FROM deployment WHERE name IN \
+                         (SELECT name FROM deployment WHERE document ->> '$.app' = ?1 AND version = 0) \
+                         ORDER BY name, version",
+                    )?
+                    .query_map([app], sealed::columns)?
+                    .map(|row| sealed::join(&sealer, row?))
+                    .collect()
+            })
+            .await
+    }
+
     async fn functions(
         &self,
         after: Option<&FunctionName>,
