@@ -219,6 +219,46 @@ async fn a_mapping_outlives_its_function_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mappings_and_code_signing_configurations_have_tags() {
+    let node = node().await;
+    let publisher = "arn:aws:signer:us-east-1:000000000000:/signing-profiles/p/abcdefghij";
+    let publishers = json!({"SigningProfileVersionArns": [publisher]});
+    let tags = json!({"team": "shop"});
+    let mapping = json!({"$answer": [0, "EventSourceMappingArn"]});
+    let config = json!({"$answer": [1, "CodeSigningConfig", "CodeSigningConfigArn"]});
+    let of = |operation: &str, arn: &Value, more: Value| {
+        let mut parameters = json!({"Resource": arn});
+        parameters
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        call(operation, parameters)
+    };
+    let answers = aws::call(
+        &node,
+        json!([
+            create(SQS, json!({"Tags": tags})),
+            call("create_code_signing_config", json!({"AllowedPublishers": publishers, "Tags": tags})),
+            of("tag_resource", &mapping, json!({"Tags": {"cost": "7"}})),
+            of("untag_resource", &mapping, json!({"TagKeys": ["team"]})),
+            of("list_tags", &mapping, json!({})),
+            of("tag_resource", &config, json!({"Tags": {"team": "till"}})),
+            of("list_tags", &config, json!({})),
+            of("list_tags", &"arn:aws:lambda:us-east-1:000000000000:event-source-mapping:00000000-0000-4000-8000-000000000000".into(), json!({})),
+        ]),
+    )
+    .await;
+    assert_done(&answers[..7]);
+    assert_eq!(answers[4]["Tags"], json!({"cost": "7"}));
+    assert_eq!(answers[6]["Tags"], json!({"team": "till"}));
+    assert_error(
+        &answers[7],
+        NOT_FOUND,
+        "The resource you requested does not exist.",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_mappings_of_a_source_to_a_function_are_one_too_many() {
     let node = node().await;
     let kafka = |topic: &str, servers: Value| {

@@ -328,6 +328,7 @@ impl Control {
                 due_ms: now_ms,
             })
             .await?;
+        self.invoke.received(&target.function);
         Ok(request_id)
     }
 

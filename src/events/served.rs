@@ -161,6 +161,15 @@ impl Functions for Served {
     }
 
     fn ended(&self, target: &EventTarget, request_id: RequestId, ending: &Ending) {
+        for receiver in &ending.sent {
+            let told = match receiver {
+                Receiver::Destination(target) => Some(target.clone()),
+                Receiver::DeadLetter(arn) => EventTarget::from_arn(self.arn_prefix(), arn),
+            };
+            if let Some(target) = told {
+                self.invoke.received(&target.function);
+            }
+        }
         let name = target.function.as_str();
         let function = self
             .invoke

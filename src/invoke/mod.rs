@@ -244,6 +244,14 @@ impl Invoke {
         self.functions.load().get(name).cloned()
     }
 
+    /// Counts an event for a function that was taken over.
+    pub fn received(&self, name: &FunctionName) {
+        let versions = self.versions(name.as_str());
+        if let Some(function) = versions.as_ref().and_then(|it| it.all().next()) {
+            function.metrics().events_received.increment();
+        }
+    }
+
     /// How the ARNs of this node begin: `arn:aws:lambda:us-east-1:000000000000`.
     pub fn arn_prefix(&self) -> &str {
         self.runtime.arn_prefix()

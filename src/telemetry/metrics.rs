@@ -133,6 +133,8 @@ pub struct FunctionMetrics {
     warm: Counter,
     concurrent: Gauge,
     events_dropped: [Counter; EventDropped::ALL.len()],
+    /// Events for asynchronous invocation that were taken over.
+    pub events_received: Counter,
     /// How old events were when an attempt at them began.
     pub event_age: Durations,
     /// Records that did not get to a destination.
@@ -453,7 +455,12 @@ impl Collector for Functions {
         }
 
         type Pick = fn(&FunctionMetrics) -> &Counter;
-        let failures: [(&str, &str, Pick); 3] = [
+        let counters: [(&str, &str, Pick); 4] = [
+            (
+                "wharf_async_events_received",
+                "Events for asynchronous invocation that were taken over",
+                |metrics| &metrics.events_received,
+            ),
             (
                 "wharf_destination_delivery_failures",
                 "Invocation records that did not get to a destination",
@@ -470,7 +477,7 @@ impl Collector for Functions {
                 |metrics| &metrics.recursion_dropped,
             ),
         ];
-        for (name, help, pick) in failures {
+        for (name, help, pick) in counters {
             let mut family = Family::counter(&mut encoder, name, help)?;
             for (function, metrics) in &functions {
                 let count = pick(metrics).get();

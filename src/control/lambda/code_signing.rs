@@ -3,13 +3,16 @@
 //! Wharf has no signatures of code to check. So a configuration that only warns is taken, and one that enforces is refused:
 //! who asks that unsigned code be kept out must not be told that it is.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     Lambda, Page,
     members::time,
     reference::{Reference, conflict, invalid, not_found},
+    tags,
 };
 use crate::{
     control::{
@@ -22,14 +25,14 @@ use crate::{
 
 /// A configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct CodeSigningConfig {
+pub(super) struct CodeSigningConfig {
     /// `csc-` and 17 letters and digits.
     id: String,
     description: Option<String>,
     publishers: Vec<String>,
     modified_ms: u64,
     #[serde(default)]
-    tags: Map<String, Value>,
+    pub(super) tags: BTreeMap<String, String>,
 }
 
 impl Resource for CodeSigningConfig {
@@ -64,7 +67,7 @@ struct Wanted {
     allowed_publishers: Option<Publishers>,
     code_signing_policies: Option<Policies>,
     #[serde(default)]
-    tags: Map<String, Value>,
+    tags: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -124,6 +127,7 @@ impl Lambda {
             modified_ms: now_ms(),
             tags: wanted.tags,
         };
+        tags::check(&config.tags)?;
         self.apply(vec![Change::put_expecting(&config, 0)?]).await?;
         Ok(json!({"CodeSigningConfig": self.code_signing_document(&config)}))
     }
@@ -290,7 +294,7 @@ impl Lambda {
         Ok(ties.filter(|tie| tie.config == id).collect())
     }
 
-    async fn code_signing(&self, arn: &str) -> Result<Stored<CodeSigningConfig>, Error> {
+    pub(super) async fn code_signing(&self, arn: &str) -> Result<Stored<CodeSigningConfig>, Error> {
         let missing = || {
             not_found(format!(
                 "The Lambda code signing configuration {arn} can not be found."

@@ -6,6 +6,8 @@
 mod filter;
 mod source;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -13,6 +15,7 @@ use super::{
     Lambda, Page,
     event_invoke::epoch_seconds,
     reference::{Reference, conflict, invalid, not_found},
+    tags,
 };
 use crate::{
     control::{
@@ -29,14 +32,14 @@ const PAGE: usize = 100;
 
 /// A mapping as it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Mapping {
+pub(super) struct Mapping {
     uuid: String,
     function: EventTarget,
     /// What the caller wants.
     enabled: bool,
     modified_ms: u64,
     #[serde(default)]
-    tags: Map<String, Value>,
+    pub(super) tags: BTreeMap<String, String>,
     /// The other members, as the model has them.
     members: Map<String, Value>,
 }
@@ -90,10 +93,8 @@ impl Lambda {
         let mut members = call.input;
         let name = take_text(&mut members, "FunctionName");
         let enabled = take_bool(&mut members, "Enabled").unwrap_or(true);
-        let tags = match members.remove("Tags") {
-            Some(Value::Object(tags)) => tags,
-            _ => Map::new(),
-        };
+        let tags = members.remove("Tags").map(serde_json::from_value);
+        let tags = tags.transpose().map_err(|error| Error::internal(&error))?;
         let source = Source::of(&members)?;
         source.check(&members, now_ms())?;
         source.complete(&mut members);
@@ -102,9 +103,10 @@ impl Lambda {
             function: self.mapped(name.as_deref()).await?,
             enabled,
             modified_ms: now_ms(),
-            tags,
+            tags: tags.unwrap_or_default(),
             members,
         };
+        tags::check(&mapping.tags)?;
         let claim = mapping.claim()?;
         self.unclaimed(&mapping, &claim).await?;
         let changes = vec![Change::put(&mapping)?, Change::put_expecting(&claim, 0)?];
@@ -206,7 +208,7 @@ impl Lambda {
         ))
     }
 
-    async fn mapping(&self, uuid: Option<&str>) -> Result<Stored<Mapping>, Error> {
+    pub(super) async fn mapping(&self, uuid: Option<&str>) -> Result<Stored<Mapping>, Error> {
         let uuid = uuid.unwrap_or_default();
         let stored = self.control.catalog.get::<Mapping>(uuid).await?;
         stored.ok_or_else(|| not_found("The resource you requested does not exist."))
