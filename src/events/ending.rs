@@ -60,7 +60,7 @@ pub enum Undelivered {
     /// It is no function of this node.
     #[error("it is no function of this node")]
     Foreign,
-    /// The chain of follow-ups is too long, and the function has not said that it may be (`RecursiveLoop`).
+    /// The chain of follow-ups is too long.
     #[error("there were {MAX_HOPS} events before it in a chain, which looks like a loop")]
     Loop,
     /// The event would be larger than one may be.

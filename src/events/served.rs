@@ -10,8 +10,7 @@ use super::{
 use crate::{
     invoke::{Invoke, error_document, stopped_document},
     model::{
-        Alias, AsyncEvent, EventInvokeConfig, EventTarget, Outcome, Qualifier, RecursiveLoop,
-        RequestId, Version,
+        Alias, AsyncEvent, EventInvokeConfig, EventTarget, Outcome, Qualifier, RequestId, Version,
     },
     store::{Catalog, Error, Resource as _},
     telemetry::logs::Level,
@@ -143,9 +142,7 @@ impl Functions for Served {
     async fn reach(&self, target: &EventTarget, hops: u8) -> Result<(), Undelivered> {
         let name = target.function.as_str();
         let qualifier = target.qualifier.as_ref();
-        let versions = self.invoke.versions(name);
-        let served = versions.as_ref().and_then(|it| it.resolve(qualifier));
-        if served.is_none() {
+        if self.invoke.resolve(name, qualifier).is_none() {
             match self.deployed(target).await {
                 Ok(None) => return Err(Undelivered::NotThere),
                 Ok(Some(_)) => {}
@@ -153,10 +150,9 @@ impl Functions for Served {
                 Err(error) => tracing::error!(%error, "cannot read the catalog"),
             }
         }
-        let recursive_loop = versions.map_or(RecursiveLoop::Terminate, |it| it.recursive_loop());
-        match recursive_loop {
-            RecursiveLoop::Terminate if hops > MAX_HOPS => Err(Undelivered::Loop),
-            RecursiveLoop::Terminate | RecursiveLoop::Allow => Ok(()),
+        match hops > MAX_HOPS {
+            true => Err(Undelivered::Loop),
+            false => Ok(()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::Function;
-use crate::model::{Alias, EventInvokeConfig, Qualifier, RecursiveLoop, Version};
+use crate::model::{Alias, EventInvokeConfig, Qualifier, Version};
 
 /// A function: its versions, and the names of some of them. Immutable, as everything that requests see.
 #[derive(Default)]
@@ -11,7 +11,6 @@ pub struct Versions {
     versions: BTreeMap<Version, Arc<Function>>,
     aliases: Vec<Alias>,
     events: Vec<Arc<EventInvokeConfig>>,
-    recursive_loop: RecursiveLoop,
 }
 
 /// What a qualifier stood for.
@@ -40,14 +39,9 @@ impl Versions {
 
     /// The same, and what becomes of their events.
     #[must_use]
-    pub fn with_events(
-        self,
-        configs: impl IntoIterator<Item = EventInvokeConfig>,
-        recursive_loop: RecursiveLoop,
-    ) -> Self {
+    pub fn with_events(self, configs: impl IntoIterator<Item = EventInvokeConfig>) -> Self {
         Self {
             events: configs.into_iter().map(Arc::new).collect(),
-            recursive_loop,
             ..self
         }
     }
@@ -60,11 +54,6 @@ impl Versions {
         self.events
             .iter()
             .find(|config| config.qualifier == *qualifier)
-    }
-
-    /// What happens to the function when it is invoked again and again by what it invoked.
-    pub fn recursive_loop(&self) -> RecursiveLoop {
-        self.recursive_loop
     }
 
     /// `$LATEST`.

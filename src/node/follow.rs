@@ -155,7 +155,7 @@ impl Follower {
             return None;
         }
         let versions = Versions::new(functions, deployed.aliases().cloned());
-        Some(versions.with_events(deployed.events().cloned(), deployed.recursive_loop()))
+        Some(versions.with_events(deployed.events().cloned()))
     }
 
     /// A function of this deployment, unless something it needs is missing on this node: then it is not served, and the

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::{
     model::{
         Alias, Deployment, EventInvokeConfig, FunctionName, FunctionSettings,
-        ProvisionedConcurrency, RecursiveLoop, Route, Version,
+        ProvisionedConcurrency, Route, Version,
     },
     store::{Delta, Document, Resource},
 };
@@ -137,12 +137,6 @@ impl Deployed {
     /// What becomes of events for its versions and aliases.
     pub(super) fn events(&self) -> impl Iterator<Item = &EventInvokeConfig> {
         self.events.values()
-    }
-
-    /// What happens to it when it is invoked again and again by what it invoked.
-    pub(super) fn recursive_loop(&self) -> RecursiveLoop {
-        let settings = self.settings.as_ref();
-        settings.map_or_else(RecursiveLoop::default, |settings| settings.recursive_loop)
     }
 
     /// Takes in a document of one of [`SERVED`]; none is one that was removed.

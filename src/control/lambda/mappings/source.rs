@@ -38,7 +38,7 @@ const TAKEN_BY: &[(&str, &[Source])] = &[
     ),
     (
         "StartingPositionTimestamp",
-        &[Kinesis, Msk, Kafka, DocumentDb],
+        &[Kinesis, DynamoDb, Msk, Kafka, DocumentDb],
     ),
     ("ParallelizationFactor", &[Kinesis, DynamoDb]),
     ("TumblingWindowInSeconds", &[Kinesis, DynamoDb]),

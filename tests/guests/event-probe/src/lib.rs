@@ -47,9 +47,9 @@ impl Guest for Probe {
         };
         let number = |key: &str, default| parameters[key].as_u64().unwrap_or(default);
         let text = |key: &str, default| parameters[key].as_str().unwrap_or(default).to_owned();
-        // What it does with events that do not say it, such as the record of another function's invocation.
-        let default = std::env::var("DO").unwrap_or_else(|_| "echo".to_owned());
-        match text("do", &default).as_str() {
+        // Whatever the event says: it may be for another function first, or the record of an invocation.
+        let what = std::env::var("DO").unwrap_or_else(|_| text("do", "echo"));
+        match what.as_str() {
             "echo" => Ok(event),
             "answer" => Ok(parameters["with"].to_string()),
             "context" => Ok(describe(&context).to_string()),
