@@ -312,5 +312,3 @@ async fn remove_app(State(api): Shared, Path(app): Path<String>) -> Result<Statu
     api.control.remove_app(&app).await?;
     Ok(StatusCode::NO_CONTENT)
 }
-
-}

@@ -9,6 +9,7 @@
 mod concurrency;
 mod event;
 mod http;
+mod failure;
 mod payload;
 mod stream;
 mod versions;
@@ -24,6 +25,7 @@ use concurrency::Gate;
 pub use event::EventAnswer;
 pub use http::{Arrival, ResponseBody, UrlArrival};
 pub use stream::{AnswerStream, MAX_STREAM, StreamAnswer};
+pub use failure::{error_document, stopped_document};
 pub use versions::{Resolved, Versions};
 
 use crate::{
@@ -31,7 +33,7 @@ use crate::{
     runtime::{self, FunctionFailed, InProcess, Observer, Runtime},
     telemetry::{
         logs::{FunctionLog, Level, Logs},
-        metrics::{EventDropped, FunctionMetrics, Metrics},
+        metrics::{FunctionMetrics, Metrics},
     },
 };
 
@@ -84,9 +86,9 @@ impl Function {
         self.runtime.idle()
     }
 
-    /// Counts an event that was given up.
-    pub fn event_dropped(&self, reason: EventDropped) {
-        self.ledger.metrics.event_dropped(reason);
+    /// The numbers of the function, whatever its version.
+    pub fn metrics(&self) -> &FunctionMetrics {
+        &self.ledger.metrics
     }
 }
 
@@ -202,6 +204,24 @@ impl Invoke {
     /// `$LATEST` of the function of that name.
     pub fn find(&self, name: &str) -> Option<Arc<Function>> {
         self.functions.load().get(name)?.latest().cloned()
+    }
+
+    /// A function, all its versions.
+    pub fn versions(&self, name: &str) -> Option<Arc<Versions>> {
+        self.functions.load().get(name).cloned()
+    }
+
+    /// Counts an event for a function that was taken over.
+    pub fn received(&self, name: &FunctionName) {
+        let versions = self.versions(name.as_str());
+        if let Some(function) = versions.as_ref().and_then(|it| it.all().next()) {
+            function.metrics().events_received.increment();
+        }
+    }
+
+    /// How the ARNs of this node begin: `arn:aws:lambda:us-east-1:000000000000`.
+    pub fn arn_prefix(&self) -> &str {
+        self.runtime.arn_prefix()
     }
 
     /// What a qualifier stands for now: of an alias with two versions, one by its share. Without one, `$LATEST`.

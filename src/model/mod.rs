@@ -24,7 +24,7 @@ pub use alias::{
 };
 pub use arn::Arns;
 pub use digest::{Digest, ParseDigestError};
-pub use event::AsyncEvent;
+pub use event::{AsyncEvent, EventInvokeConfig, EventTarget, InvalidTarget};
 pub use function::{
     Deployment, FileGrant, FunctionConfiguration, InvalidConfiguration, Isolation, Kind,
     MAX_ENVIRONMENT, OutboundGrant, Pool, SecretSource, Version,
