@@ -5,6 +5,7 @@
 //! that is now, and a signature in the right form; where the body's digest is announced, only for a signature that holds.
 
 mod credentials;
+pub mod policy;
 mod refusal;
 mod sigv4;
 mod token;
