@@ -133,8 +133,18 @@ impl Control {
 
     /// Deploys functions and routes, all or none.
     pub async fn deploy(&self, deploy: Deploy) -> Result<Deployed, Error> {
+        // Until the catalog refers to the components.
+        let _kept = self.blobs.hold().await;
         // Not what is served: a function may be deployed and lack something on this node.
-        let deployed = self.catalog.deployments().await?;
+        let mut deployed = match &deploy.app {
+            Some(app) => self.catalog.of_app(app).await?,
+            None => Vec::new(),
+        };
+        for function in &deploy.functions {
+            if !deployed.iter().any(|it| it.name == function.name) {
+                deployed.extend(self.catalog.versions(&function.name).await?);
+            }
+        }
         let mut changes = Vec::new();
         let mut names = HashSet::new();
         for function in &deploy.functions {
@@ -252,7 +262,7 @@ impl Control {
 
     /// Removes an app: its functions and its routes.
     pub async fn remove_app(&self, app: &str) -> Result<(), Error> {
-        let deployed = self.catalog.deployments().await?;
+        let deployed = self.catalog.of_app(app).await?;
         let mut changes = removals(&deployed, app, &HashSet::new());
         changes.push(Change::Unroute {
             app: app.to_owned(),

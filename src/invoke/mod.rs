@@ -205,7 +205,10 @@ impl Invoke {
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         let present = gates.get(name).and_then(Weak::upgrade);
         let gate = present.unwrap_or_else(|| {
-            gates.retain(|_, gate| gate.strong_count() > 0);
+            // Now and then, so that many functions are not gone through once for each.
+            if gates.len() == gates.capacity() {
+                gates.retain(|_, gate| gate.strong_count() > 0);
+            }
             let gate = Arc::new(Gate::new(limit));
             gates.insert(name.clone(), Arc::downgrade(&gate));
             gate

@@ -1,13 +1,16 @@
 //! Files named by the digest of what they hold.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use super::{DataFolder, Error, folder};
 use crate::model::Digest;
@@ -17,12 +20,33 @@ use crate::model::Digest;
 /// A file is there whole or not at all: it is written elsewhere, made durable, and then given its name. It never changes,
 /// so a path may be handed to another process; and what is read through [`read`](Self::read) is what was written, or an
 /// error.
+///
+/// What nothing needs is [swept](Self::sweep) away after a while. Whoever begins to refer to a blob that nothing may have
+/// referred to puts it or asks whether it is there, and from then on has that while.
 #[derive(Debug, Clone)]
 pub struct Blobs {
     /// Keeps the folder locked.
     _data: Arc<DataFolder>,
     named: Arc<Path>,
     unnamed: Arc<Path>,
+    /// Between the look at how old a file is and its removal nothing makes it young again.
+    ages: Arc<Mutex<()>>,
+    held: Arc<RwLock<()>>,
+}
+
+/// As long as it lives, no file is swept away.
+#[derive(Debug)]
+pub struct Hold(#[expect(dead_code, reason = "it is held, not read")] OwnedRwLockReadGuard<()>);
+
+/// What sweeping came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// What was removed.
+    pub removed: HashSet<Digest>,
+    /// How many bytes that was.
+    pub bytes: u64,
+    /// What is still there, used or not.
+    pub kept: HashSet<Digest>,
 }
 
 impl Blobs {
@@ -42,6 +66,8 @@ impl Blobs {
             _data: Arc::clone(data),
             named: named.into(),
             unnamed: unnamed.into(),
+            ages: Arc::default(),
+            held: Arc::default(),
         })
     }
 
@@ -52,12 +78,57 @@ impl Blobs {
         self.named.join(folder).join(file)
     }
 
-    /// Whether there is a file of that digest.
+    /// Whether there is a file of that digest. Who asks means to refer to it: it counts as new from now on.
     pub async fn contains(&self, digest: &Digest) -> Result<bool, Error> {
-        let path = self.path(digest);
+        let (blobs, path) = (self.clone(), self.path(digest));
         blocking(move || {
-            path.try_exists()
-                .map_err(|error| Error::io(format!("look for `{}`", path.display()), error))
+            let _ages = blobs.ages();
+            match touch(&path) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(Error::io(format!("look for `{}`", path.display()), error)),
+            }
+        })
+        .await
+    }
+
+    /// Keeps everything that is there: from here on nothing is swept away, until the hold is dropped.
+    pub async fn hold(&self) -> Hold {
+        Hold(Arc::clone(&self.held).read_owned().await)
+    }
+
+    /// Removes the files that are not in `used` and were put or asked for the last time before `before`. None if they are
+    /// [held](Self::hold).
+    pub async fn sweep(
+        &self,
+        used: &HashSet<Digest>,
+        before: SystemTime,
+    ) -> Result<Option<Swept>, Error> {
+        let Ok(sweeping) = Arc::clone(&self.held).try_write_owned() else {
+            return Ok(None);
+        };
+        let listed = self.list().await?;
+        let (unused, mut swept) = (
+            listed.iter().filter(|digest| !used.contains(digest)),
+            Swept::default(),
+        );
+        let unused: Vec<Digest> = unused.copied().collect();
+        swept.kept = listed.into_iter().collect();
+        let blobs = self.clone();
+        blocking(move || {
+            let _sweeping = sweeping;
+            for digest in unused {
+                let path = blobs.path(&digest);
+                let removed = blobs
+                    .remove_older(&path, before)
+                    .map_err(|error| Error::io(format!("remove `{}`", path.display()), error))?;
+                if let Some(bytes) = removed {
+                    swept.kept.remove(&digest);
+                    swept.removed.insert(digest);
+                    swept.bytes += bytes;
+                }
+            }
+            Ok(Some(swept))
         })
         .await
     }
@@ -123,23 +194,51 @@ impl Blobs {
         .await
     }
 
+    fn ages(&self) -> MutexGuard<'_, ()> {
+        self.ages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes a file that is older, and says how large it was.
+    fn remove_older(&self, path: &Path, before: SystemTime) -> io::Result<Option<u64>> {
+        let _ages = self.ages();
+        let removed = fs::metadata(path).and_then(|metadata| {
+            if metadata.modified()? >= before {
+                return Ok(None);
+            }
+            fs::remove_file(path)?;
+            Ok(Some(metadata.len()))
+        });
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            removed => removed,
+        }
+    }
+
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let folder = path.parent().expect("a blob lies in a folder of `named`");
+        let parent = path.parent().expect("a blob lies in a folder of `named`");
         let mut file = tempfile::NamedTempFile::new_in(&self.unnamed)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
-        folder::create(folder)?;
+        folder::create(parent)?;
+        let ages = self.ages();
         // A file of that name holds the same bytes, unless it was damaged: then this mends it.
         file.persist(path)?;
-        sync_folder(folder)?;
+        drop(ages);
+        folder::sync(parent)?;
         // The folder may be new, and whoever made it not have come to this yet.
-        sync_folder(&self.named)
+        folder::sync(&self.named)
     }
 }
 
-/// Makes the names in a folder durable: the sync of a file does not cover the name it is found by.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+/// Makes a file as young as if it had been written now.
+fn touch(path: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+    let at = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+    let times = Timestamps {
+        last_access: at(UTIME_OMIT),
+        last_modification: at(UTIME_NOW),
+    };
+    Ok(utimensat(CWD, path, &times, AtFlags::empty())?)
 }
 
 fn list(named: &Path) -> io::Result<Vec<Digest>> {
@@ -203,6 +302,65 @@ mod tests {
         assert!(!blobs.contains(&digest).await.unwrap());
         assert_eq!(blobs.read(&digest).await.unwrap(), None);
         assert!(blobs.open_file(&digest).await.unwrap().is_none());
+    }
+
+    /// Makes the file of a blob as old as that.
+    fn age(blobs: &Blobs, digest: &Digest, seconds: u64) {
+        let file = File::options()
+            .write(true)
+            .open(blobs.path(digest))
+            .unwrap();
+        let then = SystemTime::now() - std::time::Duration::from_secs(seconds);
+        file.set_modified(then).unwrap();
+    }
+
+    fn ago(seconds: u64) -> SystemTime {
+        SystemTime::now() - std::time::Duration::from_secs(seconds)
+    }
+
+    #[tokio::test]
+    async fn what_nothing_uses_is_swept_away_when_it_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = open(folder.path());
+        let put = async |bytes: &'static [u8], seconds| {
+            let digest = blobs.put(Bytes::from_static(bytes)).await.unwrap();
+            age(&blobs, &digest, seconds);
+            digest
+        };
+        let used = put(b"used", 100).await;
+        let old = put(b"old", 100).await;
+        let young = put(b"young", 20).await;
+        let again = put(b"put again", 100).await;
+        blobs.put(Bytes::from_static(b"put again")).await.unwrap();
+        let asked = put(b"asked for", 100).await;
+        assert!(blobs.contains(&asked).await.unwrap());
+
+        let swept = blobs.sweep(&[used].into(), ago(60)).await.unwrap();
+        assert_eq!(
+            swept.unwrap(),
+            Swept {
+                removed: [old].into(),
+                bytes: 3,
+                kept: [used, young, again, asked].into(),
+            }
+        );
+        let mut left = vec![used, young, again, asked];
+        left.sort_unstable();
+        assert_eq!(blobs.list().await.unwrap(), left);
+    }
+
+    #[tokio::test]
+    async fn what_is_held_is_not_swept_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = open(folder.path());
+        let digest = blobs.put(Bytes::from_static(b"old")).await.unwrap();
+        age(&blobs, &digest, 100);
+        let hold = blobs.hold().await;
+        let swept = blobs.sweep(&HashSet::new(), ago(60)).await.unwrap();
+        assert_eq!(swept, None);
+        drop(hold);
+        let swept = blobs.sweep(&HashSet::new(), ago(60)).await.unwrap();
+        assert_eq!(swept.unwrap().removed, [digest].into());
     }
 
     #[tokio::test]

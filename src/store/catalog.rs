@@ -1,12 +1,12 @@
 //! What is deployed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
 use super::Error;
-use crate::model::{Deployment, FunctionName, Version};
+use crate::model::{Deployment, Digest, FunctionName, Version};
 
 /// What is deployed, the routes to it, and the documents about it: aliases, layers, roles and the like.
 ///
@@ -16,6 +16,13 @@ use crate::model::{Deployment, FunctionName, Version};
 pub trait Catalog: Send + Sync {
     /// Every deployment and route, and the documents of these kinds, as they were at one moment.
     async fn snapshot(&self, kinds: &'static [&'static str]) -> Result<Snapshot, Error>;
+
+    /// What changed after the revision `since`, among documents those of these kinds. After 0, or after a revision that
+    /// the catalog does not remember, that is everything.
+    async fn changes(&self, since: u64, kinds: &'static [&'static str]) -> Result<Delta, Error>;
+
+    /// The blobs that are in use: code that is deployed, and what documents name in a list `blobs` at their top level.
+    async fn blobs(&self) -> Result<HashSet<Digest>, Error>;
 
     /// Every deployment, by name and version; versions of a function in their order, `$LATEST` first.
     async fn deployments(&self) -> Result<Vec<Deployment>, Error>;
@@ -29,6 +36,9 @@ pub trait Catalog: Send + Sync {
 
     /// The deployments of one function, `$LATEST` first.
     async fn versions(&self, name: &FunctionName) -> Result<Vec<Deployment>, Error>;
+
+    /// The deployments of the functions whose `$LATEST` an app deployed, by name and version.
+    async fn of_app(&self, app: &str) -> Result<Vec<Deployment>, Error>;
 
     /// Up to `limit` deployments of `$LATEST`, by name, after the function `after`.
     async fn functions(
@@ -158,6 +168,25 @@ impl Snapshot {
         };
         documents.iter().filter_map(read).collect()
     }
+}
+
+/// What several changes came to. What was changed and removed since is among the removed alone.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Delta {
+    /// The catalog's revision with them.
+    pub revision: u64,
+    /// Whether this is everything there is: what is not here is not there. Then nothing is said to be removed.
+    pub complete: bool,
+    /// Deployments that are new or changed, by name and version.
+    pub deployments: Vec<Deployment>,
+    /// Deployments that were removed.
+    pub removed: Vec<(FunctionName, Version)>,
+    /// The routes of apps whose routes changed; none if they were removed.
+    pub routes: BTreeMap<String, Option<serde_json::Value>>,
+    /// Documents that are new or changed, by kind; those of a kind by key.
+    pub documents: BTreeMap<&'static str, Vec<Document>>,
+    /// The keys of documents that were removed, by kind.
+    pub deleted: BTreeMap<&'static str, Vec<String>>,
 }
 
 /// Changes that happen as one.

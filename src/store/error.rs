@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
+use super::{KeyError, SealError};
 use crate::model::{ByteSize, Fault};
 
 /// Why the store did not do what it was asked.
@@ -99,6 +100,23 @@ pub enum Error {
         /// The key.
         key: String,
     },
+    /// The node's key is of no use: what was sealed with it cannot be read.
+    #[error("cannot use the node's key `{}`", file.display())]
+    Key {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Arc<KeyError>,
+    },
+    /// Something that is kept encrypted does not open.
+    #[error("cannot open what is sealed as `{context}`")]
+    Sealed {
+        /// The place it was sealed for.
+        context: String,
+        /// Why not.
+        source: SealError,
+    },
     /// The store is shutting down.
     #[error("the store is closed")]
     Closed,
@@ -133,10 +151,19 @@ impl Error {
             | Self::Newer { .. }
             | Self::Foreign { .. }
             | Self::Corrupt { .. }
+            | Self::Key { .. }
+            | Self::Sealed { .. }
             | Self::Full
             | Self::Closed
             | Self::Io { .. }
             | Self::Database(_) => Fault::Host,
+        }
+    }
+
+    pub(super) fn key(file: PathBuf, source: KeyError) -> Self {
+        Self::Key {
+            file,
+            source: Arc::new(source),
         }
     }
 

@@ -65,6 +65,11 @@ pub(super) fn create(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
+/// Makes the names in a folder durable: the sync of a file does not cover the name it is found by.
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,8 @@
 //! * [`Catalog`]: what is deployed, the routes to it, and documents about it;
 //! * [`KeyValue`]: what functions keep through `wasi:keyvalue`;
 //! * [`Queue`]: events taken over for asynchronous invocation;
-//! * [`Blobs`]: components, as files named by their digest.
+//! * [`Blobs`]: components, as files named by their digest;
+//! * [`Sealer`]: what is kept encrypted, with the node's key.
 //!
 //! The first three are traits, because a cluster keeps them elsewhere; [`Sqlite`] is what a single node uses.
 //!
@@ -19,13 +20,15 @@ mod error;
 mod folder;
 mod key_value;
 mod queue;
+mod secret;
 mod sqlite;
 
-pub use blobs::Blobs;
-pub use catalog::{Catalog, Change, Changes, Document, Resource, Snapshot, Stored};
+pub use blobs::{Blobs, Hold, Swept};
+pub use catalog::{Catalog, Change, Changes, Delta, Document, Resource, Snapshot, Stored};
 pub use documents::of_function;
 pub use error::Error;
 pub use folder::DataFolder;
 pub use key_value::{KeyPage, KeyValue, KeyValueLimits, Swap};
 pub use queue::{Counts, Due, EventId, Lease, NewEvent, Queue};
+pub use secret::{KEY_FILE, KeyError, SealError, Sealer};
 pub use sqlite::Sqlite;

@@ -1,19 +1,23 @@
 //! The catalog's tables.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio::sync::watch;
 
-use super::{Sqlite, from_sql, to_sql};
+use super::{Sqlite, changes, from_sql, sealed, to_sql};
 use crate::{
-    model::{Deployment, FunctionName, Version},
-    store::{Catalog, Change, Changes, Document, Error, Snapshot},
+    model::{Deployment, Digest, FunctionName, Version},
+    store::{Catalog, Change, Changes, Delta, Document, Error, Sealer, Snapshot},
 };
 
 #[async_trait::async_trait]
 impl Catalog for Sqlite {
     async fn snapshot(&self, kinds: &'static [&'static str]) -> Result<Snapshot, Error> {
+        let sealer = Arc::clone(&self.sealer);
         self.reader
             .read(move |connection| {
                 let of_kind = |kind: &&'static str| {
@@ -21,7 +25,7 @@ impl Catalog for Sqlite {
                 };
                 Ok(Snapshot {
                     revision: revision(connection)?,
-                    deployments: deployments(connection)?,
+                    deployments: deployments(connection, &sealer)?,
                     routes: routes(connection)?,
                     documents: kinds.iter().map(of_kind).collect::<Result<_, Error>>()?,
                 })
@@ -30,7 +34,10 @@ impl Catalog for Sqlite {
     }
 
     async fn deployments(&self) -> Result<Vec<Deployment>, Error> {
-        self.reader.read(deployments).await
+        let sealer = Arc::clone(&self.sealer);
+        self.reader
+            .read(move |connection| deployments(connection, &sealer))
+            .await
     }
 
     async fn deployment(
@@ -38,31 +45,48 @@ impl Catalog for Sqlite {
         name: &FunctionName,
         version: Version,
     ) -> Result<Option<Deployment>, Error> {
-        let name = name.clone();
+        let (name, sealer) = (name.clone(), Arc::clone(&self.sealer));
         self.reader
             .read(move |connection| {
                 connection
                     .prepare_cached(
-                        "SELECT document FROM deployment WHERE name = ?1 AND version = ?2",
+                        "SELECT document, secret FROM deployment WHERE name = ?1 AND version = ?2",
                     )?
-                    .query_row(params![name.as_str(), number(version)], document)
+                    .query_row(params![name.as_str(), number(version)], sealed::columns)
                     .optional()?
-                    .map(|text| parse(&text))
+                    .map(|row| sealed::join(&sealer, row))
                     .transpose()
             })
             .await
     }
 
     async fn versions(&self, name: &FunctionName) -> Result<Vec<Deployment>, Error> {
-        let name = name.clone();
+        let (name, sealer) = (name.clone(), Arc::clone(&self.sealer));
         self.reader
             .read(move |connection| {
                 connection
                     .prepare_cached(
-                        "SELECT document FROM deployment WHERE name = ?1 ORDER BY version",
+                        "SELECT document, secret FROM deployment WHERE name = ?1 ORDER BY version",
                     )?
-                    .query_map([name.as_str()], document)?
-                    .map(|text| parse(&text?))
+                    .query_map([name.as_str()], sealed::columns)?
+                    .map(|row| sealed::join(&sealer, row?))
+                    .collect()
+            })
+            .await
+    }
+
+    async fn of_app(&self, app: &str) -> Result<Vec<Deployment>, Error> {
+        let (app, sealer) = (app.to_owned(), Arc::clone(&self.sealer));
+        self.reader
+            .read(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT document, secret FROM deployment WHERE name IN \
+                         (SELECT name FROM deployment WHERE document ->> '$.app' = ?1 AND version = 0) \
+                         ORDER BY name, version",
+                    )?
+                    .query_map([app], sealed::columns)?
+                    .map(|row| sealed::join(&sealer, row?))
                     .collect()
             })
             .await
@@ -74,15 +98,16 @@ impl Catalog for Sqlite {
         limit: usize,
     ) -> Result<Vec<Deployment>, Error> {
         let after = after.map_or(String::new(), ToString::to_string);
+        let sealer = Arc::clone(&self.sealer);
         self.reader
             .read(move |connection| {
                 connection
                     .prepare_cached(
-                        "SELECT document FROM deployment WHERE name > ?1 AND version = 0 \
+                        "SELECT document, secret FROM deployment WHERE name > ?1 AND version = 0 \
                          ORDER BY name LIMIT ?2",
                     )?
-                    .query_map(params![after, rows(limit)], document)?
-                    .map(|text| parse(&text?))
+                    .query_map(params![after, rows(limit)], sealed::columns)?
+                    .map(|row| sealed::join(&sealer, row?))
                     .collect()
             })
             .await
@@ -117,10 +142,22 @@ impl Catalog for Sqlite {
             .await
     }
 
+    async fn changes(&self, since: u64, kinds: &'static [&'static str]) -> Result<Delta, Error> {
+        let sealer = Arc::clone(&self.sealer);
+        self.reader
+            .read(move |connection| changes::since(connection, &sealer, since, kinds))
+            .await
+    }
+
+    async fn blobs(&self) -> Result<HashSet<Digest>, Error> {
+        self.reader.read(blobs).await
+    }
+
     async fn apply(&self, changes: Changes) -> Result<u64, Error> {
+        let sealer = Arc::clone(&self.sealer);
         let revision = self
             .writer
-            .write(move |connection| apply(connection, changes))
+            .write(move |connection| apply(connection, &sealer, changes))
             .await?;
         // Changes of one transaction are told to their callers one after another; the last word is the highest number.
         self.revision.send_if_modified(|known| {
@@ -143,7 +180,11 @@ pub(super) fn revision(connection: &Connection) -> Result<u64, Error> {
     Ok(from_sql(revision))
 }
 
-fn apply(connection: &Connection, Changes { expected, changes }: Changes) -> Result<u64, Error> {
+fn apply(
+    connection: &Connection,
+    sealer: &Sealer,
+    Changes { expected, changes }: Changes,
+) -> Result<u64, Error> {
     let found = revision(connection)?;
     check(expected, found, || "the catalog".to_owned())?;
     let revision = found + 1;
@@ -164,14 +205,11 @@ fn apply(connection: &Connection, Changes { expected, changes }: Changes) -> Res
                     format!("function `{}`", deployment.name)
                 })?;
                 deployment.revision = revision;
+                let key = (deployment.name.to_string(), number(deployment.version));
+                let (document, secret) = sealed::split(sealer, *deployment)?;
                 connection
-                    .prepare_cached("REPLACE INTO deployment VALUES (?1, ?2, ?3, ?4)")?
-                    .execute(params![
-                        deployment.name.as_str(),
-                        number(deployment.version),
-                        to_sql(revision),
-                        to_json(&*deployment)?,
-                    ])?;
+                    .prepare_cached("REPLACE INTO deployment VALUES (?1, ?2, ?3, ?4, ?5)")?
+                    .execute(params![key.0, key.1, to_sql(revision), document, secret])?;
             }
             Change::Remove { name, version } => {
                 connection
@@ -180,8 +218,8 @@ fn apply(connection: &Connection, Changes { expected, changes }: Changes) -> Res
             }
             Change::Route { app, routes } => {
                 connection
-                    .prepare_cached("REPLACE INTO routes VALUES (?1, ?2)")?
-                    .execute(params![app, to_json(&routes)?])?;
+                    .prepare_cached("REPLACE INTO routes VALUES (?1, ?2, ?3)")?
+                    .execute(params![app, to_json(&routes)?, to_sql(revision)])?;
             }
             Change::Unroute { app } => {
                 connection
@@ -221,6 +259,7 @@ fn apply(connection: &Connection, Changes { expected, changes }: Changes) -> Res
     connection
         .prepare_cached("UPDATE catalog SET revision = ?1")?
         .execute([to_sql(revision)])?;
+    changes::forget(connection, revision)?;
     Ok(revision)
 }
 
@@ -280,11 +319,11 @@ fn rows(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-fn columns(row: &Row<'_>) -> rusqlite::Result<(String, i64, String)> {
+pub(super) fn columns(row: &Row<'_>) -> rusqlite::Result<(String, i64, String)> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?))
 }
 
-fn whole((key, revision, text): (String, i64, String)) -> Result<Document, Error> {
+pub(super) fn whole((key, revision, text): (String, i64, String)) -> Result<Document, Error> {
     Ok(Document {
         value: parse(&text)?,
         key,
@@ -292,11 +331,33 @@ fn whole((key, revision, text): (String, i64, String)) -> Result<Document, Error
     })
 }
 
-fn deployments(connection: &Connection) -> Result<Vec<Deployment>, Error> {
+fn deployments(connection: &Connection, sealer: &Sealer) -> Result<Vec<Deployment>, Error> {
     connection
-        .prepare_cached("SELECT document FROM deployment ORDER BY name, version")?
+        .prepare_cached("SELECT document, secret FROM deployment ORDER BY name, version")?
+        .query_map([], sealed::columns)?
+        .map(|row| sealed::join(sealer, row?))
+        .collect()
+}
+
+/// Code that is deployed, and what documents name as theirs.
+pub(super) fn blobs(connection: &Connection) -> Result<HashSet<Digest>, Error> {
+    connection
+        .prepare_cached(
+            "SELECT document ->> '$.code' FROM deployment \
+             UNION \
+             SELECT document ->> '$.lambda.package.digest' FROM deployment \
+             WHERE document ->> '$.lambda.package.digest' IS NOT NULL \
+             UNION \
+             SELECT blob.value FROM document, json_each(document.document, '$.blobs') AS blob",
+        )?
         .query_map([], document)?
-        .map(|text| parse(&text?))
+        .map(|digest| {
+            let digest = digest?;
+            digest.parse().map_err(|error| Error::Corrupt {
+                what: format!("`{digest}`, which the catalog has for a digest,"),
+                source: Some(Arc::new(error)),
+            })
+        })
         .collect()
 }
 
@@ -312,7 +373,7 @@ fn routes(connection: &Connection) -> Result<BTreeMap<String, serde_json::Value>
 }
 
 /// A version as a number that sorts as versions do.
-fn number(version: Version) -> u32 {
+pub(super) fn number(version: Version) -> u32 {
     match version {
         Version::Latest => 0,
         Version::Published(number) => number,
@@ -323,15 +384,15 @@ fn document(row: &Row<'_>) -> rusqlite::Result<String> {
     row.get(0)
 }
 
-fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|error| Error::Corrupt {
         what: "a document of the catalog".to_owned(),
-        source: Some(std::sync::Arc::new(error)),
+        source: Some(Arc::new(error)),
     })
 }
 
-fn to_json<T: serde::Serialize>(value: &T) -> Result<String, Error> {
-    serde_json::to_string(value).map_err(|error| Error::Database(std::sync::Arc::new(error)))
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::Database(Arc::new(error)))
 }
 
 #[cfg(test)]

@@ -2,13 +2,15 @@
 //!
 //! [`writer`] makes all changes, on one thread, many changes a transaction; [`reader`] reads beside it, as write-ahead
 //! logging allows. What they change and read is in [`catalog`], [`key_value`] and [`queue`], what the tables look like
-//! in [`migrations`].
+//! in [`migrations`]. What [`sealed`] names is in the file only encrypted.
 
 mod catalog;
+mod changes;
 mod key_value;
 mod migrations;
 mod queue;
 mod reader;
+mod sealed;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -17,7 +19,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::watch;
 
 use self::{reader::Reader, writer::Writer};
-use super::{DataFolder, Error, KeyValueLimits};
+use super::{DataFolder, Error, KeyValueLimits, Sealer};
 
 /// The file's name in the data folder.
 const FILE: &str = "wharf.db";
@@ -34,6 +36,7 @@ pub struct Sqlite {
     limits: KeyValueLimits,
     revision: watch::Sender<u64>,
     arrivals: watch::Sender<u64>,
+    sealer: Arc<Sealer>,
     _data: Arc<DataFolder>,
 }
 
@@ -43,10 +46,13 @@ impl Sqlite {
     pub fn open(data: &Arc<DataFolder>, limits: KeyValueLimits) -> Result<Self, Error> {
         let file = data.path().join(FILE);
         let mut connection = connect(&file, OpenFlags::default())?;
-        migrations::run(&mut connection, &file)?;
+        let sealer = migrations::run(&mut connection, &file, data)?;
         // A disk that is full keeps no node from serving, and the leases run out by themselves.
         if let Err(error) = queue::end_leases(&connection) {
             tracing::warn!(%error, "events that were begun wait for their leases to run out");
+        }
+        if let Err(error) = changes::forget_all(&connection) {
+            tracing::warn!(%error, "what was removed from the catalog is remembered longer than it need be");
         }
         let revision = catalog::revision(&connection)?;
         Ok(Self {
@@ -55,8 +61,14 @@ impl Sqlite {
             limits,
             revision: watch::Sender::new(revision),
             arrivals: watch::Sender::new(0),
+            sealer: Arc::new(sealer),
             _data: Arc::clone(data),
         })
+    }
+
+    /// What encrypts with the node's key, for what others keep in documents.
+    pub fn sealer(&self) -> &Arc<Sealer> {
+        &self.sealer
     }
 }
 
@@ -102,6 +114,7 @@ fn from_sql(number: i64) -> u64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::store::KEY_FILE;
 
     /// A store in a folder of its own.
     pub(super) fn open(folder: &Path) -> Sqlite {
@@ -115,7 +128,7 @@ pub(super) mod tests {
     /// What a machine that lost power, or a node that was killed, would find: the files as they are now.
     pub(super) fn killed(folder: &Path) -> tempfile::TempDir {
         let copy = tempfile::tempdir().unwrap();
-        for file in [FILE.to_owned(), format!("{FILE}-wal")] {
+        for file in [FILE.to_owned(), format!("{FILE}-wal"), KEY_FILE.to_owned()] {
             if let Err(error) = std::fs::copy(folder.join(&file), copy.path().join(&file)) {
                 assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
             }
@@ -137,7 +150,7 @@ pub(super) mod tests {
         assert_eq!(
             error.to_string(),
             format!(
-                "`{}` was written by a newer Wharf (format 99; this one knows up to 2)",
+                "`{}` was written by a newer Wharf (format 99; this one knows up to 4)",
                 file.display()
             )
         );

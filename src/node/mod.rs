@@ -1,0 +1,395 @@
+//! The node: binds everything, wires it, runs, drains. The only place that knows all parts.
+//!
+//! [`Node::bind`] gets every error out before anything is served; [`Node::run`] serves until it is told to stop. Beside
+//! what listens run [`follow`], which turns the catalog into what is served, and [`sweep`], which removes what nothing
+//! needs any more.
+
+mod follow;
+mod known;
+mod sweep;
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use http::{Request, Response};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    control::{self, Access, CREDENTIALS_FILE, Credentials, Readiness, Token, verbs::Control},
+    events::{self, Served, Worker},
+    ingress::{
+        ConnectionInfo, Counter, DataPlane, Handler, ListenerStats, RequestBody, Server,
+        ServerConfig, TlsConfig, sanitize,
+    },
+    invoke::Invoke,
+    router::Router,
+    runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
+    store::{Blobs, Catalog, DataFolder, KeyValueLimits, Queue, Sqlite},
+    telemetry::{
+        logs::{LogLimits, Logs},
+        metrics::Metrics,
+    },
+};
+
+use follow::Follower;
+use known::Known;
+use sweep::Sweeper;
+
+/// How a node is set up. Resolved: where each value comes from is the command line's business.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// The folder of everything that outlives the process.
+    pub data: PathBuf,
+    /// Where functions answer.
+    pub http: SocketAddr,
+    /// Where they answer with TLS, and the certificates.
+    pub https: Option<(SocketAddr, TlsConfig)>,
+    /// Where the API answers.
+    pub api: SocketAddr,
+    /// The region that calls of the API are signed for, and that stands in ARNs.
+    pub region: String,
+    /// The account that stands in ARNs: twelve digits.
+    pub account: String,
+    /// A domain under which every function answers as `NAME.DOMAIN`, beside `NAME.localhost`.
+    pub domain: Option<String>,
+    /// The program that compiles components: this one.
+    pub compiler: PathBuf,
+    /// Invocations at one moment (Lambda's account limit: 1,000).
+    pub concurrency: u32,
+    /// The engine's pools.
+    pub engine: EngineSettings,
+    /// Bytes of compiled code kept in memory.
+    pub component_cache: u64,
+    /// How long requests in flight may go on after the first signal.
+    pub grace: Duration,
+    /// How asynchronous invocations are run.
+    pub events: events::Settings,
+    /// How long a component is kept that nothing refers to.
+    pub unused: Duration,
+}
+
+impl NodeConfig {
+    /// The defaults, with everything under `data`.
+    pub fn new(data: PathBuf, compiler: PathBuf) -> Self {
+        Self {
+            data,
+            http: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            https: None,
+            api: SocketAddr::from(([127, 0, 0, 1], 9080)),
+            region: "us-east-1".to_owned(),
+            account: "000000000000".to_owned(),
+            domain: None,
+            compiler,
+            concurrency: 1000,
+            engine: EngineSettings::default(),
+            component_cache: 1 << 30,
+            grace: Duration::from_secs(30),
+            events: events::Settings::default(),
+            unused: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// A node that is bound and not yet serving.
+pub struct Node {
+    http: Server,
+    https: Option<Server>,
+    api: Server,
+    plane: Arc<DataPlane>,
+    control: control::Service,
+    readiness: Arc<Readiness>,
+    worker: Worker<Served>,
+    grace: Duration,
+    credentials_file: PathBuf,
+    follower: Follower,
+    sweeper: Sweeper,
+}
+
+impl Node {
+    /// Opens the store, starts the engine, binds the listeners and loads what is deployed. Whatever is wrong comes out here.
+    ///
+    /// # Errors
+    ///
+    /// An address is taken, the data folder cannot be used or is another node's, the engine does not start.
+    pub async fn bind(config: NodeConfig) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let folder = DataFolder::open(&config.data).context("open the data folder")?;
+        let store =
+            Arc::new(Sqlite::open(&folder, KeyValueLimits::default()).context("open the store")?);
+        let blobs = Arc::new(Blobs::open(&folder).context("open the components")?);
+        let logs =
+            Logs::open(config.data.join("logs"), LogLimits::default()).context("open the logs")?;
+        let logs = Arc::new(logs);
+        let token = Token::open(&config.data).context("open the API's token")?;
+        let credentials_file = config.data.join(CREDENTIALS_FILE);
+        let credentials = Credentials::open(&config.data, &config.region)
+            .with_context(|| format!("open the API's users in {}", credentials_file.display()))?;
+        let runtime = Runtime::start(
+            RuntimeSettings {
+                engine: config.engine,
+                components: config.component_cache,
+                slot_wait: Duration::from_secs(1),
+                artifacts: config.data.join("artifacts"),
+                compiler: config.compiler,
+                compile: CompileLimits::default(),
+                tmp: config.data.join("tmp"),
+                arn_prefix: format!("arn:aws:lambda:{}:{}", config.region, config.account),
+            },
+            store.clone(),
+            metrics.node().clone(),
+            blobs.clone(),
+        )?;
+        let server = |address| ServerConfig {
+            grace: config.grace,
+            ..ServerConfig::new(address)
+        };
+        let http = Server::bind(server(config.http))?;
+        let https = config
+            .https
+            .map(|(address, tls)| {
+                Server::bind(ServerConfig {
+                    tls: Some(tls),
+                    ..server(address)
+                })
+            })
+            .transpose()?;
+        let api = Server::bind(server(config.api))?;
+
+        let invoke = Invoke::new(
+            runtime.clone(),
+            config.concurrency,
+            logs.clone(),
+            metrics.clone(),
+        );
+        let empty =
+            Router::new(std::iter::empty(), std::iter::empty(), None).context("route nothing")?;
+        let plane = Arc::new(DataPlane::new(
+            empty,
+            invoke.clone(),
+            metrics.node().clone(),
+        ));
+        let queue: Arc<dyn Queue> = store.clone();
+        let catalog: Arc<dyn Catalog> = store;
+        let (served, watching) = watch::channel(0);
+        let mut follower = Follower {
+            catalog: catalog.clone(),
+            invoke: invoke.clone(),
+            plane: plane.clone(),
+            metrics: metrics.clone(),
+            logs: logs.clone(),
+            runtime: runtime.clone(),
+            domain: config.domain,
+            served,
+            known: Known::default(),
+            lacking: BTreeSet::new(),
+        };
+        follower.serve().await.context("load what is deployed")?;
+        let sweeper = Sweeper {
+            catalog: catalog.clone(),
+            invoke: invoke.clone(),
+            blobs: blobs.clone(),
+            runtime: runtime.clone(),
+            unused: config.unused,
+        };
+        let worker = Worker::new(
+            queue.clone(),
+            Served {
+                invoke: invoke.clone(),
+                catalog: catalog.clone(),
+            },
+            events::Settings {
+                // More would only be refused by the node.
+                concurrency: config.events.concurrency.min(config.concurrency as usize),
+                ..config.events
+            },
+            events::wall_clock(),
+        );
+        follower.compile_missing();
+        let control = Control {
+            catalog,
+            queue,
+            blobs,
+            runtime,
+            invoke,
+            logs,
+            served: watching,
+            http: http.local_addr(),
+        };
+        control.register(&metrics);
+        let listeners = std::iter::once(&http).chain(&https);
+        register_listeners(&metrics, &listeners.map(Server::stats).collect());
+        let readiness = Arc::<Readiness>::default();
+        let access = Access {
+            token,
+            credentials,
+            region: config.region,
+        };
+        let control = control::service(control, access, readiness.clone(), metrics);
+        Ok(Self {
+            http,
+            https,
+            api,
+            plane,
+            control,
+            readiness,
+            worker,
+            grace: config.grace,
+            credentials_file,
+            follower,
+            sweeper,
+        })
+    }
+
+    /// Where functions answer.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http.local_addr()
+    }
+
+    /// Where functions answer with TLS.
+    pub fn https_addr(&self) -> Option<SocketAddr> {
+        self.https.as_ref().map(Server::local_addr)
+    }
+
+    /// Where the API answers.
+    pub fn api_addr(&self) -> SocketAddr {
+        self.api.local_addr()
+    }
+
+    /// The access keys that the API's calls are signed with, as AWS clients read them.
+    pub fn credentials_file(&self) -> &Path {
+        &self.credentials_file
+    }
+
+    /// Serves until `shutdown`. Then readiness fails, no connection is accepted, and what is in flight ends within the
+    /// grace period. The API goes last, so that whoever deploys sees the end.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let api_shutdown = CancellationToken::new();
+        let api = tokio::spawn(
+            self.api
+                .run(Arc::new(Api(self.control)), api_shutdown.clone()),
+        );
+        let following = tokio::spawn(self.follower.run());
+        let sweeping = tokio::spawn(self.sweeper.run());
+        let working = tokio::spawn(self.worker.run(shutdown.clone(), self.grace));
+        self.readiness.set(true);
+        let readiness = self.readiness;
+        let stopping = async {
+            shutdown.cancelled().await;
+            readiness.set(false);
+        };
+        let https = async {
+            if let Some(https) = self.https {
+                https.run(self.plane.clone(), shutdown.clone()).await;
+            }
+        };
+        let ((), (), (), worked) = tokio::join!(
+            stopping,
+            self.http.run(self.plane.clone(), shutdown.clone()),
+            https,
+            working
+        );
+        if worked.is_err() {
+            tracing::error!("the worker of asynchronous invocations ended unexpectedly");
+        }
+        for task in [following, sweeping] {
+            task.abort();
+            // Aborted, and so let go of the store.
+            let _ = task.await;
+        }
+        api_shutdown.cancel();
+        if api.await.is_err() {
+            tracing::error!("the API's listener ended unexpectedly");
+        }
+    }
+}
+
+/// Has the data plane's listeners counted, together, among the node's metrics.
+fn register_listeners(metrics: &Metrics, listeners: &Arc<[Arc<ListenerStats>]>) {
+    type Pick = fn(&ListenerStats) -> &Counter;
+    let gauge: Pick = |stats| &stats.active;
+    let read = |pick: Pick| {
+        let listeners = listeners.clone();
+        Box::new(move || listeners.iter().map(|stats| pick(stats).get()).sum())
+    };
+    metrics.register_gauge(
+        "wharf_http_connections",
+        "Connections open now",
+        read(gauge),
+    );
+    let counters: [(&'static str, &'static str, Pick); 9] = [
+        ("wharf_http_accepted", "Connections accepted", |stats| {
+            &stats.accepted
+        }),
+        (
+            "wharf_http_accept_errors",
+            "Calls of accept that failed",
+            |stats| &stats.accept_errors,
+        ),
+        (
+            "wharf_http_handshake_failures",
+            "TLS handshakes that failed",
+            |stats| &stats.handshake_failures,
+        ),
+        (
+            "wharf_http_handshake_timeouts",
+            "TLS handshakes not done in time",
+            |stats| &stats.handshake_timeouts,
+        ),
+        (
+            "wharf_http_head_timeouts",
+            "Connections closed for want of a request's head",
+            |stats| &stats.head_timeouts,
+        ),
+        (
+            "wharf_http_idle_closes",
+            "Connections closed because no request came",
+            |stats| &stats.idle_closes,
+        ),
+        (
+            "wharf_http_body_timeouts",
+            "Requests whose bodies made no progress",
+            |stats| &stats.body_timeouts,
+        ),
+        (
+            "wharf_http_write_timeouts",
+            "Clients that did not read",
+            |stats| &stats.write_timeouts,
+        ),
+        (
+            "wharf_http_protocol_errors",
+            "Connections ended by an error",
+            |stats| &stats.protocol_errors,
+        ),
+    ];
+    for (name, help, pick) in counters {
+        metrics.register_counter(name, help, read(pick));
+    }
+}
+
+/// The API behind a listener.
+struct Api(control::Service);
+
+impl Handler for Api {
+    type Body = control::Body;
+
+    async fn handle(
+        &self,
+        request: Request<RequestBody>,
+        connection: &Arc<ConnectionInfo>,
+    ) -> Response<control::Body> {
+        let (mut head, body) = request.into_parts();
+        if let Err(refusal) = sanitize::request(&mut head, connection) {
+            let mut response = Response::new(refusal.to_string().into());
+            *response.status_mut() = refusal.status();
+            return response;
+        }
+        self.0.answer(Request::from_parts(head, body)).await
+    }
+}
