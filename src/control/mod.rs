@@ -19,6 +19,7 @@
 pub mod api;
 mod auth;
 mod aws;
+pub mod code;
 pub mod client;
 mod error;
 mod lambda;

@@ -5,6 +5,7 @@
 //! * [`Queue`]: events taken over for asynchronous invocation;
 //! * [`Blobs`]: components, as files named by their digest;
 //! * [`Sealer`]: what is kept encrypted, with the node's key.
+//! * [`Folders`]: what layers unpack to, as folders named by a digest.
 //!
 //! The first three are traits, because a cluster keeps them elsewhere; [`Sqlite`] is what a single node uses.
 //!
@@ -18,6 +19,7 @@ mod catalog;
 mod documents;
 mod error;
 mod folder;
+mod folders;
 mod key_value;
 mod queue;
 mod secret;
@@ -28,6 +30,7 @@ pub use catalog::{Catalog, Change, Changes, Delta, Document, Resource, Snapshot,
 pub use documents::of_function;
 pub use error::Error;
 pub use folder::DataFolder;
+pub use folders::Folders;
 pub use key_value::{KeyPage, KeyValue, KeyValueLimits, Swap};
 pub use queue::{Counts, Due, EventId, Lease, NewEvent, Queue};
 pub use secret::{KEY_FILE, KeyError, SealError, Sealer};
