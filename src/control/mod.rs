@@ -19,8 +19,8 @@
 pub mod api;
 mod auth;
 mod aws;
-pub mod code;
 pub mod client;
+pub mod code;
 mod error;
 mod lambda;
 pub mod verbs;

@@ -4,8 +4,8 @@
 //! * [`KeyValue`]: what functions keep through `wasi:keyvalue`;
 //! * [`Queue`]: events taken over for asynchronous invocation;
 //! * [`Blobs`]: components, as files named by their digest;
-//! * [`Sealer`]: what is kept encrypted, with the node's key.
 //! * [`Folders`]: what layers unpack to, as folders named by a digest.
+//! * [`Sealer`]: what is kept encrypted, with the node's key.
 //!
 //! The first three are traits, because a cluster keeps them elsewhere; [`Sqlite`] is what a single node uses.
 //!
@@ -25,7 +25,7 @@ mod queue;
 mod secret;
 mod sqlite;
 
-pub use blobs::{Blobs, Hold, Swept};
+pub use blobs::Blobs;
 pub use catalog::{Catalog, Change, Changes, Delta, Document, Resource, Snapshot, Stored};
 pub use documents::of_function;
 pub use error::Error;

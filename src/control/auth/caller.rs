@@ -221,6 +221,12 @@ impl Caller {
         })
     }
 
+    /// The ARN of something of a service in this node's region and account.
+    pub(in crate::control) fn arn_of(&self, service: &str, rest: &str) -> String {
+        let (region, account) = (&self.circumstances.region, &self.identity.account);
+        format!("arn:aws:{service}:{region}:{account}:{rest}")
+    }
+
     /// Everything that conditions and variables may ask about.
     fn context(&self, more: &Context) -> Context {
         let Identity {

@@ -14,7 +14,10 @@ mod validate;
 
 use std::sync::Arc;
 
-use axum::{body::Body, response::Response};
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use serde::de::DeserializeOwned;
@@ -23,6 +26,7 @@ use serde_json::{Map, Value};
 pub(in crate::control) use error::Error;
 use model::{Model, Operation};
 
+use super::auth::{Caller, Refusal, Scope, Subject, policy::Policy};
 use crate::model::RequestId;
 
 /// The largest body of an operation that takes no code.
@@ -37,8 +41,20 @@ pub(in crate::control) trait Service: Send + Sync {
     /// What is on the wire.
     fn model(&self) -> &'static Model;
 
-    /// Answers a call whose members are as the model says.
+    /// Answers a call whose members are as the model says, and whose caller may make it.
     async fn answer(&self, call: Call) -> Result<Answer, Error>;
+
+    /// What a call is held against its caller's policies for. Without one, everybody who is let in may make it.
+    fn subject(&self, call: &Call) -> Option<Subject> {
+        let service = &self.model().metadata.endpoint_prefix;
+        let action = format!("{service}:{}", call.operation.name);
+        Some(Subject::new(action, "*"))
+    }
+
+    /// The policy of a resource, which may allow what its caller's do not.
+    async fn guard(&self, _resource: &str) -> Result<Option<Policy>, Error> {
+        Ok(None)
+    }
 }
 
 /// A call of an operation.
@@ -49,6 +65,8 @@ pub(in crate::control) struct Call {
     pub(in crate::control) input: Map<String, Value>,
     /// The id of the request.
     pub(in crate::control) request_id: RequestId,
+    /// Who calls.
+    pub(in crate::control) caller: Caller,
 }
 
 impl Call {
@@ -128,6 +146,35 @@ impl Target<'_> {
     }
 }
 
+impl Target<'_> {
+    /// What it may be signed for.
+    pub(in crate::control) fn scope(&self) -> Scope {
+        let signed_for = |service: &dyn Service| &*service.model().metadata.endpoint_prefix;
+        let (services, global) = match self {
+            Self::Rest(service, _) | Self::Json(service, _) => (vec![signed_for(*service)], false),
+            Self::Query => (vec!["iam", "sts"], true),
+            Self::Unknown(_) => (vec!["lambda"], false),
+        };
+        Scope {
+            services,
+            global,
+            aws: true,
+        }
+    }
+
+    /// The response to who is not let in.
+    pub(in crate::control) fn refuse(&self, refusal: Refusal) -> Response {
+        match self {
+            Self::Rest(..) | Self::Json(..) | Self::Unknown(_) => refusal.into_response(),
+            Self::Query => {
+                let request_id = RequestId::generate();
+                let (status, headers, body) = query::refusal(&refusal, request_id);
+                respond(status, headers, body.into(), request_id)
+            }
+        }
+    }
+}
+
 impl Services {
     pub(in crate::control) fn new(services: Vec<Arc<dyn Service>>) -> Self {
         let entry = |service: Arc<dyn Service>| {
@@ -203,6 +250,10 @@ impl Services {
         body: Bytes,
     ) -> Response {
         let request_id = RequestId::generate();
+        let Some(caller) = head.extensions.get::<Caller>() else {
+            return target.refuse(Refusal::Missing);
+        };
+        let who = (caller, request_id);
         let written = match target {
             Target::Rest(service, found) => {
                 let model = service.model();
@@ -210,7 +261,7 @@ impl Services {
                 let query = head.uri.query().unwrap_or_default();
                 let input = rest::input(model, found.0, query, &head.headers, &body);
                 drop(body);
-                match call(service, operation, input, request_id).await {
+                match call(service, operation, input, who).await {
                     Ok(Answer::Document(output)) => rest::output(model, operation, output),
                     Ok(Answer::Stream(stream)) => return respond_stream(stream, request_id),
                     Err(error) => rest::error(model, &error),
@@ -220,7 +271,7 @@ impl Services {
                 let model = service.model();
                 let answer = match model.operation(&name) {
                     Some(operation) => {
-                        call(service, operation, json::input(&body), request_id).await
+                        call(service, operation, json::input(&body), who).await
                     }
                     None => Err(Error::new(
                         "UnknownOperationException",
@@ -234,7 +285,7 @@ impl Services {
                 }
             }
             Target::Query => {
-                self.query(head.uri.query().unwrap_or_default(), &body, request_id)
+                self.query(head.uri.query().unwrap_or_default(), &body, who)
                     .await
             }
             Target::Unknown(unknown) => {
@@ -252,8 +303,9 @@ impl Services {
         &self,
         query: &str,
         body: &Bytes,
-        request_id: RequestId,
+        who: (&Caller, RequestId),
     ) -> (StatusCode, HeaderMap, Bytes) {
+        let request_id = who.1;
         let form = match query::Form::read(query, body) {
             Ok(form) => form,
             Err(error) => return query::error(None, &error, request_id),
@@ -277,7 +329,7 @@ impl Services {
         };
         let model = service.model();
         let input = form.input(model, operation);
-        match call(service, operation, input, request_id).await {
+        match call(service, operation, input, who).await {
             Ok(Answer::Document(output)) => query::output(model, operation, &output, request_id),
             Ok(Answer::Stream(_)) => {
                 let error = Error::internal(&"a stream in a protocol that has none");
@@ -292,7 +344,7 @@ async fn call(
     service: &dyn Service,
     operation: &'static Operation,
     input: Result<Map<String, Value>, Error>,
-    request_id: RequestId,
+    (caller, request_id): (&Caller, RequestId),
 ) -> Result<Answer, Error> {
     let mut input = input?;
     if let Some(reference) = &operation.input {
@@ -302,12 +354,40 @@ async fn call(
         operation,
         input,
         request_id,
+        caller: caller.clone(),
     };
+    authorize(service, &call).await?;
     let answer = service.answer(call).await;
     if let Err(error) = &answer {
         tracing::debug!(operation = operation.name, %error, %request_id, "a call failed");
     }
     answer
+}
+
+/// Holds a call against the policies of its caller, and of what it is on where those do not allow it.
+async fn authorize(service: &dyn Service, call: &Call) -> Result<(), Error> {
+    let Some(subject) = service.subject(call) else {
+        return Ok(());
+    };
+    let Subject {
+        action,
+        resources,
+        context,
+    } = &subject;
+    for resource in resources {
+        let own = call.caller.authorize_on(action, resource, None, context);
+        let Err(denied) = own else {
+            continue;
+        };
+        match service.guard(resource).await? {
+            None => return Err(denied.into()),
+            Some(guard) => {
+                let guard = Some(&guard);
+                call.caller.authorize_on(action, resource, guard, context)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn respond(status: StatusCode, headers: HeaderMap, body: Body, request_id: RequestId) -> Response {
