@@ -14,6 +14,7 @@
 //! | `GET /wharf/v1/functions`, `GET`, `DELETE …/NAME` | functions |
 //! | `GET /wharf/v1/functions/NAME/logs?last=N&follow=true` | log lines, a JSON document each |
 //! | `DELETE /wharf/v1/apps/NAME` | remove an app |
+//! | `GET /wharf/v1/users`, `PUT`, `DELETE …/NAME` | who may call, see [`api::AddUser`] |
 //! | `POST /2015-03-31/functions/NAME/invocations` | Lambda API, Invoke |
 
 pub mod api;
@@ -22,7 +23,9 @@ mod aws;
 pub mod client;
 pub mod code;
 mod error;
+mod iam;
 mod lambda;
+mod users;
 pub mod verbs;
 
 use std::{
@@ -48,8 +51,10 @@ use serde_json::json;
 use tower_service::Service as _;
 
 pub use auth::{
-    Access, CREDENTIALS_FILE, Credentials, CredentialsError, Refusal, TOKEN_FILE, Token,
+    Access, CREDENTIALS_FILE, Caller, Credentials, CredentialsError, Denied, Identities, Identity,
+    IdentityKind, Peer, Refusal, TOKEN_FILE, Token, policy,
 };
+use auth::{Scope, Subject};
 pub use axum::body::Body;
 pub use error::Error;
 use verbs::{Control, MAX_COMPONENT};
@@ -78,6 +83,7 @@ impl Readiness {
 struct Api {
     control: Arc<Control>,
     services: aws::Services,
+    iam: Arc<iam::Iam>,
     access: Access,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
@@ -111,10 +117,17 @@ pub fn service(
     metrics: Arc<Metrics>,
 ) -> Service {
     let control = Arc::new(control);
-    let services = vec![Arc::new(lambda::Lambda::new(control.clone())) as Arc<dyn aws::Service>];
+    let identities = &access.identities;
+    let iam = Arc::new(iam::Iam::new(control.catalog.clone(), identities.clone()));
+    let services: Vec<Arc<dyn aws::Service>> = vec![
+        Arc::new(lambda::Lambda::new(control.clone())),
+        iam.clone(),
+        Arc::new(iam::Sts::new(control.catalog.clone(), identities.clone())),
+    ];
     let api = Arc::new(Api {
         control,
         services: aws::Services::new(services),
+        iam,
         access,
         readiness,
         metrics,
@@ -128,7 +141,12 @@ pub fn service(
         .route("/wharf/v1/functions", get(functions))
         .route("/wharf/v1/functions/{name}", get(function).delete(remove))
         .route("/wharf/v1/functions/{name}/logs", get(logs))
-        .route("/wharf/v1/apps/{name}", axum::routing::delete(remove_app));
+        .route("/wharf/v1/apps/{name}", axum::routing::delete(remove_app))
+        .route("/wharf/v1/users", get(users::list))
+        .route(
+            "/wharf/v1/users/{name}",
+            put(users::add).delete(users::remove),
+        );
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -145,11 +163,27 @@ fn guarded(api: &Arc<Api>, limit: usize, routes: Router<Arc<Api>>) -> Router<Arc
     let api = api.clone();
     let authorize = move |request: Request, next: Next| {
         let api = api.clone();
-        async move { Ok::<_, Error>(next.run(api.access.admit(request, limit).await?).await) }
+        async move {
+            let request = api.access.admit(request, limit, &Scope::own()).await?;
+            may(&request)?;
+            Ok::<_, Error>(next.run(request).await)
+        }
     };
     routes
         .layer(DefaultBodyLimit::max(limit))
         .layer(middleware::from_fn(authorize))
+}
+
+/// Holds a request for one of the node's own paths against its caller's policies.
+fn may(request: &Request) -> Result<(), Refusal> {
+    let caller = request.extensions().get::<Caller>();
+    let caller = caller.ok_or(Refusal::Missing)?;
+    let Subject {
+        action,
+        resources,
+        context,
+    } = Subject::of_path(request.method(), request.uri().path(), caller);
+    Ok(caller.authorize(&action, &resources, &context)?)
 }
 
 /// A call of one of AWS's services, or nothing that is here.
@@ -157,8 +191,13 @@ async fn aws(State(api): Shared, request: Request) -> Result<Response, Error> {
     let (head, body) = request.into_parts();
     let target = api.services.target(&head);
     let limit = target.as_ref().map_or(1 << 20, aws::Target::limit);
-    let request = api.access.admit(Request::from_parts(head, body), limit);
-    let (head, body) = request.await?.into_parts();
+    let scope = target.as_ref().map_or_else(Scope::own, aws::Target::scope);
+    let request = Request::from_parts(head, body);
+    let (head, body) = match (api.access.admit(request, limit, &scope).await, &target) {
+        (Ok(request), _) => request.into_parts(),
+        (Err(Error::Refused(refusal)), Some(target)) => return Ok(target.refuse(refusal)),
+        (Err(error), _) => return Err(error),
+    };
     let Some(target) = target else {
         return Err(no_path(&head.uri));
     };

@@ -22,7 +22,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    control::{self, Access, CREDENTIALS_FILE, Credentials, Readiness, Token, verbs::Control},
+    control::{
+        self, Access, CREDENTIALS_FILE, Credentials, Identities, Peer, Readiness, Token,
+        verbs::Control,
+    },
     events::{self, Served, Worker},
     ingress::{
         ConnectionInfo, Counter, DataPlane, Handler, ListenerStats, RequestBody, Server,
@@ -129,7 +132,7 @@ impl Node {
         let logs = Arc::new(logs);
         let token = Token::open(&config.data).context("open the API's token")?;
         let credentials_file = config.data.join(CREDENTIALS_FILE);
-        let credentials = Credentials::open(&config.data, &config.region)
+        let credentials = Credentials::open(&config.data, &config.region, &config.account)
             .with_context(|| format!("open the API's users in {}", credentials_file.display()))?;
         let runtime = Runtime::start(
             RuntimeSettings {
@@ -176,7 +179,10 @@ impl Node {
             metrics.node().clone(),
         ));
         let queue: Arc<dyn Queue> = store.clone();
+        let sealer = store.sealer().clone();
         let catalog: Arc<dyn Catalog> = store;
+        let identities =
+            Identities::new(credentials, catalog.clone(), sealer, config.account.clone());
         let (served, watching) = watch::channel(0);
         let mut follower = Follower {
             catalog: catalog.clone(),
@@ -228,7 +234,7 @@ impl Node {
         let readiness = Arc::<Readiness>::default();
         let access = Access {
             token,
-            credentials,
+            identities: Arc::new(identities),
             region: config.region,
         };
         let control = control::service(control, access, readiness.clone(), metrics);
@@ -390,6 +396,10 @@ impl Handler for Api {
             *response.status_mut() = refusal.status();
             return response;
         }
+        head.extensions.insert(Peer {
+            address: connection.peer.ip(),
+            secure: connection.tls.is_some(),
+        });
         self.0.answer(Request::from_parts(head, body)).await
     }
 }

@@ -115,7 +115,12 @@ impl Caller {
     /// # Errors
     ///
     /// It may not be done on one of them.
-    pub fn authorize(&self, action: &str, resources: &[String], more: &Context) -> Result<(), Denied> {
+    pub fn authorize(
+        &self,
+        action: &str,
+        resources: &[String],
+        more: &Context,
+    ) -> Result<(), Denied> {
         resources
             .iter()
             .try_for_each(|resource| self.authorize_on(action, resource, None, more))
@@ -168,7 +173,9 @@ impl Caller {
             Decision::ExplicitlyDenied => {
                 let own = policy::evaluate(policies, None, request) == Decision::ExplicitlyDenied;
                 let kind = if own { "an identity" } else { "a resource" };
-                return Err(denied(format!("with an explicit deny in {kind}-based policy")));
+                return Err(denied(format!(
+                    "with an explicit deny in {kind}-based policy"
+                )));
             }
         }
         match &identity.session {
@@ -178,9 +185,9 @@ impl Caller {
                 Decision::ImplicitlyDenied => Err(denied(format!(
                     "because no session policy allows the {action} action"
                 ))),
-                Decision::ExplicitlyDenied => {
-                    Err(denied("with an explicit deny in a session policy".to_owned()))
-                }
+                Decision::ExplicitlyDenied => Err(denied(
+                    "with an explicit deny in a session policy".to_owned(),
+                )),
             },
         }
     }
@@ -217,7 +224,8 @@ impl Caller {
             arn: identity.arn.clone(),
             action: action.to_owned(),
             resource: role.to_owned(),
-            why: "because the role does not trust it, or no identity-based policy allows it".to_owned(),
+            why: "because the role does not trust it, or no identity-based policy allows it"
+                .to_owned(),
         })
     }
 
@@ -257,7 +265,10 @@ impl Caller {
             .with("aws:PrincipalType", kind)
             .with("aws:userid", user_id)
             .with("aws:RequestedRegion", region)
-            .with("aws:CurrentTime", now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+            .with(
+                "aws:CurrentTime",
+                now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            )
             .with("aws:EpochTime", now.as_second().to_string())
             .with("aws:ViaAWSService", "false");
         if let Some(name) = name {
@@ -344,17 +355,33 @@ mod tests {
         for (condition, expected) in [
             (r#"{"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}}"#, true),
             (r#"{"Bool": {"aws:SecureTransport": "true"}}"#, false),
-            (r#"{"DateLessThan": {"aws:CurrentTime": "2026-11-25T12:00:01Z"}}"#, true),
+            (
+                r#"{"DateLessThan": {"aws:CurrentTime": "2026-11-25T12:00:01Z"}}"#,
+                true,
+            ),
             (r#"{"NumericLessThan": {"aws:EpochTime": "1"}}"#, false),
-            (r#"{"StringEquals": {"aws:username": "ann", "aws:PrincipalType": "User"}}"#, true),
+            (
+                r#"{"StringEquals": {"aws:username": "ann", "aws:PrincipalType": "User"}}"#,
+                true,
+            ),
             (r#"{"StringLike": {"aws:UserAgent": "te*"}}"#, true),
-            (r#"{"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:user/bob"}}"#, false),
-            (r#"{"StringEquals": {"aws:RequestedRegion": "us-east-1"}}"#, true),
+            (
+                r#"{"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:user/bob"}}"#,
+                false,
+            ),
+            (
+                r#"{"StringEquals": {"aws:RequestedRegion": "us-east-1"}}"#,
+                true,
+            ),
         ] {
             let document = format!(
                 r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {condition}}}}}"#
             );
-            let found = said(&Caller::user("ann", &document), "lambda:GetFunction", FUNCTION);
+            let found = said(
+                &Caller::user("ann", &document),
+                "lambda:GetFunction",
+                FUNCTION,
+            );
             assert_eq!(found == "allowed", expected, "{condition}");
         }
     }
@@ -376,7 +403,10 @@ mod tests {
 
     #[test]
     fn the_root_may_do_everything_but_what_a_resource_denies() {
-        let mut caller = Caller::user("x", r#"{"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}}"#);
+        let mut caller = Caller::user(
+            "x",
+            r#"{"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}}"#,
+        );
         caller.identity = Arc::new(Identity::root("000000000000"));
         assert_eq!(said(&caller, "lambda:DeleteFunction", FUNCTION), "allowed");
         let guard = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Principal": "*", "Action": "lambda:Del*", "Resource": "*"}}"#;
@@ -384,6 +414,9 @@ mod tests {
         let on = |action| caller.authorize_on(action, FUNCTION, Some(&guard), &Context::default());
         assert_eq!(on("lambda:GetFunction"), Ok(()));
         let denied = on("lambda:DeleteFunction").unwrap_err().to_string();
-        assert!(denied.ends_with("with an explicit deny in a resource-based policy"), "{denied}");
+        assert!(
+            denied.ends_with("with an explicit deny in a resource-based policy"),
+            "{denied}"
+        );
     }
 }

@@ -99,7 +99,9 @@ pub enum CredentialsError {
     #[error("the profile `{0}` is there twice, or has the access key of another")]
     Twice(String),
     /// The account's root has a policy.
-    #[error("the profile `{ROOT}` is the account's root, which may do everything; take `wharf_policy` from it")]
+    #[error(
+        "the profile `{ROOT}` is the account's root, which may do everything; take `wharf_policy` from it"
+    )]
     Root,
     /// There is no such policy.
     #[error(
@@ -113,7 +115,9 @@ pub enum CredentialsError {
         policy: String,
     },
     /// Others may write a policy.
-    #[error("the policy {file}: others may write it (mode {mode:o}); take that from them: chmod 600")]
+    #[error(
+        "the policy {file}: others may write it (mode {mode:o}); take that from them: chmod 600"
+    )]
     PolicyMode {
         /// Which.
         file: String,
@@ -401,7 +405,10 @@ impl fmt::Debug for User {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_set().entries(self.users.load().values()).finish()
+        formatter
+            .debug_set()
+            .entries(self.users.load().values())
+            .finish()
     }
 }
 
@@ -465,7 +472,12 @@ mod tests {
     #[test]
     fn a_file_that_others_may_read_is_refused() {
         let data = tempfile::tempdir().unwrap();
-        write(data.path(), CREDENTIALS_FILE, &profile("default", ""), 0o640);
+        write(
+            data.path(),
+            CREDENTIALS_FILE,
+            &profile("default", ""),
+            0o640,
+        );
         assert_eq!(
             open(data.path()).unwrap_err().to_string(),
             "others may read it (mode 640); take that from them: chmod 600"
@@ -484,13 +496,34 @@ mod tests {
         let credentials = open(data.path()).unwrap();
         let found = |key| {
             let user = credentials.find(key)?;
-            Some((user.identity.arn.clone(), user.secret.clone(), user.identity.policies.len()))
+            Some((
+                user.identity.arn.clone(),
+                user.secret.clone(),
+                user.identity.policies.len(),
+            ))
         };
-        assert_eq!(found("A"), Some(("arn:aws:iam::123456789012:root".to_owned(), "s=1".to_owned(), 0)));
-        assert_eq!(found("B"), Some(("arn:aws:iam::123456789012:user/ci".to_owned(), "t".to_owned(), 2)));
+        assert_eq!(
+            found("A"),
+            Some((
+                "arn:aws:iam::123456789012:root".to_owned(),
+                "s=1".to_owned(),
+                0
+            ))
+        );
+        assert_eq!(
+            found("B"),
+            Some((
+                "arn:aws:iam::123456789012:user/ci".to_owned(),
+                "t".to_owned(),
+                2
+            ))
+        );
         assert_eq!(found("C"), None);
         let id = |name: &str| credentials.named(name).unwrap().user_id.clone();
-        assert_eq!((id("ci"), id("ci").len()), (unique_id("AIDA", "credentials/ci"), 21));
+        assert_eq!(
+            (id("ci"), id("ci").len()),
+            (unique_id("AIDA", "credentials/ci"), 21)
+        );
     }
 
     #[test]
@@ -498,7 +531,9 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str, mode| write(data.path(), name, text, mode);
         let names = |text: &[(&str, usize)]| -> Vec<(String, usize)> {
-            text.iter().map(|(name, policies)| ((*name).to_owned(), *policies)).collect()
+            text.iter()
+                .map(|(name, policies)| ((*name).to_owned(), *policies))
+                .collect()
         };
         write(CREDENTIALS_FILE, &profile("default", ""), 0o600);
         let credentials = open(data.path()).unwrap();
@@ -520,7 +555,11 @@ mod tests {
         }
         fs::remove_file(data.path().join(CREDENTIALS_FILE)).unwrap();
         assert_eq!(users(&credentials), names(&[("ci", 1)]));
-        write(CREDENTIALS_FILE, &profile("eve", "wharf_policy = ReadOnlyAccess"), 0o600);
+        write(
+            CREDENTIALS_FILE,
+            &profile("eve", "wharf_policy = ReadOnlyAccess"),
+            0o600,
+        );
         assert_eq!(users(&credentials), names(&[("eve", 1)]));
         // Nobody looks more often than that.
         write(CREDENTIALS_FILE, &profile("bob", ""), 0o600);

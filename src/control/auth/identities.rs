@@ -12,9 +12,10 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{
-    Refusal, managed,
+    Refusal,
     caller::{Identity, IdentityKind},
     credentials::Credentials,
+    managed,
     policy::{Context, Kind, Policy},
     session::{Session, Whose},
 };
@@ -102,7 +103,9 @@ impl Identities {
         let key = key.map(|stored| stored.value).filter(|key| key.active);
         let key = key.ok_or(Refusal::Unrecognized)?;
         let identity = self.user(&key.user).await?.ok_or(Refusal::Unrecognized)?;
-        let secret = self.sealer.open(&AccessKey::context(&key.id), &key.secret)?;
+        let secret = self
+            .sealer
+            .open(&AccessKey::context(&key.id), &key.secret)?;
         let found = Found {
             secret: String::from_utf8(secret).map_err(|_| Error::Internal)?,
             identity: Arc::new(identity),
@@ -115,12 +118,13 @@ impl Identities {
     async fn session(&self, session: Session) -> Result<Found, Error> {
         let mut identity = match &session.whose {
             Whose::Root => Identity::root(&self.account),
-            Whose::User(name) => {
+            Whose::User { name, id } => {
                 let file = self.file.named(name).map(|identity| (*identity).clone());
                 let user = match file {
                     Some(user) => Some(user),
                     None => self.user(name).await?,
                 };
+                let user = user.filter(|user| user.user_id == *id);
                 user.ok_or(Refusal::Unrecognized)?
             }
             Whose::Role {
@@ -192,7 +196,10 @@ impl Identities {
                 continue;
             }
             let name = arn.rsplit('/').next().unwrap_or(arn);
-            let stored = self.catalog.get::<ManagedPolicy>(&resource::key(name)).await?;
+            let stored = self
+                .catalog
+                .get::<ManagedPolicy>(&resource::key(name))
+                .await?;
             let stored = stored.ok_or_else(|| {
                 tracing::error!(arn, "a policy that is attached is not there");
                 Error::Internal

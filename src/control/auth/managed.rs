@@ -1,6 +1,7 @@
 //! The managed policies that a node has: AWS's names, for what there is here.
 //!
 //! Each allows what AWS's own of that name does of the services that Wharf has; what concerns other services is left out.
+//! `wharf:Deploy` is in none but AdministratorAccess: who deploys so may grant functions the node's own files and secrets.
 
 use std::sync::{Arc, LazyLock};
 
@@ -46,7 +47,7 @@ pub(in crate::control) const MANAGED: &[Managed] = &[
         name: "AWSLambda_FullAccess",
         path: "/",
         description: "All of Lambda, its logs, and giving functions their roles.",
-        document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["lambda:*","wharf:*","iam:GetPolicy","iam:GetPolicyVersion","iam:GetRole","iam:GetRolePolicy","iam:ListAttachedRolePolicies","iam:ListRolePolicies","iam:ListRoles","logs:DescribeLogGroups"],"Resource":"*"},{"Effect":"Allow","Action":"iam:PassRole","Resource":"*","Condition":{"StringEquals":{"iam:PassedToService":"lambda.amazonaws.com"}}},{"Effect":"Allow","Action":["logs:DescribeLogStreams","logs:GetLogEvents","logs:FilterLogEvents","logs:StartLiveTail"],"Resource":"arn:aws:logs:*:*:log-group:/aws/lambda/*"}]}"#,
+        document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["lambda:*","wharf:Get*","wharf:List*","iam:GetPolicy","iam:GetPolicyVersion","iam:GetRole","iam:GetRolePolicy","iam:ListAttachedRolePolicies","iam:ListRolePolicies","iam:ListRoles","logs:DescribeLogGroups"],"Resource":"*"},{"Effect":"Allow","Action":"iam:PassRole","Resource":"*","Condition":{"StringEquals":{"iam:PassedToService":"lambda.amazonaws.com"}}},{"Effect":"Allow","Action":["logs:DescribeLogStreams","logs:GetLogEvents","logs:FilterLogEvents","logs:StartLiveTail"],"Resource":"arn:aws:logs:*:*:log-group:/aws/lambda/*"}]}"#,
     },
     Managed {
         name: "AWSLambda_ReadOnlyAccess",
@@ -87,8 +88,8 @@ pub(in crate::control) const MANAGED: &[Managed] = &[
     Managed {
         name: "PowerUserAccess",
         path: "/",
-        description: "Everything but users, roles and policies.",
-        document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","NotAction":"iam:*","Resource":"*"},{"Effect":"Allow","Action":["iam:CreateServiceLinkedRole","iam:ListRoles"],"Resource":"*"}]}"#,
+        description: "Everything but users, roles and policies, and what gets at the node itself.",
+        document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","NotAction":["iam:*","wharf:Deploy"],"Resource":"*"},{"Effect":"Allow","Action":["iam:CreateServiceLinkedRole","iam:ListRoles"],"Resource":"*"}]}"#,
     },
     Managed {
         name: "ReadOnlyAccess",
@@ -100,8 +101,11 @@ pub(in crate::control) const MANAGED: &[Managed] = &[
 
 /// What allows everything.
 pub(super) fn everything() -> Arc<Policy> {
-    static ALL: LazyLock<Arc<Policy>> =
-        LazyLock::new(|| parsed(&PREFIX.replace("policy/", "policy/AdministratorAccess")).expect("it is in the list"));
+    static ALL: LazyLock<Arc<Policy>> = LazyLock::new(|| {
+        by_name("AdministratorAccess")
+            .expect("it is in the list")
+            .policy()
+    });
     Arc::clone(&ALL)
 }
 
@@ -142,7 +146,11 @@ mod tests {
             assert_eq!(by_arn(&managed.arn()).unwrap().name, managed.name);
         }
         assert!(MANAGED.is_sorted_by_key(|managed| managed.name));
-        for unknown in ["arn:aws:iam::aws:policy/Nothing", "arn:aws:iam::aws:policy/AWSLambdaRole", "AdministratorAccess"] {
+        for unknown in [
+            "arn:aws:iam::aws:policy/Nothing",
+            "arn:aws:iam::aws:policy/AWSLambdaRole",
+            "AdministratorAccess",
+        ] {
             assert!(by_arn(unknown).is_none(), "{unknown}");
         }
         everything();

@@ -35,8 +35,13 @@ pub(in crate::control) struct Session {
 pub(in crate::control) enum Whose {
     /// The account's root.
     Root,
-    /// A user, by name.
-    User(String),
+    /// A user.
+    User {
+        /// Their name.
+        name: String,
+        /// Their id: another user of the name is another user.
+        id: String,
+    },
     /// Somebody in a role.
     Role {
         /// The role's name.
@@ -84,7 +89,9 @@ impl Session {
         if token.len() > LONGEST {
             return Err(Refusal::Unrecognized);
         }
-        let json = sealer.open(CONTEXT, token).map_err(|_| Refusal::Unrecognized)?;
+        let json = sealer
+            .open(CONTEXT, token)
+            .map_err(|_| Refusal::Unrecognized)?;
         let session: Self = serde_json::from_slice(&json).map_err(|_| Refusal::Unrecognized)?;
         if session.key_id != key_id {
             return Err(Refusal::Unrecognized);

@@ -42,8 +42,8 @@ impl Subject {
             "GetLayerVersionByArn" => "GetLayerVersion",
             other => other,
         };
-        let about_mapping = operation.ends_with("EventSourceMapping")
-            || operation.ends_with("EventSourceMappings");
+        let about_mapping =
+            operation.ends_with("EventSourceMapping") || operation.ends_with("EventSourceMappings");
         let resource = if let Some(arn) = text("Resource").or(text("Arn")) {
             arn.to_owned()
         } else if let Some(id) = text("UUID") {
@@ -54,7 +54,11 @@ impl Subject {
             let qualifier = text("Qualifier").filter(|_| !operation.ends_with("Alias"));
             function_arn(caller, name, qualifier)
         } else if let Some(name) = text("LayerName") {
-            let full = if name.starts_with("arn:") { name.to_owned() } else { arn(&format!("layer:{name}")) };
+            let full = if name.starts_with("arn:") {
+                name.to_owned()
+            } else {
+                arn(&format!("layer:{name}"))
+            };
             match input.get("VersionNumber").and_then(Value::as_i64) {
                 Some(version) => format!("{full}:{version}"),
                 None => full,
@@ -82,11 +86,19 @@ impl Subject {
         }
         if let Some(Value::Object(tags)) = input.get("Tags") {
             for (key, value) in tags {
-                context.add(&format!("aws:RequestTag/{key}"), value.as_str().unwrap_or_default());
+                context.add(
+                    &format!("aws:RequestTag/{key}"),
+                    value.as_str().unwrap_or_default(),
+                );
                 context.add("aws:TagKeys", key);
             }
         }
-        for key in input.get("TagKeys").and_then(Value::as_array).into_iter().flatten() {
+        for key in input
+            .get("TagKeys")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             context.add("aws:TagKeys", key.as_str().unwrap_or_default());
         }
         subject
@@ -116,7 +128,11 @@ impl Subject {
             .flatten()
             .filter_map(Value::as_str)
             .collect();
-        names.extend(text("logGroupName").or(text("logGroupIdentifier")).or(text("resourceArn")));
+        names.extend(
+            text("logGroupName")
+                .or(text("logGroupIdentifier"))
+                .or(text("resourceArn")),
+        );
         if names.is_empty() {
             names.push("");
         }
@@ -136,7 +152,10 @@ impl Subject {
                 if let Some(name) = decoded.strip_suffix(":$LATEST") {
                     decoded = name.to_owned();
                 }
-                Self::new("lambda:InvokeFunction", function_arn(caller, &decoded, None))
+                Self::new(
+                    "lambda:InvokeFunction",
+                    function_arn(caller, &decoded, None),
+                )
             }
             (_, ["metrics"]) => Self::new("wharf:GetMetrics", "*"),
             (_, ["wharf", "v1", "node"]) => Self::new("wharf:GetNode", "*"),
@@ -152,6 +171,21 @@ impl Subject {
             }
             (_, ["wharf", "v1", "functions", name, "logs"]) => {
                 Self::new("wharf:GetLogs", function_arn(caller, name, None))
+            }
+            (_, ["wharf", "v1", "users"]) => {
+                let account = &caller.identity.account;
+                Self::new("iam:ListUsers", format!("arn:aws:iam::{account}:user/"))
+            }
+            (_, ["wharf", "v1", "users", name]) => {
+                let account = &caller.identity.account;
+                let action = match *method {
+                    Method::DELETE => "iam:DeleteUser",
+                    _ => "iam:CreateUser",
+                };
+                Self::new(
+                    action,
+                    format!("arn:aws:iam::{account}:user/{}", percent_decoded(name)),
+                )
             }
             (_, ["wharf", "v1", "apps", _]) => Self::new("wharf:RemoveApp", "*"),
             // Whatever comes later is for who may do everything, until it is listed here.
@@ -209,50 +243,158 @@ mod tests {
         let layer = format!("{LAMBDA}layer:l");
         for (operation, input, action, resource) in [
             ("ListFunctions", json!({}), "ListFunctions", "*"),
-            ("GetFunction", json!({"FunctionName": "f"}), "GetFunction", "function:f"),
-            ("GetFunction", json!({"FunctionName": "f:live"}), "GetFunction", "function:f:live"),
-            ("GetFunction", json!({"FunctionName": "f", "Qualifier": "7"}), "GetFunction", "function:f:7"),
-            ("GetFunction", json!({"FunctionName": "000000000000:function:f"}), "GetFunction", "function:f"),
-            ("Invoke", json!({"FunctionName": format!("{LAMBDA}function:f:live"), "Qualifier": "live"}), "InvokeFunction", "function:f:live"),
-            ("GetAlias", json!({"FunctionName": "f", "Name": "live"}), "GetAlias", "function:f"),
-            ("GetLayerVersion", json!({"LayerName": "l", "VersionNumber": 3}), "GetLayerVersion", "layer:l:3"),
-            ("GetLayerVersion", json!({"LayerName": layer, "VersionNumber": 3}), "GetLayerVersion", "layer:l:3"),
-            ("GetLayerVersionByArn", json!({"Arn": format!("{layer}:3")}), "GetLayerVersion", "layer:l:3"),
-            ("GetEventSourceMapping", json!({"UUID": "u"}), "GetEventSourceMapping", "event-source-mapping:u"),
-            ("CreateEventSourceMapping", json!({"FunctionName": "f"}), "CreateEventSourceMapping", "*"),
-            ("ListTags", json!({"Resource": format!("{LAMBDA}function:f")}), "ListTags", "function:f"),
+            (
+                "GetFunction",
+                json!({"FunctionName": "f"}),
+                "GetFunction",
+                "function:f",
+            ),
+            (
+                "GetFunction",
+                json!({"FunctionName": "f:live"}),
+                "GetFunction",
+                "function:f:live",
+            ),
+            (
+                "GetFunction",
+                json!({"FunctionName": "f", "Qualifier": "7"}),
+                "GetFunction",
+                "function:f:7",
+            ),
+            (
+                "GetFunction",
+                json!({"FunctionName": "000000000000:function:f"}),
+                "GetFunction",
+                "function:f",
+            ),
+            (
+                "Invoke",
+                json!({"FunctionName": format!("{LAMBDA}function:f:live"), "Qualifier": "live"}),
+                "InvokeFunction",
+                "function:f:live",
+            ),
+            (
+                "GetAlias",
+                json!({"FunctionName": "f", "Name": "live"}),
+                "GetAlias",
+                "function:f",
+            ),
+            (
+                "GetLayerVersion",
+                json!({"LayerName": "l", "VersionNumber": 3}),
+                "GetLayerVersion",
+                "layer:l:3",
+            ),
+            (
+                "GetLayerVersion",
+                json!({"LayerName": layer, "VersionNumber": 3}),
+                "GetLayerVersion",
+                "layer:l:3",
+            ),
+            (
+                "GetLayerVersionByArn",
+                json!({"Arn": format!("{layer}:3")}),
+                "GetLayerVersion",
+                "layer:l:3",
+            ),
+            (
+                "GetEventSourceMapping",
+                json!({"UUID": "u"}),
+                "GetEventSourceMapping",
+                "event-source-mapping:u",
+            ),
+            (
+                "CreateEventSourceMapping",
+                json!({"FunctionName": "f"}),
+                "CreateEventSourceMapping",
+                "*",
+            ),
+            (
+                "ListTags",
+                json!({"Resource": format!("{LAMBDA}function:f")}),
+                "ListTags",
+                "function:f",
+            ),
         ] {
-            let Value::Object(members) = input else { unreachable!("they are objects") };
+            let Value::Object(members) = input else {
+                unreachable!("they are objects")
+            };
             let subject = Subject::of_lambda(operation, &members, &caller());
-            let resource = if resource == "*" { "*".to_owned() } else { format!("{LAMBDA}{resource}") };
-            assert_eq!((subject.action, subject.resources), (format!("lambda:{action}"), vec![resource]));
+            let resource = if resource == "*" {
+                "*".to_owned()
+            } else {
+                format!("{LAMBDA}{resource}")
+            };
+            assert_eq!(
+                (subject.action, subject.resources),
+                (format!("lambda:{action}"), vec![resource])
+            );
         }
     }
 
     #[test]
     fn a_call_of_logs_is_on_the_streams_of_a_group() {
         let of = |operation, input: Value| {
-            let Value::Object(members) = input else { unreachable!("they are objects") };
+            let Value::Object(members) = input else {
+                unreachable!("they are objects")
+            };
             Subject::of_logs(operation, &members, &caller()).resources
         };
         let group = |rest: &str| format!("arn:aws:logs:us-east-1:000000000000:log-group:{rest}");
         assert_eq!(of("DescribeLogGroups", json!({})), [group(":log-stream:")]);
-        assert_eq!(of("GetLogEvents", json!({"logGroupName": "/a", "logStreamName": "s"})), [group("/a:log-stream:s")]);
+        assert_eq!(
+            of(
+                "GetLogEvents",
+                json!({"logGroupName": "/a", "logStreamName": "s"})
+            ),
+            [group("/a:log-stream:s")]
+        );
         let two = json!({"logGroupIdentifiers": ["/a", group("/b:*")]});
-        assert_eq!(of("StartLiveTail", two), [group("/a:log-stream:"), group("/b:log-stream:")]);
+        assert_eq!(
+            of("StartLiveTail", two),
+            [group("/a:log-stream:"), group("/b:log-stream:")]
+        );
     }
 
     #[test]
     fn paths_of_the_node_are_actions_too() {
         for (method, path, action, resource) in [
-            (Method::POST, "/2015-03-31/functions/f%3Alive/invocations", "lambda:InvokeFunction", "function:f:live"),
-            (Method::POST, "/2015-03-31/functions/f:$LATEST/invocations", "lambda:InvokeFunction", "function:f"),
-            (Method::GET, "/wharf/v1/functions/f", "wharf:GetFunction", "function:f"),
-            (Method::DELETE, "/wharf/v1/functions/f", "wharf:RemoveFunction", "function:f"),
-            (Method::GET, "/wharf/v1/functions/f/logs", "wharf:GetLogs", "function:f"),
+            (
+                Method::POST,
+                "/2015-03-31/functions/f%3Alive/invocations",
+                "lambda:InvokeFunction",
+                "function:f:live",
+            ),
+            (
+                Method::POST,
+                "/2015-03-31/functions/f:$LATEST/invocations",
+                "lambda:InvokeFunction",
+                "function:f",
+            ),
+            (
+                Method::GET,
+                "/wharf/v1/functions/f",
+                "wharf:GetFunction",
+                "function:f",
+            ),
+            (
+                Method::DELETE,
+                "/wharf/v1/functions/f",
+                "wharf:RemoveFunction",
+                "function:f",
+            ),
+            (
+                Method::GET,
+                "/wharf/v1/functions/f/logs",
+                "wharf:GetLogs",
+                "function:f",
+            ),
         ] {
             let subject = Subject::of_path(&method, path, &caller());
-            assert_eq!((subject.action.as_str(), subject.resources), (action, vec![format!("{LAMBDA}{resource}")]));
+            assert_eq!(
+                (subject.action.as_str(), subject.resources),
+                (action, vec![format!("{LAMBDA}{resource}")])
+            );
         }
         let other = Subject::of_path(&Method::GET, "/wharf/v1/new", &caller());
         assert_eq!(other.action, "wharf:Unlisted");

@@ -45,10 +45,10 @@ pub(in crate::control) trait Service: Send + Sync {
     async fn answer(&self, call: Call) -> Result<Answer, Error>;
 
     /// What a call is held against its caller's policies for. Without one, everybody who is let in may make it.
-    fn subject(&self, call: &Call) -> Option<Subject> {
+    async fn subject(&self, call: &Call) -> Result<Option<Subject>, Error> {
         let service = &self.model().metadata.endpoint_prefix;
         let action = format!("{service}:{}", call.operation.name);
-        Some(Subject::new(action, "*"))
+        Ok(Some(Subject::new(action, "*")))
     }
 
     /// The policy of a resource, which may allow what its caller's do not.
@@ -270,9 +270,7 @@ impl Services {
             Target::Json(service, name) => {
                 let model = service.model();
                 let answer = match model.operation(&name) {
-                    Some(operation) => {
-                        call(service, operation, json::input(&body), who).await
-                    }
+                    Some(operation) => call(service, operation, json::input(&body), who).await,
                     None => Err(Error::new(
                         "UnknownOperationException",
                         format!("There is no operation {name}."),
@@ -366,7 +364,7 @@ async fn call(
 
 /// Holds a call against the policies of its caller, and of what it is on where those do not allow it.
 async fn authorize(service: &dyn Service, call: &Call) -> Result<(), Error> {
-    let Some(subject) = service.subject(call) else {
+    let Some(subject) = service.subject(call).await? else {
         return Ok(());
     };
     let Subject {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
+    auth::Subject,
     aws::{
         Answer, Call, Error, Service,
         model::{LAMBDA, Model},
@@ -39,6 +40,16 @@ impl Lambda {
 impl Service for Lambda {
     fn model(&self) -> &'static Model {
         &LAMBDA
+    }
+
+    async fn subject(&self, call: &Call) -> Result<Option<Subject>, Error> {
+        let Call {
+            operation,
+            input,
+            caller,
+            ..
+        } = call;
+        Ok(Some(Subject::of_lambda(&operation.name, input, caller)))
     }
 
     async fn answer(&self, call: Call) -> Result<Answer, Error> {

@@ -334,7 +334,9 @@ fn time(text: &str) -> Option<Timestamp> {
         10 => text.parse().ok()?,
         _ => return None,
     };
-    TimeZone::UTC.to_timestamp(day.to_datetime(civil::Time::midnight())).ok()
+    TimeZone::UTC
+        .to_timestamp(day.to_datetime(civil::Time::midnight()))
+        .ok()
 }
 
 impl Network {

@@ -149,6 +149,11 @@ impl Context {
         self.0.extend(other.0);
     }
 
+    /// Whether a key has a value.
+    pub fn has(&self, key: &str) -> bool {
+        !self.all(&key.to_ascii_lowercase()).is_empty()
+    }
+
     /// The values of a key, which is in lower case.
     fn all(&self, key: &str) -> &[String] {
         self.0.get(key).map_or(&[], Vec::as_slice)
