@@ -5,6 +5,7 @@
 //! it was asked wrongly.
 
 pub(crate) mod app;
+mod backup;
 pub(crate) mod build;
 mod completion;
 mod deploy;
@@ -15,6 +16,7 @@ mod logs;
 mod new;
 pub(crate) mod output;
 mod remote;
+mod restore;
 mod serve;
 mod source;
 mod up;
@@ -80,6 +82,8 @@ enum Args {
     Functions(functions::FunctionsArgs),
     Inspect(inspect::InspectArgs),
     Validate(validate::ValidateArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
     Completion(completion::CompletionArgs),
 }
 
@@ -96,6 +100,8 @@ impl Args {
             Self::Functions(args) => functions::run(args, output).await,
             Self::Inspect(args) => inspect::run(args, output).await,
             Self::Validate(args) => validate::run(args, output).await,
+            Self::Backup(args) => backup::run(args, output).await,
+            Self::Restore(args) => restore::run(args, output).await,
             Self::Completion(args) => completion::run(args, output).await,
         }
     }

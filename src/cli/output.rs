@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 /// How results are written.
@@ -65,6 +66,21 @@ impl Output {
             say(format_args!("\x1b[1;32m{verb:>10}\x1b[0m {what}"));
         } else {
             say(format_args!("{verb:>10} {what}"));
+        }
+    }
+
+    /// Shows on standard error, if that is a terminal, how many of `total` bytes are done.
+    pub(crate) fn progress(&self, total: u64) -> ProgressBar {
+        if self.quiet {
+            return ProgressBar::hidden();
+        }
+        let style = ProgressStyle::with_template(
+            "{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+        );
+        let bar = ProgressBar::new(total);
+        match style {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{fmt, io, path::Path};
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, TryStreamExt as _};
 use http::{Method, Request, StatusCode, Uri, header, uri::InvalidUri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -231,6 +231,33 @@ impl Client {
         let path = format!("/wharf/v1/functions/{name}");
         Self::read(self.send(Method::DELETE, &path, &[], Bytes::new()).await?).await?;
         Ok(())
+    }
+
+    /// The state of the node in one archive: its size, and its bytes as they come. `key` and `credentials` say whether the
+    /// node's key and the API's credentials are to be in it.
+    ///
+    /// # Errors
+    ///
+    /// The node cannot be reached or refuses: its disk may be full. An archive that breaks off ends with an error.
+    pub async fn backup(
+        &self,
+        key: bool,
+        credentials: bool,
+    ) -> Result<(u64, impl Stream<Item = Result<Bytes, ClientError>> + use<>), ClientError> {
+        let path = format!("/wharf/v1/backup?key={key}&credentials={credentials}");
+        let response = self.send(Method::GET, &path, &[], Bytes::new()).await?;
+        if !response.status().is_success() {
+            return Err(Self::read(response)
+                .await
+                .err()
+                .unwrap_or(ClientError::Answer("no archive".to_owned())));
+        }
+        let body = response.into_body();
+        let size = hyper::body::Body::size_hint(&body).exact();
+        let size = size.ok_or_else(|| ClientError::Answer("no size".to_owned()))?;
+        let bytes = body.into_data_stream();
+        let bytes = bytes.map_err(|error| ClientError::Answer(error.to_string()));
+        Ok((size, bytes))
     }
 
     /// Invokes a function with an event. `kind` says whether to wait: `RequestResponse` gives its answer, `Event` an

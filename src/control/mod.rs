@@ -13,13 +13,17 @@
 //! | `POST /wharf/v1/deployments` | deploy functions and routes |
 //! | `GET /wharf/v1/functions`, `GET`, `DELETE …/NAME` | functions |
 //! | `GET /wharf/v1/functions/NAME/logs?last=N&follow=true` | log lines, a JSON document each |
+//! | `GET /wharf/v1/backup?key=B&credentials=B` | the state of the node, an archive |
 //! | `DELETE /wharf/v1/apps/NAME` | remove an app |
 //! | `GET /wharf/v1/users`, `PUT`, `DELETE …/NAME` | who may call, see [`api::AddUser`] |
+//! | `GET /wharf/v1/code/DIGEST?expires=…&signature=…` | code, with a link that the API gave out |
 //! | `POST /2015-03-31/functions/NAME/invocations` | Lambda API, Invoke |
+//! | `/YYYY-MM-DD/…`, `POST /` | the other operations of AWS's services: see [`aws`] |
 
 pub mod api;
 mod auth;
 mod aws;
+mod backup;
 pub mod client;
 pub mod code;
 mod error;
@@ -45,7 +49,7 @@ use axum::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tower_service::Service as _;
@@ -82,6 +86,7 @@ impl Readiness {
 
 struct Api {
     control: Arc<Control>,
+    lambda: Arc<lambda::Lambda>,
     services: aws::Services,
     iam: Arc<iam::Iam>,
     access: Access,
@@ -117,15 +122,21 @@ pub fn service(
     metrics: Arc<Metrics>,
 ) -> Service {
     let control = Arc::new(control);
+    let lambda = lambda::Lambda::new(control.clone());
+    tokio::spawn({
+        let lambda = Arc::clone(&lambda);
+        async move { lambda.resume().await }
+    });
     let identities = &access.identities;
     let iam = Arc::new(iam::Iam::new(control.catalog.clone(), identities.clone()));
     let services: Vec<Arc<dyn aws::Service>> = vec![
-        Arc::new(lambda::Lambda::new(control.clone())),
+        Arc::new(lambda::LambdaService(Arc::clone(&lambda))),
         iam.clone(),
         Arc::new(iam::Sts::new(control.catalog.clone(), identities.clone())),
     ];
     let api = Arc::new(Api {
         control,
+        lambda,
         services: aws::Services::new(services),
         iam,
         access,
@@ -137,6 +148,7 @@ pub fn service(
     let documents = Router::new()
         .route("/metrics", get(metrics_text))
         .route("/wharf/v1/node", get(node))
+        .route("/wharf/v1/backup", get(backup::backup))
         .route("/wharf/v1/deployments", post(deploy))
         .route("/wharf/v1/functions", get(functions))
         .route("/wharf/v1/functions/{name}", get(function).delete(remove))
@@ -150,6 +162,7 @@ pub fn service(
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/wharf/v1/code/{digest}", get(code))
         .merge(guarded(&api, MAX_COMPONENT, components))
         .merge(guarded(&api, MAX_EVENT, events))
         .merge(guarded(&api, MAX_DOCUMENT, documents))
@@ -165,8 +178,10 @@ fn guarded(api: &Arc<Api>, limit: usize, routes: Router<Arc<Api>>) -> Router<Arc
         let api = api.clone();
         async move {
             let request = api.access.admit(request, limit, &Scope::own()).await?;
-            may(&request)?;
-            Ok::<_, Error>(next.run(request).await)
+            let (head, body) = request.into_parts();
+            let caller = head.extensions.get::<Caller>();
+            may(&api, caller, &head.method, &head.uri).await?;
+            Ok::<_, Error>(next.run(Request::from_parts(head, body)).await)
         }
     };
     routes
@@ -174,16 +189,13 @@ fn guarded(api: &Arc<Api>, limit: usize, routes: Router<Arc<Api>>) -> Router<Arc
         .layer(middleware::from_fn(authorize))
 }
 
-/// Holds a request for one of the node's own paths against its caller's policies.
-fn may(request: &Request) -> Result<(), Refusal> {
-    let caller = request.extensions().get::<Caller>();
+/// Holds a request for one of the node's own paths, or for Invoke, against the policies of its caller, and of the function
+/// where those do not allow it.
+async fn may(api: &Api, caller: Option<&Caller>, method: &Method, uri: &Uri) -> Result<(), Error> {
     let caller = caller.ok_or(Refusal::Missing)?;
-    let Subject {
-        action,
-        resources,
-        context,
-    } = Subject::of_path(request.method(), request.uri().path(), caller);
-    Ok(caller.authorize(&action, &resources, &context)?)
+    let subject = Subject::of_request(method, uri, caller);
+    let lambda = lambda::LambdaService(Arc::clone(&api.lambda));
+    Ok(aws::authorize(&lambda, caller, &subject).await?)
 }
 
 /// A call of one of AWS's services, or nothing that is here.
@@ -226,6 +238,36 @@ async fn metrics_text(State(api): Shared) -> Response {
 
 async fn node(State(api): Shared) -> Json<api::NodeSummary> {
     Json(api.control.node())
+}
+
+#[derive(Deserialize)]
+struct CodeQuery {
+    expires: u64,
+    signature: String,
+}
+
+/// Code, for whoever has a link to it that was made here: `Code.Location` of Lambda's API.
+async fn code(
+    State(api): Shared,
+    Path(code): Path<String>,
+    query: Result<Query<CodeQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Error> {
+    let code = digest(&code)?;
+    let Query(link) = query.map_err(|error| Error::Invalid(error.body_text()))?;
+    if !api
+        .lambda
+        .downloads()
+        .opens(&code, link.expires, &link.signature)
+    {
+        return Ok((
+            StatusCode::FORBIDDEN,
+            "the link is not good, or not any more\n",
+        )
+            .into_response());
+    }
+    let bytes = api.control.blobs.read(&code).await?;
+    let bytes = bytes.ok_or_else(|| Error::NoPath(format!("/wharf/v1/code/{code}")))?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 
 fn digest(text: &str) -> Result<Digest, Error> {

@@ -30,8 +30,9 @@ pub(super) async fn add(
         "iam:PutUserPolicy",
         "iam:CreateAccessKey",
     ] {
-        let denied = caller.authorize(action, std::slice::from_ref(&arn), &Context::default());
-        denied.map_err(super::Refusal::from)?;
+        caller
+            .authorize(action, std::slice::from_ref(&arn), &Context::default())
+            .map_err(aws::Error::from)?;
     }
     let bytes = axum::body::to_bytes(body, MAX_DOCUMENT)
         .await
@@ -53,6 +54,7 @@ pub(super) async fn remove(
 impl From<aws::Error> for Error {
     fn from(error: aws::Error) -> Self {
         match &*error.name {
+            "AccessDeniedException" => Self::Refused(super::Refusal::Forbidden(error.message)),
             "ServiceException" => Self::Internal,
             "ConcurrentModificationException" => Self::Conflict,
             _ => Self::Invalid(error.message),

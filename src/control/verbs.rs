@@ -15,15 +15,19 @@ use tokio::sync::watch;
 use super::{
     api::{Deploy, DeployFunction, Deployed, FunctionSummary, NodeSummary},
     error::Error,
+    lambda::{Permissions, Proposal},
 };
 use crate::{
     invoke::{Function, Invoke},
     model::{
-        Alias, AsyncEvent, Deployment, Digest, FunctionName, FunctionSettings, Kind,
+        Alias, Arns, AsyncEvent, Deployment, Digest, FunctionName, FunctionSettings, Kind,
         LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource, Version,
     },
     runtime::Runtime,
-    store::{Blobs, Catalog, Change, Changes, NewEvent, Queue, Resource, of_function},
+    store::{
+        Blobs, Catalog, Change, Changes, NewEvent, Queue, Resource, Sealer, archive::Backups,
+        of_function,
+    },
     telemetry::{
         logs::{Logs, Tail, TailFrom},
         metrics::Metrics,
@@ -38,6 +42,8 @@ pub(super) const OF_FUNCTIONS: &[&str] = &[
     FunctionSettings::KIND,
     Alias::KIND,
     ProvisionedConcurrency::KIND,
+    Permissions::KIND,
+    Proposal::KIND,
 ];
 
 /// The control plane of a node.
@@ -48,6 +54,8 @@ pub struct Control {
     pub queue: Arc<dyn Queue>,
     /// The components.
     pub blobs: Arc<Blobs>,
+    /// What makes copies of all that is stored.
+    pub backups: Backups,
     /// What compiles them.
     pub runtime: Runtime,
     /// What runs them.
@@ -58,6 +66,10 @@ pub struct Control {
     pub served: watch::Receiver<u64>,
     /// Where functions answer, as `127.0.0.1:8080`.
     pub http: std::net::SocketAddr,
+    /// What stands in ARNs.
+    pub arns: Arns,
+    /// What is kept encrypted.
+    pub sealer: Arc<Sealer>,
 }
 
 impl Control {
@@ -480,7 +492,7 @@ pub fn resolve_secrets(
         .collect()
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

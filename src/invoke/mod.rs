@@ -247,6 +247,11 @@ impl Invoke {
         self.functions.load_full()
     }
 
+    /// How many invocations of the node there may be at one moment.
+    pub fn concurrency(&self) -> u32 {
+        self.node.limit()
+    }
+
     /// Invocations of the node at this moment.
     pub fn in_flight(&self) -> u32 {
         self.node.inside()

@@ -293,3 +293,11 @@ pub struct Deployment {
     #[serde(default)]
     pub lambda: LambdaSettings,
 }
+
+impl Deployment {
+    /// The blobs that it refers to: its component, and what that came in.
+    pub fn blobs(&self) -> impl Iterator<Item = Digest> {
+        let package = self.lambda.package.as_ref().map(|package| package.digest);
+        std::iter::once(self.code).chain(package)
+    }
+}

@@ -4,6 +4,7 @@
 //! in a request and in a log line.
 
 mod alias;
+mod arn;
 mod digest;
 mod event;
 mod function;
@@ -19,6 +20,7 @@ pub use alias::{
     Alias, FunctionSettings, InvalidQualifier, LambdaSettings, Package, ProvisionedConcurrency,
     Qualifier, RecursiveLoop,
 };
+pub use arn::Arns;
 pub use digest::{Digest, ParseDigestError};
 pub use event::AsyncEvent;
 pub use function::{

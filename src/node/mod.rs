@@ -32,9 +32,10 @@ use crate::{
         ServerConfig, TlsConfig, sanitize,
     },
     invoke::Invoke,
+    model::Arns,
     router::Router,
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
-    store::{Blobs, Catalog, DataFolder, KeyValueLimits, Queue, Sqlite},
+    store::{Blobs, Catalog, DataFolder, KeyValueLimits, Queue, Sqlite, archive::Backups},
     telemetry::{
         logs::{LogLimits, Logs},
         metrics::Metrics,
@@ -134,6 +135,10 @@ impl Node {
         let credentials_file = config.data.join(CREDENTIALS_FILE);
         let credentials = Credentials::open(&config.data, &config.region, &config.account)
             .with_context(|| format!("open the API's users in {}", credentials_file.display()))?;
+        let arns = Arns {
+            region: config.region.clone(),
+            account: config.account.clone(),
+        };
         let runtime = Runtime::start(
             RuntimeSettings {
                 engine: config.engine,
@@ -143,7 +148,7 @@ impl Node {
                 compiler: config.compiler,
                 compile: CompileLimits::default(),
                 tmp: config.data.join("tmp"),
-                arn_prefix: format!("arn:aws:lambda:{}:{}", config.region, config.account),
+                arn_prefix: arns.lambda(),
             },
             store.clone(),
             metrics.node().clone(),
@@ -178,11 +183,12 @@ impl Node {
             invoke.clone(),
             metrics.node().clone(),
         ));
-        let queue: Arc<dyn Queue> = store.clone();
         let sealer = store.sealer().clone();
+        let queue: Arc<dyn Queue> = store.clone();
+        let backups = Backups::new(folder, store.clone(), blobs.clone());
         let catalog: Arc<dyn Catalog> = store;
         let identities =
-            Identities::new(credentials, catalog.clone(), sealer, config.account.clone());
+            Identities::new(credentials, catalog.clone(), sealer.clone(), config.account);
         let (served, watching) = watch::channel(0);
         let mut follower = Follower {
             catalog: catalog.clone(),
@@ -222,11 +228,14 @@ impl Node {
             catalog,
             queue,
             blobs,
+            backups,
             runtime,
             invoke,
             logs,
             served: watching,
             http: http.local_addr(),
+            arns,
+            sealer,
         };
         control.register(&metrics);
         let listeners = std::iter::once(&http).chain(&https);

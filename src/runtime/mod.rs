@@ -215,6 +215,11 @@ impl Runtime {
         self.0.components.compile(wasm, code).await
     }
 
+    /// Whether a component was compiled before.
+    pub fn is_compiled(&self, code: &Digest) -> bool {
+        self.0.components.is_compiled(code)
+    }
+
     /// Compiles deployed components whose artifacts are not there: after an update of the node none of them is. Returns at
     /// once; until it is done, invocations of these functions fail.
     pub fn compile_missing(&self, deployed: impl IntoIterator<Item = Digest>) {

@@ -17,6 +17,15 @@ pub enum Error {
         /// The folder.
         folder: PathBuf,
     },
+    /// A backup was being restored to the data folder, and did not come to its end.
+    #[error(
+        "restoring a backup to `{}` did not come to its end; empty the folder and restore it again",
+        folder.display()
+    )]
+    Unfinished {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The file was written by a newer Wharf, and reading it with this one could lose what the newer one knows.
     #[error(
         "`{}` was written by a newer Wharf (format {found}; this one knows up to {known})",
@@ -148,6 +157,7 @@ impl Error {
             | Self::NotANumber { .. }
             | Self::Overflow { .. } => Fault::Guest,
             Self::InUse { .. }
+            | Self::Unfinished { .. }
             | Self::Newer { .. }
             | Self::Foreign { .. }
             | Self::Corrupt { .. }

@@ -10,7 +10,10 @@ use std::{
 use super::Error;
 
 /// The file whose lock says that a node is using the folder.
-const LOCK: &str = "wharf.lock";
+pub(super) const LOCK: &str = "wharf.lock";
+
+/// The folder in which a backup is unpacked. Where it is, that did not come to an end.
+pub(super) const RESTORING: &str = ".restoring";
 
 /// The folder that holds a node's state, locked for as long as this value lives.
 ///
@@ -25,7 +28,7 @@ pub struct DataFolder {
 impl DataFolder {
     /// Makes the folder if there is none, readable by its owner alone, and locks it.
     ///
-    /// Fails with [`Error::InUse`] if another node has it.
+    /// Fails with [`Error::InUse`] if another node has it, with [`Error::Unfinished`] if a backup was half restored to it.
     pub fn open(path: &Path) -> Result<Arc<Self>, Error> {
         create(path).map_err(|error| {
             Error::io(format!("make the data folder `{}`", path.display()), error)
@@ -39,6 +42,9 @@ impl DataFolder {
             .open(&lock_path)
             .map_err(failed)?;
         match lock.try_lock() {
+            Ok(()) if path.join(RESTORING).exists() => Err(Error::Unfinished {
+                folder: path.to_owned(),
+            }),
             Ok(()) => Ok(Arc::new(Self {
                 path: path.to_owned(),
                 _lock: lock,

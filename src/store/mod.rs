@@ -5,7 +5,8 @@
 //! * [`Queue`]: events taken over for asynchronous invocation;
 //! * [`Blobs`]: components, as files named by their digest;
 //! * [`Folders`]: what layers unpack to, as folders named by a digest.
-//! * [`Sealer`]: what is kept encrypted, with the node's key.
+//! * [`Sealer`]: what is kept encrypted, with the node's key;
+//! * [`archive`]: all of it in one file, and back.
 //!
 //! The first three are traits, because a cluster keeps them elsewhere; [`Sqlite`] is what a single node uses.
 //!
@@ -14,6 +15,7 @@
 //!
 //! Compiled artifacts are not kept here: they can be made again, and only the runtime may write what it will execute.
 
+pub mod archive;
 mod blobs;
 mod catalog;
 mod documents;
@@ -25,7 +27,7 @@ mod queue;
 mod secret;
 mod sqlite;
 
-pub use blobs::Blobs;
+pub use blobs::{Blobs, Hold, Swept};
 pub use catalog::{Catalog, Change, Changes, Delta, Document, Resource, Snapshot, Stored};
 pub use documents::of_function;
 pub use error::Error;

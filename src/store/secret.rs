@@ -183,6 +183,21 @@ impl Sealer {
     }
 }
 
+/// Whether a folder has the key of that name, or needs none.
+pub(super) fn check(data: &Path, wanted: Option<&str>) -> Result<bool, Error> {
+    let file = data.join(KEY_FILE);
+    let key = read(&file).map_err(|error| Error::key(file.clone(), error))?;
+    let (Some(key), Some(wanted)) = (key, wanted) else {
+        return Ok(wanted.is_none());
+    };
+    let found = Sealer::new(&key).name.0;
+    if found == wanted {
+        return Ok(true);
+    }
+    let wanted = wanted.to_owned();
+    Err(Error::key(file, KeyError::Other { wanted, found }))
+}
+
 impl fmt::Debug for Sealer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Sealer({})", self.name.0)

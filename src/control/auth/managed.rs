@@ -1,7 +1,8 @@
 //! The managed policies that a node has: AWS's names, for what there is here.
 //!
 //! Each allows what AWS's own of that name does of the services that Wharf has; what concerns other services is left out.
-//! `wharf:Deploy` is in none but AdministratorAccess: who deploys so may grant functions the node's own files and secrets.
+//! What changes things on the node's own paths (`wharf:*`) is in none but AdministratorAccess: who deploys there may grant
+//! functions the node's files and secrets, and a backup has everybody's keys.
 
 use std::sync::{Arc, LazyLock};
 
@@ -89,7 +90,7 @@ pub(in crate::control) const MANAGED: &[Managed] = &[
         name: "PowerUserAccess",
         path: "/",
         description: "Everything but users, roles and policies, and what gets at the node itself.",
-        document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","NotAction":["iam:*","wharf:Deploy"],"Resource":"*"},{"Effect":"Allow","Action":["iam:CreateServiceLinkedRole","iam:ListRoles"],"Resource":"*"}]}"#,
+        document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","NotAction":["iam:*","wharf:*"],"Resource":"*"},{"Effect":"Allow","Action":["wharf:Get*","wharf:List*","iam:CreateServiceLinkedRole","iam:ListRoles"],"Resource":"*"}]}"#,
     },
     Managed {
         name: "ReadOnlyAccess",

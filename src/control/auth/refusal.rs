@@ -10,7 +10,6 @@ use axum::{
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
-use super::Denied;
 use crate::model::RequestId;
 
 /// Why a call is not let in.
@@ -34,8 +33,8 @@ pub enum Refusal {
     #[error("{0}")]
     Invalid(String),
     /// Who calls may not do that.
-    #[error(transparent)]
-    Denied(#[from] Denied),
+    #[error("{0}")]
+    Forbidden(String),
 }
 
 impl Refusal {
@@ -46,7 +45,7 @@ impl Refusal {
             | Self::Unrecognized
             | Self::Expired
             | Self::Invalid(_)
-            | Self::Denied(_) => StatusCode::FORBIDDEN,
+            | Self::Forbidden(_) => StatusCode::FORBIDDEN,
         }
     }
 
@@ -58,7 +57,7 @@ impl Refusal {
             Self::Unrecognized => "UnrecognizedClientException",
             Self::Expired => "ExpiredTokenException",
             Self::Invalid(_) => "InvalidSignatureException",
-            Self::Denied(_) => "AccessDeniedException",
+            Self::Forbidden(_) => "AccessDeniedException",
         }
     }
 
@@ -70,7 +69,7 @@ impl Refusal {
             Self::Unrecognized => "InvalidClientTokenId",
             Self::Expired => "ExpiredToken",
             Self::Invalid(_) => "SignatureDoesNotMatch",
-            Self::Denied(_) => "AccessDenied",
+            Self::Forbidden(_) => "AccessDenied",
         }
     }
 

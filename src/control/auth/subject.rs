@@ -3,7 +3,7 @@
 //! Source: Service Authorization Reference, "Actions, resources, and condition keys for AWS Lambda", "… for Amazon CloudWatch
 //! Logs".
 
-use http::Method;
+use http::{Method, Uri};
 use serde_json::{Map, Value};
 
 use super::{Caller, policy::Context};
@@ -143,19 +143,16 @@ impl Subject {
         }
     }
 
-    /// A request for one of the node's own paths.
-    pub(in crate::control) fn of_path(method: &Method, path: &str, caller: &Caller) -> Self {
-        let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    /// A request for one of the node's own paths, or for Invoke.
+    pub(in crate::control) fn of_request(method: &Method, uri: &Uri, caller: &Caller) -> Self {
+        let segments: Vec<&str> = uri.path().trim_matches('/').split('/').collect();
         match (method, &segments[..]) {
             (_, ["2015-03-31", "functions", name, ..]) => {
-                let mut decoded = percent_decoded(name);
-                if let Some(name) = decoded.strip_suffix(":$LATEST") {
-                    decoded = name.to_owned();
-                }
-                Self::new(
-                    "lambda:InvokeFunction",
-                    function_arn(caller, &decoded, None),
-                )
+                let query = uri.query().unwrap_or_default();
+                let qualifier = url::form_urlencoded::parse(query.as_bytes())
+                    .find_map(|(name, value)| (name == "Qualifier").then_some(value));
+                let function = function_arn(caller, &percent_decoded(name), qualifier.as_deref());
+                Self::new("lambda:InvokeFunction", function)
             }
             (_, ["metrics"]) => Self::new("wharf:GetMetrics", "*"),
             (_, ["wharf", "v1", "node"]) => Self::new("wharf:GetNode", "*"),
@@ -187,6 +184,7 @@ impl Subject {
                     format!("arn:aws:iam::{account}:user/{}", percent_decoded(name)),
                 )
             }
+            (_, ["wharf", "v1", "backup"]) => Self::new("wharf:Backup", "*"),
             (_, ["wharf", "v1", "apps", _]) => Self::new("wharf:RemoveApp", "*"),
             // Whatever comes later is for who may do everything, until it is listed here.
             _ => Self::new("wharf:Unlisted", "*"),
@@ -209,8 +207,12 @@ pub(in crate::control) fn function_arn(
         };
         caller.arn_of("lambda", &format!("function:{name}"))
     };
+    // `$LATEST` is the function as it is, and policies are about that without a qualifier.
+    if let Some(unqualified) = full.strip_suffix(":$LATEST") {
+        return unqualified.to_owned();
+    }
     let qualified = full.split(':').count() > 7;
-    match qualifier {
+    match qualifier.filter(|qualifier| *qualifier != "$LATEST") {
         Some(qualifier) if !qualified => format!("{full}:{qualifier}"),
         Some(_) | None => full,
     }
@@ -367,7 +369,7 @@ mod tests {
             ),
             (
                 Method::POST,
-                "/2015-03-31/functions/f:$LATEST/invocations",
+                "/2015-03-31/functions/f/invocations?Qualifier=%24LATEST",
                 "lambda:InvokeFunction",
                 "function:f",
             ),
@@ -390,13 +392,13 @@ mod tests {
                 "function:f",
             ),
         ] {
-            let subject = Subject::of_path(&method, path, &caller());
+            let subject = Subject::of_request(&method, &path.parse().unwrap(), &caller());
             assert_eq!(
                 (subject.action.as_str(), subject.resources),
                 (action, vec![format!("{LAMBDA}{resource}")])
             );
         }
-        let other = Subject::of_path(&Method::GET, "/wharf/v1/new", &caller());
+        let other = Subject::of_request(&Method::GET, &"/wharf/v1/new".parse().unwrap(), &caller());
         assert_eq!(other.action, "wharf:Unlisted");
     }
 }

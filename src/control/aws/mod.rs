@@ -67,6 +67,8 @@ pub(in crate::control) struct Call {
     pub(in crate::control) request_id: RequestId,
     /// Who calls.
     pub(in crate::control) caller: Caller,
+    /// Where the caller found the API, as `127.0.0.1:9080`.
+    pub(in crate::control) authority: String,
 }
 
 impl Call {
@@ -249,11 +251,10 @@ impl Services {
         head: &Parts,
         body: Bytes,
     ) -> Response {
-        let request_id = RequestId::generate();
-        let Some(caller) = head.extensions.get::<Caller>() else {
+        let Some(context) = Context::of(head) else {
             return target.refuse(Refusal::Missing);
         };
-        let who = (caller, request_id);
+        let request_id = context.request_id;
         let written = match target {
             Target::Rest(service, found) => {
                 let model = service.model();
@@ -261,7 +262,7 @@ impl Services {
                 let query = head.uri.query().unwrap_or_default();
                 let input = rest::input(model, found.0, query, &head.headers, &body);
                 drop(body);
-                match call(service, operation, input, who).await {
+                match call(service, operation, input, &context).await {
                     Ok(Answer::Document(output)) => rest::output(model, operation, output),
                     Ok(Answer::Stream(stream)) => return respond_stream(stream, request_id),
                     Err(error) => rest::error(model, &error),
@@ -270,7 +271,7 @@ impl Services {
             Target::Json(service, name) => {
                 let model = service.model();
                 let answer = match model.operation(&name) {
-                    Some(operation) => call(service, operation, json::input(&body), who).await,
+                    Some(operation) => call(service, operation, json::input(&body), &context).await,
                     None => Err(Error::new(
                         "UnknownOperationException",
                         format!("There is no operation {name}."),
@@ -283,7 +284,7 @@ impl Services {
                 }
             }
             Target::Query => {
-                self.query(head.uri.query().unwrap_or_default(), &body, who)
+                self.query(head.uri.query().unwrap_or_default(), &body, context)
                     .await
             }
             Target::Unknown(unknown) => {
@@ -301,9 +302,9 @@ impl Services {
         &self,
         query: &str,
         body: &Bytes,
-        who: (&Caller, RequestId),
+        context: Context,
     ) -> (StatusCode, HeaderMap, Bytes) {
-        let request_id = who.1;
+        let request_id = context.request_id;
         let form = match query::Form::read(query, body) {
             Ok(form) => form,
             Err(error) => return query::error(None, &error, request_id),
@@ -327,7 +328,7 @@ impl Services {
         };
         let model = service.model();
         let input = form.input(model, operation);
-        match call(service, operation, input, who).await {
+        match call(service, operation, input, &context).await {
             Ok(Answer::Document(output)) => query::output(model, operation, &output, request_id),
             Ok(Answer::Stream(_)) => {
                 let error = Error::internal(&"a stream in a protocol that has none");
@@ -338,23 +339,56 @@ impl Services {
     }
 }
 
+/// What a call has from its request.
+#[derive(Clone)]
+struct Context {
+    request_id: RequestId,
+    authority: String,
+    caller: Caller,
+}
+
+impl Context {
+    /// None if nobody found out who calls.
+    fn of(head: &Parts) -> Option<Self> {
+        let host = head.headers.get(header::HOST);
+        let authority = head
+            .uri
+            .authority()
+            .map(http::uri::Authority::as_str)
+            .or_else(|| host.and_then(|host| host.to_str().ok()));
+        Some(Self {
+            request_id: RequestId::generate(),
+            authority: authority.unwrap_or_default().to_owned(),
+            caller: head.extensions.get::<Caller>()?.clone(),
+        })
+    }
+}
+
 async fn call(
     service: &dyn Service,
     operation: &'static Operation,
     input: Result<Map<String, Value>, Error>,
-    (caller, request_id): (&Caller, RequestId),
+    context: &Context,
 ) -> Result<Answer, Error> {
     let mut input = input?;
     if let Some(reference) = &operation.input {
         validate::input(service.model(), &reference.shape, &mut input)?;
     }
+    let Context {
+        request_id,
+        authority,
+        caller,
+    } = context.clone();
     let call = Call {
         operation,
         input,
         request_id,
-        caller: caller.clone(),
+        authority,
+        caller,
     };
-    authorize(service, &call).await?;
+    if let Some(subject) = service.subject(&call).await? {
+        authorize(service, &call.caller, &subject).await?;
+    }
     let answer = service.answer(call).await;
     if let Err(error) = &answer {
         tracing::debug!(operation = operation.name, %error, %request_id, "a call failed");
@@ -362,27 +396,24 @@ async fn call(
     answer
 }
 
-/// Holds a call against the policies of its caller, and of what it is on where those do not allow it.
-async fn authorize(service: &dyn Service, call: &Call) -> Result<(), Error> {
-    let Some(subject) = service.subject(call).await? else {
-        return Ok(());
-    };
+/// Holds what is asked for against the policies of who asks, and of what it is on where those do not allow it.
+pub(in crate::control) async fn authorize(
+    service: &dyn Service,
+    caller: &Caller,
+    subject: &Subject,
+) -> Result<(), Error> {
     let Subject {
         action,
         resources,
         context,
-    } = &subject;
+    } = subject;
     for resource in resources {
-        let own = call.caller.authorize_on(action, resource, None, context);
-        let Err(denied) = own else {
+        let Err(denied) = caller.authorize_on(action, resource, None, context) else {
             continue;
         };
         match service.guard(resource).await? {
             None => return Err(denied.into()),
-            Some(guard) => {
-                let guard = Some(&guard);
-                call.caller.authorize_on(action, resource, guard, context)?;
-            }
+            Some(guard) => caller.authorize_on(action, resource, Some(&guard), context)?,
         }
     }
     Ok(())

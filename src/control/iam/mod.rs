@@ -337,7 +337,10 @@ fn concurrent() -> Error {
     dead_code,
     reason = "functions are made with roles that are recorded; checking them comes with the setting"
 )]
-pub(super) async fn role_exists(catalog: &Arc<dyn Catalog>, arn: &str) -> Result<bool, store::Error> {
+pub(super) async fn role_exists(
+    catalog: &Arc<dyn Catalog>,
+    arn: &str,
+) -> Result<bool, store::Error> {
     let name = arn.rsplit('/').next().unwrap_or(arn);
     let stored = catalog.get::<Role>(&resource::key(name)).await?;
     let account = arn.split(':').nth(4).unwrap_or_default();

@@ -2,42 +2,63 @@
 //!
 //! Each file has the operations on one thing: their members come in as the model has them ([`Call::read`]), and a JSON
 //! document with the model's names goes out. What the API knows of a function beyond what is deployed is a
-//! [`resource`] of the catalog. `docs/lambda-compatibility.md` lists every operation, and where it differs.
+//! [`Resource`](crate::store::Resource) of the catalog. `docs/lambda-compatibility.md` lists every operation, and where it
+//! differs.
 //!
 //! Invoke is not here but beside it in [`control`](super): it carries payloads, not documents.
 
+mod aliases;
+mod concurrency;
+mod downloads;
+mod functions;
+mod members;
+mod permissions;
+mod proposal;
+mod reference;
+mod tags;
+mod versions;
+
 use std::sync::Arc;
 
-use serde_json::Value;
+use ::base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+pub(in crate::control) use downloads::Downloads;
+pub(in crate::control) use permissions::Permissions;
+pub(in crate::control) use proposal::Proposal;
+pub(in crate::control) use reference::{Reference, invalid};
 
 use super::{
-    auth::Subject,
+    auth::{Subject, policy::Policy},
     aws::{
         Answer, Call, Error, Service,
         model::{LAMBDA, Model},
     },
     verbs::Control,
 };
+use crate::{
+    model::{Deployment, FunctionName, FunctionSettings},
+    store::{Change, of_function},
+};
+
+/// The code that an account may have (Lambda quota: 75 GB).
+const TOTAL_CODE_SIZE: u64 = 80_530_636_800;
+
+/// Items on a page of a list, where the caller does not say, and at most (Lambda API, `MaxItems`).
+const PAGE: usize = 50;
 
 /// Lambda's API on a node.
 pub(in crate::control) struct Lambda {
     control: Arc<Control>,
+    downloads: Downloads,
 }
 
-impl Lambda {
-    pub(in crate::control) fn new(control: Arc<Control>) -> Self {
-        Self { control }
-    }
-
-    async fn document(&self, call: Call) -> Result<Value, Error> {
-        match call.operation.name.as_str() {
-            other => Err(unsupported(other)),
-        }
-    }
-}
+/// Answers calls: [`Lambda`] is what works on when they are answered, too.
+pub(in crate::control) struct LambdaService(pub(in crate::control) Arc<Lambda>);
 
 #[async_trait::async_trait]
-impl Service for Lambda {
+impl Service for LambdaService {
     fn model(&self) -> &'static Model {
         &LAMBDA
     }
@@ -52,12 +73,227 @@ impl Service for Lambda {
         Ok(Some(Subject::of_lambda(&operation.name, input, caller)))
     }
 
+    async fn guard(&self, resource: &str) -> Result<Option<Policy>, Error> {
+        self.0.guard(resource).await
+    }
+
     async fn answer(&self, call: Call) -> Result<Answer, Error> {
-        self.document(call).await.map(Answer::from)
+        // A client that hangs up does not leave a change half made.
+        let lambda = Arc::clone(&self.0);
+        let answer = tokio::spawn(async move { lambda.document(call).await });
+        let answer = answer.await.map_err(|error| Error::internal(&error))?;
+        answer.map(Answer::from)
     }
 }
 
-/// Operations of the model that Wharf does not have.
-fn unsupported(operation: &str) -> Error {
-    Error::unsupported(operation, "it is not built yet")
+impl Lambda {
+    pub(in crate::control) fn new(control: Arc<Control>) -> Arc<Self> {
+        Arc::new(Self {
+            control,
+            downloads: Downloads::new(),
+        })
+    }
+
+    /// The links to code.
+    pub(in crate::control) fn downloads(&self) -> &Downloads {
+        &self.downloads
+    }
+
+    async fn document(self: &Arc<Self>, call: Call) -> Result<Value, Error> {
+        match call.operation.name.as_str() {
+            "CreateFunction" => self.create_function(call).await,
+            "GetFunction" => self.get_function(call).await,
+            "GetFunctionConfiguration" => self.get_function_configuration(call).await,
+            "UpdateFunctionCode" => self.update_function_code(call).await,
+            "UpdateFunctionConfiguration" => self.update_function_configuration(call).await,
+            "DeleteFunction" => self.delete_function(call).await,
+            "ListFunctions" => self.list_functions(call).await,
+            "PublishVersion" => self.publish_version(call).await,
+            "ListVersionsByFunction" => self.list_versions(call).await,
+            "CreateAlias" => self.create_alias(call).await,
+            "GetAlias" => self.get_alias(call).await,
+            "UpdateAlias" => self.update_alias(call).await,
+            "DeleteAlias" => self.delete_alias(call).await,
+            "ListAliases" => self.list_aliases(call).await,
+            "PutFunctionConcurrency" => self.put_concurrency(call).await,
+            "GetFunctionConcurrency" => self.get_concurrency(call).await,
+            "DeleteFunctionConcurrency" => self.delete_concurrency(call).await,
+            "PutProvisionedConcurrencyConfig" => self.put_provisioned(call).await,
+            "GetProvisionedConcurrencyConfig" => self.get_provisioned(call).await,
+            "DeleteProvisionedConcurrencyConfig" => self.delete_provisioned(call).await,
+            "ListProvisionedConcurrencyConfigs" => self.list_provisioned(call).await,
+            "PutFunctionRecursionConfig" => self.put_recursion(call).await,
+            "GetFunctionRecursionConfig" => self.get_recursion(call).await,
+            "GetAccountSettings" => self.account_settings().await,
+            "AddPermission" => self.add_permission(call).await,
+            "RemovePermission" => self.remove_permission(call).await,
+            "GetPolicy" => self.get_policy(call).await,
+            "TagResource" => self.tag(call).await,
+            "UntagResource" => self.untag(call).await,
+            "ListTags" => self.list_tags(call).await,
+            other => Err(Error::unsupported(other, "it is not built yet")),
+        }
+    }
+
+    /// What a caller means by a function's name.
+    fn reference(&self, text: &str, qualifier: Option<&str>) -> Result<Reference, Error> {
+        Reference::read(text, qualifier, &self.control.arns)
+    }
+
+    /// Whether a function is there, in whatever state.
+    async fn existing(&self, reference: &Reference) -> Result<(), Error> {
+        match self.find(&reference.name).await? {
+            Some(_) => Ok(()),
+            None => Err(reference.not_found(&self.control.arns)),
+        }
+    }
+
+    /// What is true of a function whatever its version.
+    async fn settings(&self, name: &FunctionName) -> Result<FunctionSettings, Error> {
+        let stored = self
+            .control
+            .catalog
+            .get::<FunctionSettings>(&of_function(name))
+            .await?;
+        Ok(stored.map_or_else(
+            || FunctionSettings::new(name.clone()),
+            |stored| stored.value,
+        ))
+    }
+
+    /// Changes that, whoever else does meanwhile.
+    async fn update_settings(
+        &self,
+        reference: &Reference,
+        change: impl Fn(&mut FunctionSettings),
+    ) -> Result<(), Error> {
+        const TRIES: usize = 10;
+        let key = of_function(&reference.name);
+        for _ in 0..TRIES {
+            let stored = self.control.catalog.get::<FunctionSettings>(&key).await?;
+            let (revision, mut settings) = match stored {
+                Some(stored) => (stored.revision, stored.value),
+                None => (0, FunctionSettings::new(reference.name.clone())),
+            };
+            change(&mut settings);
+            let written = self
+                .control
+                .apply(vec![Change::put_expecting(&settings, revision)?])
+                .await;
+            match written {
+                Ok(_) => return Ok(()),
+                Err(super::Error::Conflict) => {}
+                Err(error) => return Err(Error::internal(&error)),
+            }
+        }
+        Err(crate::store::Error::Conflict {
+            what: key,
+            expected: 0,
+            found: 0,
+        }
+        .into())
+    }
+
+    /// Makes changes and waits until they are served.
+    async fn apply(&self, changes: Vec<Change>) -> Result<(), Error> {
+        match self.control.apply(changes).await {
+            Ok(_) => Ok(()),
+            Err(super::Error::Conflict) => Err(reference::conflict(
+                "The resource was changed by another call at the same time. Read it again and try once more.",
+            )),
+            Err(error) => Err(Error::internal(&error)),
+        }
+    }
+
+    /// Whether the role that is given may be.
+    async fn check_role(&self, _members: &Map<String, Value>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Whether code has to be signed, which cannot be seen to here.
+    fn check_signing(&self, members: &Map<String, Value>) -> Result<(), Error> {
+        match functions::given(members, "CodeSigningConfigArn") {
+            None | Some("") => Ok(()),
+            Some(_) => Err(invalid(
+                "Wharf cannot honour CodeSigningConfigArn: it does not check signatures of code.",
+            )),
+        }
+    }
+
+    /// Gives a function the layers that the call names.
+    async fn apply_layers(
+        &self,
+        members: &Map<String, Value>,
+        deployment: &mut Deployment,
+    ) -> Result<(), Error> {
+        let layers = members.get("Layers").and_then(Value::as_array);
+        if layers.is_some_and(|layers| !layers.is_empty()) {
+            return Err(invalid("Wharf does not support Layers yet."));
+        }
+        self.compose(deployment).await
+    }
+
+    /// Links a function's component with those of its layers.
+    async fn compose(&self, _deployment: &mut Deployment) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn from_s3(
+        &self,
+        _bucket: &str,
+        _key: &str,
+        _version: Option<&str>,
+    ) -> Result<Bytes, Error> {
+        Err(invalid(
+            "This node has no S3 endpoint to fetch code from; send it as ZipFile.",
+        ))
+    }
+
+    async fn from_registry(&self, _image: &str) -> Result<(Bytes, String), Error> {
+        Err(invalid(
+            "This node fetches no images; send the component as ZipFile.",
+        ))
+    }
+}
+
+/// A page of a list (Lambda API, `Marker` and `MaxItems`).
+pub(in crate::control) struct Page {
+    /// The last key of the page before.
+    pub(in crate::control) after: Option<String>,
+    /// The most items.
+    pub(in crate::control) limit: usize,
+}
+
+impl Page {
+    pub(in crate::control) fn new(
+        marker: Option<&str>,
+        items: Option<usize>,
+    ) -> Result<Self, Error> {
+        let after = marker
+            .filter(|marker| !marker.is_empty())
+            .map(|marker| {
+                let bytes = BASE64_URL_SAFE_NO_PAD.decode(marker).ok();
+                let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+                text.ok_or_else(|| invalid("Invalid marker value."))
+            })
+            .transpose()?;
+        Ok(Self {
+            after,
+            limit: items.unwrap_or(PAGE).clamp(1, PAGE),
+        })
+    }
+
+    /// The page, and where the next begins, if there is one.
+    pub(in crate::control) fn document(
+        &self,
+        member: &str,
+        items: Vec<Value>,
+        next: Option<String>,
+    ) -> Value {
+        let mut document = json!({member: items});
+        if let Some(next) = next {
+            document["NextMarker"] = BASE64_URL_SAFE_NO_PAD.encode(next).into();
+        }
+        document
+    }
 }

@@ -153,10 +153,7 @@ pub(super) fn run(
             Step::Sql(sql) => transaction.execute_batch(sql)?,
             Step::Seal(sql) => {
                 transaction.execute_batch(sql)?;
-                transaction.execute(
-                    "INSERT INTO node_key VALUES (1, ?1)",
-                    [sealer.name().as_str()],
-                )?;
+                remember(&transaction, &sealer)?;
                 sealed::seal_all(&transaction, &sealer)?;
             }
             Step::Rewrite => {}
@@ -165,7 +162,18 @@ pub(super) fn run(
         transaction.pragma_update(None, "user_version", format)?;
         transaction.commit()?;
     }
+    if key_name(connection)?.is_none() {
+        // One that was made to forget what was sealed in it.
+        remember(connection, &sealer)?;
+    }
     Ok(sealer)
+}
+
+/// Writes down which key a file is sealed with.
+fn remember(connection: &Connection, sealer: &Sealer) -> Result<(), Error> {
+    let name = sealer.name().as_str();
+    connection.execute("REPLACE INTO node_key VALUES (1, ?1)", [name])?;
+    Ok(())
 }
 
 /// The format of a file: 0 of one that is empty.

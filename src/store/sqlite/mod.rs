@@ -6,6 +6,7 @@
 
 mod catalog;
 mod changes;
+mod copy;
 mod key_value;
 mod migrations;
 mod queue;
@@ -13,16 +14,21 @@ mod reader;
 mod sealed;
 mod writer;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::watch;
 
+pub(super) use self::copy::{Contents, contents, forget_secrets};
 use self::{reader::Reader, writer::Writer};
 use super::{DataFolder, Error, KeyValueLimits, Sealer};
 
 /// The file's name in the data folder.
-const FILE: &str = "wharf.db";
+pub(super) const FILE: &str = "wharf.db";
 
 /// The embedded store: [`Catalog`](super::Catalog), [`KeyValue`](super::KeyValue) and [`Queue`](super::Queue) in one
 /// SQLite file.
@@ -37,6 +43,7 @@ pub struct Sqlite {
     revision: watch::Sender<u64>,
     arrivals: watch::Sender<u64>,
     sealer: Arc<Sealer>,
+    file: PathBuf,
     _data: Arc<DataFolder>,
 }
 
@@ -57,11 +64,12 @@ impl Sqlite {
         let revision = catalog::revision(&connection)?;
         Ok(Self {
             writer: Writer::start(connection)?,
-            reader: Reader::new(file),
+            reader: Reader::new(file.clone()),
             limits,
             revision: watch::Sender::new(revision),
             arrivals: watch::Sender::new(0),
             sealer: Arc::new(sealer),
+            file,
             _data: Arc::clone(data),
         })
     }
