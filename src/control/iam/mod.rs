@@ -257,18 +257,14 @@ fn wanted<'a>(call: &'a Call, member: &str) -> Result<&'a str, Error> {
 
 /// Refuses members that Wharf has nothing for.
 fn refuse(call: &Call, members: &[&str]) -> Result<(), Error> {
-    match members
-        .iter()
-        .find(|member| call.input.contains_key(**member))
-    {
+    let given = |member: &&&str| call.input.contains_key(**member);
+    match members.iter().find(given) {
         None => Ok(()),
-        Some(member) => Err(Error::new(
-            "InvalidInputException",
-            format!(
-                "Wharf does not support {member} of {}.",
-                call.operation.name
-            ),
-        )),
+        Some(member) => {
+            let operation = &call.operation.name;
+            let message = format!("Wharf does not support {member} of {operation}.");
+            Err(Error::new("InvalidInputException", message))
+        }
     }
 }
 
@@ -355,10 +351,6 @@ pub(super) async fn role_exists(
 /// # Errors
 ///
 /// They may not.
-#[expect(
-    dead_code,
-    reason = "for CreateFunction and UpdateFunctionConfiguration, which are to come"
-)]
 pub(super) fn may_pass(caller: &Caller, role: &str) -> Result<(), super::auth::Denied> {
     let context =
         super::auth::policy::Context::default().with("iam:PassedToService", "lambda.amazonaws.com");

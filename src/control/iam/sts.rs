@@ -34,6 +34,17 @@ const CHAINED: i64 = 3600;
 /// The most characters of a session's policy.
 const QUOTA: usize = 2048;
 
+/// Members that Wharf has nothing for.
+const NOT_HERE: &[&str] = &[
+    "PolicyArns",
+    "Tags",
+    "TransitiveTagKeys",
+    "SerialNumber",
+    "TokenCode",
+    "SourceIdentity",
+    "ProvidedContexts",
+];
+
 /// STS on a node.
 pub(in crate::control) struct Sts {
     catalog: Arc<dyn Catalog>,
@@ -66,18 +77,7 @@ impl Sts {
     }
 
     async fn assume_role(&self, call: &Call) -> Result<Value, Error> {
-        refuse(
-            call,
-            &[
-                "PolicyArns",
-                "Tags",
-                "TransitiveTagKeys",
-                "SerialNumber",
-                "TokenCode",
-                "SourceIdentity",
-                "ProvidedContexts",
-            ],
-        )?;
+        refuse_members(call, NOT_HERE)?;
         let (wanted_arn, name) = (wanted(call, "RoleArn")?, wanted(call, "RoleSessionName")?);
         let account = self.identities.account();
         let role = match self.role(wanted_arn).await? {
@@ -135,7 +135,7 @@ impl Sts {
     }
 
     fn get_session_token(&self, call: &Call) -> Result<Value, Error> {
-        refuse(call, &["SerialNumber", "TokenCode"])?;
+        refuse_members(call, NOT_HERE)?;
         let (whose, longest) = match &call.caller.identity.kind {
             IdentityKind::Root => (Whose::Root, CHAINED),
             IdentityKind::User { name } => {
@@ -198,6 +198,11 @@ impl Service for Sts {
 
 fn seconds(call: &Call) -> Option<i64> {
     call.input.get("DurationSeconds").and_then(Value::as_i64)
+}
+
+/// As IAM's, which has another name for it.
+fn refuse_members(call: &Call, members: &[&str]) -> Result<(), Error> {
+    refuse(call, members).map_err(|error| Error::new("ValidationException", error.message))
 }
 
 fn check_session_policy(policy: &str) -> Result<(), Error> {

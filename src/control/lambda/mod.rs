@@ -35,6 +35,7 @@ use super::{
         Answer, Call, Error, Service,
         model::{LAMBDA, Model},
     },
+    iam,
     verbs::Control,
 };
 use crate::{
@@ -78,6 +79,13 @@ impl Service for LambdaService {
     }
 
     async fn answer(&self, call: Call) -> Result<Answer, Error> {
+        // Whoever gives a function a role lets it do what the role may.
+        let role = call.text("Role").filter(|role| !role.is_empty());
+        if let ("CreateFunction" | "UpdateFunctionConfiguration", Some(role)) =
+            (call.operation.name.as_str(), role)
+        {
+            iam::may_pass(&call.caller, role)?;
+        }
         // A client that hangs up does not leave a change half made.
         let lambda = Arc::clone(&self.0);
         let answer = tokio::spawn(async move { lambda.document(call).await });
