@@ -20,6 +20,7 @@ mod restore;
 mod serve;
 mod source;
 mod up;
+mod users;
 mod validate;
 
 use std::process::ExitCode;
@@ -80,6 +81,7 @@ enum Args {
     Invoke(invoke::InvokeArgs),
     Logs(logs::LogsArgs),
     Functions(functions::FunctionsArgs),
+    Users(users::UsersArgs),
     Inspect(inspect::InspectArgs),
     Validate(validate::ValidateArgs),
     Backup(backup::BackupArgs),
@@ -98,6 +100,7 @@ impl Args {
             Self::Invoke(args) => invoke::run(args, output).await,
             Self::Logs(args) => logs::run(args, output).await,
             Self::Functions(args) => functions::run(args, output).await,
+            Self::Users(args) => users::run(args, output).await,
             Self::Inspect(args) => inspect::run(args, output).await,
             Self::Validate(args) => validate::run(args, output).await,
             Self::Backup(args) => backup::run(args, output).await,

@@ -15,7 +15,9 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Token,
-    api::{Deploy, Deployed, FunctionSummary, NodeSummary, Problem},
+    api::{
+        AddUser, AddedUser, Deploy, Deployed, FunctionSummary, NodeSummary, Problem, UserSummary,
+    },
 };
 use crate::{
     model::Digest,
@@ -263,6 +265,38 @@ impl Client {
         Ok((size, bytes))
     }
 
+    /// Everybody who has access keys, by name.
+    ///
+    /// # Errors
+    ///
+    /// The node cannot be reached or refuses.
+    pub async fn users(&self) -> Result<Vec<UserSummary>, ClientError> {
+        self.json(Method::GET, "/wharf/v1/users", Bytes::new())
+            .await
+    }
+
+    /// Makes a user with an access key.
+    ///
+    /// # Errors
+    ///
+    /// There is one of that name, a policy is none, or the node cannot be reached.
+    pub async fn add_user(&self, name: &str, add: &AddUser) -> Result<AddedUser, ClientError> {
+        let body =
+            serde_json::to_vec(add).map_err(|error| ClientError::Answer(error.to_string()))?;
+        self.json(Method::PUT, &user_path(name), body.into()).await
+    }
+
+    /// Removes a user with their access keys.
+    ///
+    /// # Errors
+    ///
+    /// There is none of that name, they are of the credentials file, or the node cannot be reached.
+    pub async fn remove_user(&self, name: &str) -> Result<(), ClientError> {
+        let path = user_path(name);
+        Self::read(self.send(Method::DELETE, &path, &[], Bytes::new()).await?).await?;
+        Ok(())
+    }
+
     /// Invokes a function with an event. `kind` says whether to wait: `RequestResponse` gives its answer, `Event` an
     /// empty one as soon as the node has taken the event over, `DryRun` only asks whether it could.
     ///
@@ -373,6 +407,11 @@ impl Client {
             },
         ))
     }
+}
+
+fn user_path(name: &str) -> String {
+    let encoded: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+    format!("/wharf/v1/users/{}", encoded.replace('+', "%20"))
 }
 
 impl fmt::Debug for Client {

@@ -15,6 +15,7 @@
 //! | `GET /wharf/v1/functions/NAME/logs?last=N&follow=true&since=MS&filter=PATTERN` | log lines, a JSON document each |
 //! | `GET /wharf/v1/backup?key=B&credentials=B` | the state of the node, an archive |
 //! | `DELETE /wharf/v1/apps/NAME` | remove an app |
+//! | `GET /wharf/v1/users`, `PUT`, `DELETE …/NAME` | who may call, see [`api::AddUser`] |
 //! | `GET /wharf/v1/code/DIGEST?expires=…&signature=…` | code, with a link that the API gave out |
 //! | `/YYYY-MM-DD/…`, `POST /` | operations of AWS's services: see [`aws`] |
 
@@ -25,8 +26,10 @@ mod backup;
 pub mod client;
 pub mod code;
 mod error;
+mod iam;
 mod lambda;
 mod logs;
+mod users;
 pub mod verbs;
 
 use std::sync::{
@@ -42,22 +45,22 @@ use axum::{
     routing::{get, post, put},
 };
 use bytes::Bytes;
-use http::{StatusCode, Uri, header};
-use serde::Deserialize;
+use http::{HeaderValue, Method, StatusCode, Uri, header};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tower_service::Service as _;
 
 pub use auth::{
-    Access, CREDENTIALS_FILE, Credentials, CredentialsError, Refusal, TOKEN_FILE, Token, UrlRefusal,
+    Access, CREDENTIALS_FILE, Caller, Credentials, CredentialsError, Denied, Identities, Identity,
+    IdentityKind, Peer, Refusal, TOKEN_FILE, Token, UrlRefusal, policy,
 };
+use auth::{Scope, Subject};
 pub use axum::body::Body;
 pub use error::Error;
-pub use lambda::{folders, mend_layers};
+pub use lambda::{Permissions, folders, mend_layers};
 use verbs::{Control, MAX_COMPONENT};
 
-use crate::{
-    model::Digest,
-    telemetry::metrics::Metrics,
-};
+use crate::{model::Digest, telemetry::metrics::Metrics};
 
 /// The largest JSON document that the API takes, where nothing else is said.
 const MAX_DOCUMENT: usize = 64 << 20;
@@ -77,6 +80,7 @@ struct Api {
     control: Arc<Control>,
     lambda: Arc<lambda::Lambda>,
     services: aws::Services,
+    iam: Arc<iam::Iam>,
     access: Arc<Access>,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
@@ -116,14 +120,19 @@ pub fn service(
         async move { lambda.resume().await }
     });
     let cloudwatch_logs = logs::CloudWatchLogs::new(control.logs.clone(), &control.arns);
+    let identities = &access.identities;
+    let iam = Arc::new(iam::Iam::new(control.catalog.clone(), identities.clone()));
     let services: Vec<Arc<dyn aws::Service>> = vec![
         Arc::new(lambda::LambdaService(Arc::clone(&lambda))),
         Arc::new(cloudwatch_logs),
+        iam.clone(),
+        Arc::new(iam::Sts::new(control.catalog.clone(), identities.clone())),
     ];
     let api = Arc::new(Api {
         control,
         lambda,
         services: aws::Services::new(services),
+        iam,
         access,
         readiness,
         metrics,
@@ -137,7 +146,12 @@ pub fn service(
         .route("/wharf/v1/functions", get(functions))
         .route("/wharf/v1/functions/{name}", get(function).delete(remove))
         .route("/wharf/v1/functions/{name}/logs", get(logs::lines))
-        .route("/wharf/v1/apps/{name}", axum::routing::delete(remove_app));
+        .route("/wharf/v1/apps/{name}", axum::routing::delete(remove_app))
+        .route("/wharf/v1/users", get(users::list))
+        .route(
+            "/wharf/v1/users/{name}",
+            put(users::add).delete(users::remove),
+        );
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -154,11 +168,26 @@ fn guarded(api: &Arc<Api>, limit: usize, routes: Router<Arc<Api>>) -> Router<Arc
     let api = api.clone();
     let authorize = move |request: Request, next: Next| {
         let api = api.clone();
-        async move { Ok::<_, Error>(next.run(api.access.admit(request, limit).await?).await) }
+        async move {
+            let request = api.access.admit(request, limit, &Scope::own()).await?;
+            let (head, body) = request.into_parts();
+            let caller = head.extensions.get::<Caller>();
+            may(&api, caller, &head.method, &head.uri).await?;
+            Ok::<_, Error>(next.run(Request::from_parts(head, body)).await)
+        }
     };
     routes
         .layer(DefaultBodyLimit::max(limit))
         .layer(middleware::from_fn(authorize))
+}
+
+/// Holds a request for one of the node's own paths, or for Invoke, against the policies of its caller, and of the function
+/// where those do not allow it.
+async fn may(api: &Api, caller: Option<&Caller>, method: &Method, uri: &Uri) -> Result<(), Error> {
+    let caller = caller.ok_or(Refusal::Missing)?;
+    let subject = Subject::of_request(method, uri, caller);
+    let lambda = lambda::LambdaService(Arc::clone(&api.lambda));
+    Ok(aws::authorize(&lambda, caller, &subject).await?)
 }
 
 /// A call of one of AWS's services, or nothing that is here.
@@ -166,9 +195,11 @@ async fn aws(State(api): Shared, request: Request) -> Result<Response, Error> {
     let (head, body) = request.into_parts();
     let target = api.services.target(&head);
     let limit = target.as_ref().map_or(1 << 20, aws::Target::limit);
+    let scope = target.as_ref().map_or_else(Scope::own, aws::Target::scope);
     let read = async {
         let request = Request::from_parts(head, body);
-        let (head, body) = api.access.admit(request, limit).await?.into_parts();
+        let request = api.access.admit(request, limit, &scope).await?;
+        let (head, body) = request.into_parts();
         let body = axum::body::to_bytes(body, limit)
             .await
             .map_err(|error| body_error(&error, limit))?;
@@ -180,6 +211,7 @@ async fn aws(State(api): Shared, request: Request) -> Result<Response, Error> {
             let response = target.too_large(limit);
             return response.ok_or(Error::TooLarge(limit));
         }
+        (Err(Error::Refused(refusal)), Some(target)) => return Ok(target.refuse(refusal)),
         (Err(error), _) => return Err(error),
     };
     match target {

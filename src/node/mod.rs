@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     control::{
-        self, Access, CREDENTIALS_FILE, Credentials, Readiness, Token,
+        self, Access, CREDENTIALS_FILE, Credentials, Identities, Peer, Readiness, Token,
         code::{Layers, Registries, RegistrySettings, S3, S3Settings, Sources},
         verbs::Control,
     },
@@ -142,15 +142,23 @@ impl Node {
         let logs = Arc::new(logs);
         let token = Token::open(&config.data).context("open the API's token")?;
         let credentials_file = config.data.join(CREDENTIALS_FILE);
-        let credentials = Credentials::open(&config.data, &config.region)
+        let credentials = Credentials::open(&config.data, &config.region, &config.account)
             .with_context(|| format!("open the API's users in {}", credentials_file.display()))?;
         let arns = Arns {
             region: config.region.clone(),
-            account: config.account,
+            account: config.account.clone(),
         };
+        let sealer = store.sealer().clone();
+        let catalog: Arc<dyn Catalog> = store.clone();
+        let identities = Identities::new(
+            credentials,
+            catalog.clone(),
+            sealer.clone(),
+            config.account.clone(),
+        );
         let access = Arc::new(Access {
             token,
-            credentials,
+            identities: Arc::new(identities),
             region: config.region,
         });
         let runtime = Runtime::start(
@@ -199,24 +207,21 @@ impl Node {
         );
         let empty =
             Router::new(std::iter::empty(), std::iter::empty(), None).context("route nothing")?;
+        let urls = Arc::new(UrlAccess::new(access.clone(), arns.clone()));
         let plane = Arc::new(DataPlane::new(
             empty,
             invoke.clone(),
             metrics.node().clone(),
-            Arc::new(UrlAccess {
-                access: access.clone(),
-                account: arns.account.clone(),
-            }),
+            urls.clone(),
         ));
-        let sealer = store.sealer().clone();
         let queue: Arc<dyn Queue> = store.clone();
-        let backups = Backups::new(folder, store.clone(), blobs.clone());
-        let catalog: Arc<dyn Catalog> = store;
+        let backups = Backups::new(folder, store, blobs.clone());
         let (served, watching) = watch::channel(0);
         let mut follower = Follower {
             catalog: catalog.clone(),
             invoke: invoke.clone(),
             plane: plane.clone(),
+            urls,
             metrics: metrics.clone(),
             logs: logs.clone(),
             runtime: runtime.clone(),
@@ -428,6 +433,10 @@ impl Handler for Api {
             *response.status_mut() = refusal.status();
             return response;
         }
+        head.extensions.insert(Peer {
+            address: connection.peer.ip(),
+            secure: connection.tls.is_some(),
+        });
         self.0.answer(Request::from_parts(head, body)).await
     }
 }

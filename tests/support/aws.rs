@@ -200,6 +200,15 @@ impl Signed {
     }
 }
 
+/// Has botocore sign requests with another's access key.
+pub async fn sign_as(node: &Node, key_id: &str, secret: &str, mut wanted: Value) -> Vec<Signed> {
+    for wanted in wanted.as_array_mut().unwrap() {
+        wanted["key_id"] = key_id.into();
+        wanted["secret"] = secret.into();
+    }
+    sign(node, wanted).await
+}
+
 /// Has botocore sign requests.
 pub async fn sign(node: &Node, wanted: Value) -> Vec<Signed> {
     let signed = script(node, "sign.py", wanted).await;

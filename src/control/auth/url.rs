@@ -7,7 +7,7 @@ use axum::{body::Body, extract::Request};
 use bytes::Bytes;
 use http::{StatusCode, header, request::Parts};
 
-use super::{Access, Claim, Error};
+use super::{Access, Caller, Claim, Error, IdentityKind, Scope};
 use crate::model::UrlCaller;
 
 /// Why a request to a function URL is not let in, as Lambda says it.
@@ -44,8 +44,7 @@ impl Access {
         head: Parts,
         body: B,
         limit: usize,
-        account: &str,
-    ) -> Result<(Parts, Bytes, UrlCaller), UrlRefusal>
+    ) -> Result<(Parts, Bytes, Caller, UrlCaller), UrlRefusal>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
@@ -53,10 +52,10 @@ impl Access {
         let claim = Claim::of(&head).map_err(refused)?;
         let claim = claim.ok_or_else(UrlRefusal::forbidden)?;
         let request = Request::from_parts(head, Body::new(body));
-        let admitted = self.admit(request, limit).await;
+        let admitted = self.admit(request, limit, &Scope::own()).await;
         let (mut head, body) = admitted.map_err(refused)?.into_parts();
-        let user = self.credentials.find(&claim.key_id);
-        let user = user.ok_or_else(UrlRefusal::forbidden)?;
+        let caller = head.extensions.remove::<Caller>();
+        let caller = caller.ok_or_else(UrlRefusal::forbidden)?;
         // It was read already, to be held against the signature.
         let body = axum::body::to_bytes(body, limit)
             .await
@@ -64,14 +63,20 @@ impl Access {
         // Whoever has it could send the request again.
         head.headers.remove(header::AUTHORIZATION);
         head.headers.remove("x-amz-security-token");
-        let caller = UrlCaller {
-            access_key: claim.key_id,
-            account_id: account.to_owned(),
-            caller_id: user.name.clone(),
-            user_arn: format!("arn:aws:iam::{account}:user/{}", user.name),
-            user_id: user.name.clone(),
+        let identity = &caller.identity;
+        let caller_id = match &identity.kind {
+            IdentityKind::Root => identity.account.clone(),
+            IdentityKind::User { name } => name.clone(),
+            IdentityKind::Session { role } => role.clone(),
         };
-        Ok((head, body, caller))
+        let told = UrlCaller {
+            access_key: claim.key_id,
+            account_id: identity.account.clone(),
+            caller_id,
+            user_arn: identity.arn.clone(),
+            user_id: identity.user_id.clone(),
+        };
+        Ok((head, body, caller, told))
     }
 }
 

@@ -15,7 +15,10 @@ mod validate;
 
 use std::sync::Arc;
 
-use axum::{body::Body, response::Response};
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use serde::de::DeserializeOwned;
@@ -24,6 +27,7 @@ use serde_json::{Map, Value};
 pub(in crate::control) use error::Error;
 use model::{Model, Operation};
 
+use super::auth::{Caller, Refusal, Scope, Subject, policy::Policy};
 use crate::model::RequestId;
 
 /// The largest body of an operation that takes no code.
@@ -43,8 +47,20 @@ pub(in crate::control) trait Service: Send + Sync {
         "ValidationException"
     }
 
-    /// Answers a call whose members are as the model says.
+    /// Answers a call whose members are as the model says, and whose caller may make it.
     async fn answer(&self, call: Call) -> Result<Answer, Error>;
+
+    /// What a call is held against its caller's policies for. Without one, everybody who is let in may make it.
+    async fn subject(&self, call: &Call) -> Result<Option<Subject>, Error> {
+        let service = &self.model().metadata.endpoint_prefix;
+        let action = format!("{service}:{}", call.operation.name);
+        Ok(Some(Subject::new(action, "*")))
+    }
+
+    /// The policy of a resource, which may allow what its caller's do not.
+    async fn guard(&self, _resource: &str) -> Result<Option<Policy>, Error> {
+        Ok(None)
+    }
 }
 
 /// A call of an operation.
@@ -59,6 +75,8 @@ pub(in crate::control) struct Call {
     pub(in crate::control) content_type: Option<String>,
     /// The id of the request.
     pub(in crate::control) request_id: RequestId,
+    /// Who calls.
+    pub(in crate::control) caller: Caller,
     /// Where the caller found the API, as `127.0.0.1:9080`.
     pub(in crate::control) authority: String,
 }
@@ -157,6 +175,35 @@ impl Target<'_> {
     }
 }
 
+impl Target<'_> {
+    /// What it may be signed for.
+    pub(in crate::control) fn scope(&self) -> Scope {
+        let signed_for = |service: &dyn Service| &*service.model().metadata.endpoint_prefix;
+        let (services, global) = match self {
+            Self::Rest(service, _) | Self::Json(service, _) => (vec![signed_for(*service)], false),
+            Self::Query => (vec!["iam", "sts"], true),
+            Self::Unknown(_) => (vec!["lambda"], false),
+        };
+        Scope {
+            services,
+            global,
+            aws: true,
+        }
+    }
+
+    /// The response to who is not let in.
+    pub(in crate::control) fn refuse(&self, refusal: Refusal) -> Response {
+        match self {
+            Self::Rest(..) | Self::Json(..) | Self::Unknown(_) => refusal.into_response(),
+            Self::Query => {
+                let request_id = RequestId::generate();
+                let (status, headers, body) = query::refusal(&refusal, request_id);
+                respond(status, headers, body.into(), request_id)
+            }
+        }
+    }
+}
+
 impl Services {
     pub(in crate::control) fn new(services: Vec<Arc<dyn Service>>) -> Self {
         let entry = |service: Arc<dyn Service>| {
@@ -231,7 +278,9 @@ impl Services {
         head: &Parts,
         body: Bytes,
     ) -> Response {
-        let mut context = Context::of(head);
+        let Some(mut context) = Context::of(head) else {
+            return target.refuse(Refusal::Missing);
+        };
         let request_id = context.request_id;
         let written = match target {
             Target::Rest(service, found) => {
@@ -330,22 +379,25 @@ struct Context {
     authority: String,
     payload: Bytes,
     content_type: Option<String>,
+    caller: Caller,
 }
 
 impl Context {
-    fn of(head: &Parts) -> Self {
+    /// None if nobody found out who calls.
+    fn of(head: &Parts) -> Option<Self> {
         let host = head.headers.get(header::HOST);
         let authority = head
             .uri
             .authority()
             .map(http::uri::Authority::as_str)
             .or_else(|| host.and_then(|host| host.to_str().ok()));
-        Self {
+        Some(Self {
             request_id: RequestId::generate(),
             authority: authority.unwrap_or_default().to_owned(),
             payload: Bytes::new(),
             content_type: None,
-        }
+            caller: head.extensions.get::<Caller>()?.clone(),
+        })
     }
 }
 
@@ -369,6 +421,7 @@ async fn call(
         authority,
         payload,
         content_type,
+        caller,
     } = context;
     let call = Call {
         operation,
@@ -377,12 +430,39 @@ async fn call(
         content_type,
         request_id,
         authority,
+        caller,
     };
+    if let Some(subject) = service.subject(&call).await? {
+        authorize(service, &call.caller, &subject).await?;
+    }
     let answer = service.answer(call).await;
     if let Err(error) = &answer {
         tracing::debug!(operation = operation.name, %error, %request_id, "a call failed");
     }
     answer
+}
+
+/// Holds what is asked for against the policies of who asks, and of what it is on where those do not allow it.
+pub(in crate::control) async fn authorize(
+    service: &dyn Service,
+    caller: &Caller,
+    subject: &Subject,
+) -> Result<(), Error> {
+    let Subject {
+        action,
+        resources,
+        context,
+    } = subject;
+    for resource in resources {
+        let Err(denied) = caller.authorize_on(action, resource, None, context) else {
+            continue;
+        };
+        match service.guard(resource).await? {
+            None => return Err(denied.into()),
+            Some(guard) => caller.authorize_on(action, resource, Some(&guard), context)?,
+        }
+    }
+    Ok(())
 }
 
 fn respond(status: StatusCode, headers: HeaderMap, body: Body, request_id: RequestId) -> Response {

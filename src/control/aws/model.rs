@@ -19,6 +19,13 @@ pub(in crate::control) static LAMBDA: LazyLock<Model> =
 /// CloudWatch Logs.
 pub(in crate::control) static LOGS: LazyLock<Model> =
     LazyLock::new(|| Model::read(include_str!("models/logs.json")));
+/// AWS Identity and Access Management.
+pub(in crate::control) static IAM: LazyLock<Model> =
+    LazyLock::new(|| Model::read(include_str!("models/iam.json")));
+
+/// AWS Security Token Service.
+pub(in crate::control) static STS: LazyLock<Model> =
+    LazyLock::new(|| Model::read(include_str!("models/sts.json")));
 
 /// A service.
 #[derive(Debug, Deserialize)]
@@ -276,6 +283,18 @@ mod tests {
         assert!(!name.matches("hello world").unwrap().1);
         let alias = LAMBDA.shape("Alias");
         assert!(alias.matches("live").unwrap().1 && !alias.matches("12").unwrap().1);
+    }
+
+    #[test]
+    fn the_patterns_of_iam_and_sts_are_usable() {
+        for model in [&*IAM, &*STS] {
+            for (name, shape) in &model.shapes {
+                assert!(shape.has_usable_pattern(), "{name}");
+            }
+        }
+        let document = IAM.shape("policyDocumentType");
+        assert!(document.matches("{\n\t\"Version\": \"é\"}").unwrap().1);
+        assert!(!document.matches("\u{1}").unwrap().1);
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod permissions;
 mod proposal;
 mod reference;
 mod tags;
+mod urls;
 mod versions;
 
 use std::sync::Arc;
@@ -34,15 +35,17 @@ use serde_json::{Map, Value, json};
 pub use code::{folders, mend_layers};
 pub(in crate::control) use code_signing::FunctionCodeSigning;
 pub(in crate::control) use downloads::Downloads;
-pub(in crate::control) use permissions::Permissions;
+pub use permissions::Permissions;
 pub(in crate::control) use proposal::Proposal;
 pub(in crate::control) use reference::{Reference, invalid};
 
 use super::{
+    auth::{Subject, policy::Policy},
     aws::{
         Answer, Call, Error, Service,
         model::{LAMBDA, Model},
     },
+    iam,
     verbs::Control,
 };
 use crate::{
@@ -71,7 +74,28 @@ impl Service for LambdaService {
         &LAMBDA
     }
 
+    async fn subject(&self, call: &Call) -> Result<Option<Subject>, Error> {
+        let Call {
+            operation,
+            input,
+            caller,
+            ..
+        } = call;
+        Ok(Some(Subject::of_lambda(&operation.name, input, caller)))
+    }
+
+    async fn guard(&self, resource: &str) -> Result<Option<Policy>, Error> {
+        self.0.guard(resource).await
+    }
+
     async fn answer(&self, call: Call) -> Result<Answer, Error> {
+        // Whoever gives a function a role lets it do what the role may.
+        let role = call.text("Role").filter(|role| !role.is_empty());
+        if let ("CreateFunction" | "UpdateFunctionConfiguration", Some(role)) =
+            (call.operation.name.as_str(), role)
+        {
+            iam::may_pass(&call.caller, role)?;
+        }
         match call.operation.name.as_str() {
             "Invoke" => return self.0.invoke(call).await.map(Answer::Payload),
             "InvokeAsync" => return self.0.invoke_async(call).await.map(Answer::Payload),
@@ -142,6 +166,11 @@ impl Lambda {
             "AddLayerVersionPermission" => self.add_layer_permission(call).await,
             "RemoveLayerVersionPermission" => self.remove_layer_permission(call).await,
             "GetLayerVersionPolicy" => self.get_layer_policy(call).await,
+            "CreateFunctionUrlConfig" => self.create_url(call).await,
+            "UpdateFunctionUrlConfig" => self.update_url(call).await,
+            "GetFunctionUrlConfig" => self.get_url(call).await,
+            "DeleteFunctionUrlConfig" => self.delete_url(call).await,
+            "ListFunctionUrlConfigs" => self.list_urls(call).await,
             "PutFunctionEventInvokeConfig" => self.put_event_invoke(call).await,
             "UpdateFunctionEventInvokeConfig" => self.update_event_invoke(call).await,
             "GetFunctionEventInvokeConfig" => self.get_event_invoke(call).await,
