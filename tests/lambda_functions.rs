@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Node, aws::promises, guests};
+use support::aws::promises;
 
 promises!("functions.py":
     a_function_is_created_active_and_found_as_it_was_described,

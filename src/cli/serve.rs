@@ -75,6 +75,10 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "WHARF_ACCOUNT", value_name = "ID", value_parser = account)]
     account: Option<String>,
 
+    /// Refuse functions whose role was not made with IAM's CreateRole on this node; without it roles are only recorded
+    #[arg(long, env = "WHARF_CHECK_ROLES")]
+    check_roles: bool,
+
     /// A domain under which every function answers as NAME.DOMAIN, beside NAME.localhost
     #[arg(long, env = "WHARF_DOMAIN", value_name = "DOMAIN")]
     domain: Option<String>,
@@ -142,6 +146,7 @@ struct NodeFile {
     region: Option<String>,
     #[serde(default, deserialize_with = "account_in_file")]
     account: Option<String>,
+    check_roles: Option<bool>,
     domain: Option<String>,
     concurrency: Option<u32>,
     #[serde(default, deserialize_with = "slots_in_file")]
@@ -334,6 +339,7 @@ impl NodeArgs {
             api,
             region,
             account: self.account.or(file.account).unwrap_or(default.account),
+            check_roles: self.check_roles || file.check_roles.unwrap_or(default.check_roles),
             domain: self.domain.or(file.domain),
             concurrency,
             engine: crate::runtime::EngineSettings {

@@ -45,9 +45,8 @@ use axum::{
     routing::{get, post, put},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, Uri, header};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use http::{Method, StatusCode, Uri, header};
+use serde::Deserialize;
 use tower_service::Service as _;
 
 pub use auth::{

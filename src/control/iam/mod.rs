@@ -329,10 +329,6 @@ fn concurrent() -> Error {
 /// # Errors
 ///
 /// The catalog cannot be read.
-#[expect(
-    dead_code,
-    reason = "functions are made with roles that are recorded; checking them comes with the setting"
-)]
 pub(super) async fn role_exists(
     catalog: &Arc<dyn Catalog>,
     arn: &str,

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     invoke::{AnswerStream, Function, MAX_ASYNC_EVENT, StreamAnswer},
-    model::{Outcome, RequestId},
+    model::{EventTarget, Outcome, RequestId},
     runtime::FunctionError,
 };
 
@@ -35,6 +35,8 @@ const UNHANDLED: &str = "Unhandled";
 /// What an invocation was asked for.
 struct Invocation {
     function: Arc<Function>,
+    /// What was named: an alias may stand for another version when an event's turn comes.
+    target: EventTarget,
     event: String,
     client_context: Option<Box<str>>,
     wants_log: bool,
@@ -60,6 +62,7 @@ impl Lambda {
             event,
             client_context,
             wants_log,
+            target: _,
         } = invocation;
         let answer = self
             .control
@@ -110,6 +113,7 @@ impl Lambda {
             event,
             client_context,
             wants_log,
+            target: _,
         } = invocation;
         let StreamAnswer { result, .. } = self
             .control
@@ -148,12 +152,12 @@ impl Lambda {
 
     async fn enqueue(&self, invocation: Invocation) -> Result<Response, Error> {
         let Invocation {
-            function,
+            target,
             event,
             client_context,
             ..
         } = invocation;
-        let enqueued = self.control.enqueue(&function, event, client_context).await;
+        let enqueued = self.control.enqueue(&target, event, client_context).await;
         let request_id = enqueued.map_err(|error| {
             Error::new("ServiceException", error.to_string()).with("Type", "Service")
         })?;
@@ -167,7 +171,7 @@ impl Lambda {
 
     /// What a call asks for.
     async fn invocation(&self, call: Call, asynchronous: bool) -> Result<Invocation, Error> {
-        let function = self.function_of(&call).await?;
+        let (function, target) = self.function_of(&call).await?;
         if call.text("TenantId").is_some() {
             return Err(invalid(
                 "The invoked function is not enabled for tenancy configuration. Remove the tenant ID from your request and \
@@ -206,6 +210,7 @@ impl Lambda {
         }
         Ok(Invocation {
             function,
+            target,
             event: event_text(&call.payload)?,
             client_context,
             wants_log: call.text("LogType") == Some("Tail"),
@@ -213,7 +218,7 @@ impl Lambda {
     }
 
     /// The function that a call names, of that version or alias.
-    async fn function_of(&self, call: &Call) -> Result<Arc<Function>, Error> {
+    async fn function_of(&self, call: &Call) -> Result<(Arc<Function>, EventTarget), Error> {
         let named = call.text("FunctionName").unwrap_or_default();
         let reference = self.reference(named, call.text("Qualifier"))?;
         let resolved = self
@@ -221,7 +226,11 @@ impl Lambda {
             .invoke
             .resolve(reference.name.as_str(), reference.qualifier.as_ref());
         if let Some(resolved) = resolved {
-            return Ok(resolved.function);
+            let target = EventTarget {
+                function: reference.name,
+                qualifier: reference.qualifier,
+            };
+            return Ok((resolved.function, target));
         }
         let why = self.why_not_served(&reference.name).await;
         Err(why.unwrap_or_else(|| reference.not_found(&self.control.arns)))

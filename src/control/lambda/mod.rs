@@ -270,8 +270,17 @@ impl Lambda {
     }
 
     /// Whether the role that is given may be.
-    async fn check_role(&self, _members: &Map<String, Value>) -> Result<(), Error> {
-        Ok(())
+    async fn check_role(&self, members: &Map<String, Value>) -> Result<(), Error> {
+        let Some(role) = functions::given(members, "Role").filter(|_| self.control.check_roles)
+        else {
+            return Ok(());
+        };
+        match iam::role_exists(&self.control.catalog, role).await? {
+            true => Ok(()),
+            false => Err(invalid(
+                "The role defined for the function cannot be assumed by Lambda.",
+            )),
+        }
     }
 
     /// Whether code has to be signed, which cannot be seen to here.

@@ -113,17 +113,15 @@ impl Lambda {
         let reference = self.unqualified(&list.function_name).await?;
         let page = Page::new(list.marker.as_deref(), list.max_items)?;
         let prefix = of_function(&reference.name);
-        let after = page.after.as_ref().map(|after| format!("{prefix}{after}"));
         let mut stored = self
             .control
             .catalog
-            .list::<UrlConfig>(&prefix, after.as_deref(), page.limit + 1)
+            .list::<UrlConfig>(&prefix, page.after.as_deref(), page.limit + 1)
             .await?;
         let more = stored.len() > page.limit;
         stored.truncate(page.limit);
-        let last = stored
-            .last()
-            .map(|last| last.value.alias.clone().unwrap_or_default());
+        // A whole key: that of the function's own URL ends with nothing.
+        let last = stored.last().map(|last| last.value.key());
         let documents = stored.iter().map(|stored| self.url_document(&stored.value));
         Ok(page.document(
             "FunctionUrlConfigs",
