@@ -20,6 +20,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::auth::Subject;
 use super::aws::{
     Answer, Call, Error, Service,
     model::{LOGS, Model},
@@ -147,6 +148,16 @@ impl Service for CloudWatchLogs {
 
     fn invalid(&self) -> &'static str {
         INVALID
+    }
+
+    async fn subject(&self, call: &Call) -> Result<Option<Subject>, Error> {
+        let Call {
+            operation,
+            input,
+            caller,
+            ..
+        } = call;
+        Ok(Some(Subject::of_logs(&operation.name, input, caller)))
     }
 
     async fn answer(&self, call: Call) -> Result<Answer, Error> {
