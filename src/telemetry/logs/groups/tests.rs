@@ -1,12 +1,11 @@
 use std::{fs, path::Path};
 
 use super::{
-    super::{Direction, Key, Level, LogLimits, OutputCapture, TailFrom},
+    super::{Direction, Key, Level, LogLimits, TailFrom},
     *,
 };
 use crate::model::{
-    ApplicationLevel, ByteSize, FunctionName, InvocationRecord, LogFormat, LoggingConfig, Outcome,
-    RequestId, Start, SystemLevel, Version,
+    ByteSize, FunctionName, InvocationRecord, LoggingConfig, Outcome, RequestId, Start, Version,
 };
 
 const HOUR: u64 = 3600 * 1000;
@@ -572,93 +571,4 @@ async fn who_follows_groups_hears_them_all_until_they_are_deleted() {
     logs.delete_group(&app).unwrap();
     logs.delete_group(&own).unwrap();
     assert!(live.next().await.is_none());
-}
-
-/// What an invocation leaves that prints something of every kind.
-fn json_log(
-    application: Option<ApplicationLevel>,
-    system: Option<SystemLevel>,
-) -> Vec<serde_json::Value> {
-    let folder = tempfile::tempdir().unwrap();
-    let logs = open(folder.path());
-    let logging = LoggingConfig {
-        log_format: LogFormat::Json,
-        application_level: application,
-        system_level: system,
-        log_group: None,
-    };
-    let log = logs.function_with(&hello(), &logging);
-    let mut capture = OutputCapture::new(Arc::clone(&log));
-    for outcome in [Outcome::Ok, Outcome::Timeout] {
-        let id = RequestId::generate();
-        capture.begin(id, Version::Latest, ByteSize::kb(256));
-        capture.stdout(
-            b"plain\n{\"level\":\"debug\",\"n\":1}\n{\"level\":\"ERROR\",\"n\":2}\n{broken\n",
-        );
-        capture.log(Level::Critical, "db", "{\"x\":1}");
-        capture.end();
-        log.platform(id, Version::Latest, Level::Error, "why");
-        log.report(Version::Latest, ByteSize::mb(128), record(id, outcome));
-    }
-    said(&logs, "/aws/lambda/hello")
-        .iter()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
-#[test]
-fn a_json_log_has_a_document_a_line() {
-    let lines = json_log(Some(ApplicationLevel::Trace), Some(SystemLevel::Debug));
-    assert_eq!(lines.len(), 16, "{lines:#?}");
-    assert_eq!(lines[0]["type"], "platform.start");
-    assert_eq!(lines[0]["record"]["version"], "$LATEST");
-    assert_eq!(lines[1]["message"], "plain");
-    assert_eq!(lines[1]["level"], "INFO");
-    assert_eq!(lines[1]["requestId"], lines[0]["record"]["requestId"]);
-    let time = lines[1]["timestamp"].as_str().unwrap();
-    assert!(time.ends_with('Z') && time.len() == 24, "{time}");
-    assert_eq!(lines[2], serde_json::json!({"level": "debug", "n": 1}));
-    assert_eq!(lines[4]["message"], "{broken");
-    assert_eq!(
-        (&lines[5]["level"], &lines[5]["message"]),
-        (&"FATAL".into(), &"db: {\"x\":1}".into())
-    );
-    assert_eq!(lines[6]["message"], "why");
-    assert_eq!(lines[7]["type"], "platform.report");
-    assert_eq!(lines[7]["record"]["status"], "success");
-    assert_eq!(lines[7]["record"]["metrics"]["durationMs"], 1.234);
-    assert_eq!(lines[7]["record"]["metrics"]["memorySizeMB"], 128);
-    assert_eq!(lines[15]["record"]["status"], "timeout");
-}
-
-#[test]
-fn lines_below_the_levels_are_left_out() {
-    // INFO is what both are if nothing is said.
-    assert_eq!(json_log(None, None).len(), 14);
-    let lines = json_log(Some(ApplicationLevel::Error), Some(SystemLevel::Warn));
-    // Two lines of the function and the node's, twice; of the reports that of the one that failed.
-    assert_eq!(lines.len(), 7, "{lines:#?}");
-    assert!(lines.iter().all(|line| line["type"] != "platform.start"));
-    assert_eq!(lines[6]["record"]["status"], "timeout");
-    assert_eq!(json_log(Some(ApplicationLevel::Fatal), None).len(), 8);
-}
-
-#[test]
-fn what_is_left_out_costs_nothing_of_the_budget() {
-    let folder = tempfile::tempdir().unwrap();
-    let logs = open(folder.path());
-    let logging = LoggingConfig {
-        log_format: LogFormat::Json,
-        ..LoggingConfig::default()
-    };
-    let mut capture = OutputCapture::new(logs.function_with(&hello(), &logging));
-    capture.begin(RequestId::generate(), Version::Latest, ByteSize::kb(1));
-    for _ in 0..1000 {
-        capture.log(Level::Debug, "", "something long that nobody wants to read");
-    }
-    capture.log(Level::Error, "", "the end");
-    capture.end();
-    let lines = said(&logs, "/aws/lambda/hello");
-    assert_eq!(lines.len(), 2, "{lines:?}");
-    assert!(lines[1].contains("the end"));
 }
