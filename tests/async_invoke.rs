@@ -248,20 +248,12 @@ async fn a_function_that_fails_is_tried_again_and_then_the_event_is_dropped() {
 async fn what_cannot_be_run_is_not_taken_over() {
     let bench = Bench::start().await;
     bench.deploy("probe", counting()).await;
-    deploy(
-        &bench.client,
-        "web",
-        "p3_hello.wasm",
-        FunctionConfiguration::default(),
-    )
-    .await;
     let text = |length: usize| format!("\"{}\"", "x".repeat(length - 2)).into_bytes();
     for (name, body, status) in [
         ("probe", b"{\"cut\": ".to_vec(), 400),
         ("probe", vec![0xff], 400),
         ("probe", text(1 << 20), 202),
         ("probe", text((1 << 20) + 1), 413),
-        ("web", b"{}".to_vec(), 400),
         ("nobody", b"{}".to_vec(), 404),
     ] {
         let length = body.len();

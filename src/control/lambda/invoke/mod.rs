@@ -4,14 +4,17 @@
 //! `X-Amz-Function-Error` and a document that names it, and only what went wrong before the function ran is an error of the
 //! API.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+mod failure;
+
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{body::Body, response::Response};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+
+use failure::{error_document, refusal, stopped_document};
 
 use super::{
     super::{
@@ -23,7 +26,6 @@ use super::{
 use crate::{
     invoke::{AnswerStream, Function, MAX_ASYNC_EVENT, StreamAnswer},
     model::{EventTarget, Outcome, RequestId},
-    runtime::FunctionError,
 };
 
 /// The most bytes of an answer in one message of a stream. Clients take 16 MB.
@@ -337,43 +339,6 @@ fn event_text(bytes: &Bytes) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
-/// What is no answer of the function and no failure of it: it was not run.
-fn refusal(outcome: Outcome) -> Option<Error> {
-    let throttled = |reason: &str| {
-        Error::new("TooManyRequestsException", "Rate Exceeded.")
-            .with("Reason", reason)
-            .with("Type", "User")
-            .with("retryAfterSeconds", "1")
-    };
-    match outcome {
-        Outcome::Throttled => Some(throttled(
-            "ReservedFunctionConcurrentInvocationLimitExceeded",
-        )),
-        Outcome::Overloaded => Some(throttled("ConcurrentInvocationLimitExceeded")),
-        Outcome::Internal => Some(
-            Error::new(
-                "ServiceException",
-                "The node failed; its log has the cause.",
-            )
-            .with("Type", "Service"),
-        ),
-        Outcome::Ok
-        | Outcome::FunctionError
-        | Outcome::NoRoute
-        | Outcome::BadRequest
-        | Outcome::Trap
-        | Outcome::BadResponse
-        | Outcome::ResponseTooLarge
-        | Outcome::OutOfMemory
-        | Outcome::OutOfFuel
-        | Outcome::OutOfCpu
-        | Outcome::Timeout
-        | Outcome::Cancelled
-        | Outcome::OriginUnreachable
-        | Outcome::OriginTimeout => None,
-    }
-}
-
 fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
@@ -412,100 +377,9 @@ fn versioned(mut response: Response, version: &str) -> Response {
     response
 }
 
-/// An error as Lambda's runtimes write it, in their order.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ErrorDocument<'a> {
-    error_type: &'a str,
-    error_message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace: Option<&'a [String]>,
-}
-
-impl ErrorDocument<'_> {
-    fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("texts are JSON")
-    }
-}
-
-fn error_document(error: &FunctionError) -> String {
-    let document = ErrorDocument {
-        error_type: &error.error_type,
-        error_message: &error.message,
-        trace: Some(&error.trace),
-    };
-    document.to_json()
-}
-
-/// What Lambda says of a function that it stopped.
-fn stopped_document(outcome: Outcome, request_id: RequestId, timeout: Duration) -> String {
-    let (error_type, what) = match outcome {
-        Outcome::Timeout => (
-            "Sandbox.Timedout",
-            format!("Task timed out after {:.2} seconds", timeout.as_secs_f64()),
-        ),
-        Outcome::OutOfMemory => (
-            "Runtime.OutOfMemory",
-            "Runtime exited with error: out of memory".to_owned(),
-        ),
-        Outcome::OutOfFuel => ("Runtime.OutOfFuel", "out of fuel".to_owned()),
-        Outcome::OutOfCpu => ("Runtime.OutOfCpu", "out of processor time".to_owned()),
-        Outcome::ResponseTooLarge => {
-            let message =
-                "Response payload size exceeded maximum allowed payload size (6291556 bytes).";
-            let document = json!({
-                "errorType": "Function.ResponseSizeTooLarge",
-                "errorMessage": message,
-            });
-            return document.to_string();
-        }
-        Outcome::BadResponse => (
-            "Runtime.BadResponse",
-            "the function gave no valid answer".to_owned(),
-        ),
-        Outcome::Ok
-        | Outcome::FunctionError
-        | Outcome::NoRoute
-        | Outcome::BadRequest
-        | Outcome::Throttled
-        | Outcome::Overloaded
-        | Outcome::Trap
-        | Outcome::Cancelled
-        | Outcome::OriginUnreachable
-        | Outcome::OriginTimeout
-        | Outcome::Internal => (
-            "Runtime.ExitError",
-            format!("Runtime exited with error: {outcome}"),
-        ),
-    };
-    let document = ErrorDocument {
-        error_type,
-        error_message: &format!("RequestId: {request_id} Error: {what}"),
-        trace: None,
-    };
-    document.to_json()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_function_that_was_stopped_is_told_as_lambda_tells_it() {
-        let id = RequestId::generate();
-        assert_eq!(
-            stopped_document(Outcome::Timeout, id, Duration::from_secs(3)),
-            format!(
-                r#"{{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: {id} Error: Task timed out after 3.00 seconds"}}"#
-            )
-        );
-        assert_eq!(
-            stopped_document(Outcome::Trap, id, Duration::from_secs(3)),
-            format!(
-                r#"{{"errorType":"Runtime.ExitError","errorMessage":"RequestId: {id} Error: Runtime exited with error: trap"}}"#
-            )
-        );
-    }
 
     #[test]
     fn what_may_be_json_is_taken() {
