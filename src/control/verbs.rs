@@ -14,14 +14,16 @@ use tokio::sync::watch;
 
 use super::{
     api::{Deploy, DeployFunction, Deployed, FunctionSummary, NodeSummary},
+    code::Sources,
     error::Error,
-    lambda::{Permissions, Proposal},
+    lambda::{FunctionCodeSigning, Permissions, Proposal},
 };
 use crate::{
     invoke::{Function, Invoke},
     model::{
-        Alias, Arns, AsyncEvent, Deployment, Digest, FunctionName, FunctionSettings, Kind,
-        LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource, Version,
+        Alias, Arns, AsyncEvent, Deployment, Digest, EventInvokeConfig, EventTarget, FunctionName,
+        FunctionSettings, Kind, LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource,
+        UrlConfig, Version,
     },
     runtime::Runtime,
     store::{
@@ -42,8 +44,11 @@ pub(super) const OF_FUNCTIONS: &[&str] = &[
     FunctionSettings::KIND,
     Alias::KIND,
     ProvisionedConcurrency::KIND,
+    UrlConfig::KIND,
     Permissions::KIND,
     Proposal::KIND,
+    EventInvokeConfig::KIND,
+    FunctionCodeSigning::KIND,
 ];
 
 /// The control plane of a node.
@@ -70,6 +75,8 @@ pub struct Control {
     pub arns: Arns,
     /// What is kept encrypted.
     pub sealer: Arc<Sealer>,
+    /// Where code comes from.
+    pub sources: Sources,
 }
 
 impl Control {
@@ -302,28 +309,30 @@ impl Control {
     }
 
     /// Takes over an event for asynchronous invocation. When this returns, it is on disk and will be run under the id.
+    /// An alias is looked up when it is run.
     pub async fn enqueue(
         &self,
-        function: &Function,
+        target: &EventTarget,
         event: String,
         client_context: Option<Box<str>>,
     ) -> Result<RequestId, Error> {
-        let name = &function.deployment().name;
         let request_id = RequestId::generate();
         let event = AsyncEvent {
             request_id,
             event,
             client_context,
+            hops: 0,
         };
         let now_ms = now_ms();
         self.queue
             .enqueue(NewEvent {
-                target: name.to_string(),
+                target: target.to_string(),
                 body: serde_json::to_vec(&event).map_err(|_| Error::Internal)?,
                 enqueued_ms: now_ms,
                 due_ms: now_ms,
             })
             .await?;
+        self.invoke.received(&target.function);
         Ok(request_id)
     }
 
@@ -449,21 +458,6 @@ async fn check_folders(function: &DeployFunction) -> Result<(), Error> {
         )));
     }
     Ok(())
-}
-
-/// Whether a function can be invoked with an event.
-///
-/// # Errors
-///
-/// It speaks HTTP, or is a hook.
-pub fn takes_events(function: &Function) -> Result<(), Error> {
-    let Deployment { name, kind, .. } = function.deployment();
-    match kind {
-        Kind::Event | Kind::CommandP2 | Kind::CommandP3 => Ok(()),
-        Kind::HttpP2 | Kind::HttpP3 | Kind::Hook => Err(Error::Invalid(format!(
-            "function `{name}` ({kind}) takes no events; send it a request"
-        ))),
-    }
 }
 
 /// Reads the secrets of a function where they are kept: on this node.

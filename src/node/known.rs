@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     model::{
-        Alias, Deployment, FunctionName, FunctionSettings, ProvisionedConcurrency, Route, Version,
+        Alias, Deployment, EventInvokeConfig, FunctionName, FunctionSettings,
+        ProvisionedConcurrency, Route, UrlConfig, Version,
     },
     store::{Delta, Document, Resource},
 };
@@ -17,6 +18,8 @@ pub(super) const SERVED: &[&str] = &[
     FunctionSettings::KIND,
     Alias::KIND,
     ProvisionedConcurrency::KIND,
+    UrlConfig::KIND,
+    EventInvokeConfig::KIND,
 ];
 
 /// What is known of the catalog.
@@ -36,6 +39,8 @@ pub(super) struct Deployed {
     pub(super) settings: Option<FunctionSettings>,
     aliases: BTreeMap<String, Alias>,
     provisioned: BTreeMap<String, ProvisionedConcurrency>,
+    urls: BTreeMap<String, UrlConfig>,
+    events: BTreeMap<String, EventInvokeConfig>,
 }
 
 /// What is not as it was.
@@ -49,6 +54,13 @@ impl Known {
     /// The function of that name, if anything is known of it.
     pub(super) fn function(&self, name: &FunctionName) -> Option<&Deployed> {
         self.functions.get(name)
+    }
+
+    /// The URLs of functions.
+    pub(super) fn urls(&self) -> impl Iterator<Item = &UrlConfig> {
+        self.functions
+            .values()
+            .flat_map(|deployed| deployed.urls.values())
     }
 
     /// Takes in what changed, and says which functions it concerns.
@@ -89,6 +101,7 @@ impl Known {
                 continue;
             };
             self.deployed(&name).document(kind, key, document);
+            touched.routes |= kind == UrlConfig::KIND;
             touched.functions.insert(name);
         }
         touched.routes |= !delta.routes.is_empty();
@@ -131,6 +144,11 @@ impl Deployed {
         self.provisioned.values()
     }
 
+    /// What becomes of events for its versions and aliases.
+    pub(super) fn events(&self) -> impl Iterator<Item = &EventInvokeConfig> {
+        self.events.values()
+    }
+
     /// Takes in a document of one of [`SERVED`]; none is one that was removed.
     fn document(&mut self, kind: &str, key: String, document: Option<Document>) {
         if kind == FunctionSettings::KIND {
@@ -139,6 +157,10 @@ impl Deployed {
             set(&mut self.aliases, key, document);
         } else if kind == ProvisionedConcurrency::KIND {
             set(&mut self.provisioned, key, document);
+        } else if kind == UrlConfig::KIND {
+            set(&mut self.urls, key, document);
+        } else if kind == EventInvokeConfig::KIND {
+            set(&mut self.events, key, document);
         }
     }
 }

@@ -8,10 +8,11 @@ mod credentials;
 mod refusal;
 mod sigv4;
 mod token;
+mod url;
 
 use axum::{body::Body, extract::Request};
 use bytes::{Bytes, BytesMut};
-use http::header;
+use http::{header, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
@@ -20,13 +21,20 @@ use sha2::{Digest as _, Sha256};
 pub use credentials::{CREDENTIALS_FILE, Credentials, CredentialsError};
 pub use refusal::Refusal;
 pub use token::{TOKEN_FILE, Token};
+pub use url::UrlRefusal;
 
 use super::Error;
 use crate::model::Digest;
 use sigv4::Claim;
 
-/// The service that calls are signed for.
-const SERVICE: &str = "lambda";
+/// The service that a call is signed for.
+fn service(head: &Parts) -> &'static str {
+    let target = head.headers.get("x-amz-target");
+    match target.is_some_and(|target| target.as_bytes().starts_with(b"Logs_20140328.")) {
+        true => "logs",
+        false => "lambda",
+    }
+}
 
 /// The paths of the Lambda API, whose clients want to be refused as Lambda refuses.
 const LAMBDA: &str = "/2015-03-31/";
@@ -60,7 +68,7 @@ impl Access {
         };
         let user = self.credentials.find(&claim.key_id);
         let user = user.ok_or(Refusal::Unrecognized)?;
-        claim.check(Timestamp::now(), &self.region, SERVICE)?;
+        claim.check(Timestamp::now(), &self.region, service(&head))?;
         if let Some(announced) = &claim.payload {
             claim.verify(&head, &user.secret, announced)?;
         }

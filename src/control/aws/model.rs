@@ -16,6 +16,10 @@ use serde::Deserialize;
 pub(in crate::control) static LAMBDA: LazyLock<Model> =
     LazyLock::new(|| Model::read(include_str!("models/lambda.json")));
 
+/// CloudWatch Logs.
+pub(in crate::control) static LOGS: LazyLock<Model> =
+    LazyLock::new(|| Model::read(include_str!("models/logs.json")));
+
 /// A service.
 #[derive(Debug, Deserialize)]
 pub(in crate::control) struct Model {
@@ -42,6 +46,14 @@ pub(in crate::control) struct Operation {
     pub(super) input: Option<Reference>,
     pub(super) output: Option<Output>,
     pub(super) errors: Vec<String>,
+}
+
+impl Operation {
+    /// Whether its body is one member, and not a document.
+    pub(super) fn has_payload(&self, model: &Model) -> bool {
+        let input = self.input.as_ref();
+        input.is_some_and(|input| model.shape(&input.shape).payload.is_some())
+    }
 }
 
 /// How an operation is addressed.
@@ -192,6 +204,7 @@ impl Model {
             None if name == "ServiceException" || name == "InternalFailure" => {
                 Some(StatusCode::INTERNAL_SERVER_ERROR)
             }
+            None if name == "ServiceUnavailableException" => Some(StatusCode::SERVICE_UNAVAILABLE),
             None if name == "AccessDeniedException" || name == "AccessDenied" => {
                 Some(StatusCode::FORBIDDEN)
             }

@@ -5,12 +5,20 @@
 //! [`Resource`](crate::store::Resource) of the catalog. `docs/lambda-compatibility.md` lists every operation, and where it
 //! differs.
 //!
-//! Invoke is not here but beside it in [`control`](super): it carries payloads, not documents.
+//! [`invoke`] is apart from the others: it carries payloads, not documents.
 
+mod absent;
 mod aliases;
+mod code;
+mod code_signing;
 mod concurrency;
 mod downloads;
+mod event_invoke;
 mod functions;
+mod invoke;
+mod layer_permissions;
+mod layers;
+mod mappings;
 mod members;
 mod permissions;
 mod proposal;
@@ -21,9 +29,10 @@ mod versions;
 use std::sync::Arc;
 
 use ::base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+pub use code::{folders, mend_layers};
+pub(in crate::control) use code_signing::FunctionCodeSigning;
 pub(in crate::control) use downloads::Downloads;
 pub(in crate::control) use permissions::Permissions;
 pub(in crate::control) use proposal::Proposal;
@@ -37,7 +46,7 @@ use super::{
     verbs::Control,
 };
 use crate::{
-    model::{Deployment, FunctionName, FunctionSettings},
+    model::{FunctionName, FunctionSettings},
     store::{Change, of_function},
 };
 
@@ -63,6 +72,15 @@ impl Service for LambdaService {
     }
 
     async fn answer(&self, call: Call) -> Result<Answer, Error> {
+        match call.operation.name.as_str() {
+            "Invoke" => return self.0.invoke(call).await.map(Answer::Payload),
+            "InvokeAsync" => return self.0.invoke_async(call).await.map(Answer::Payload),
+            "InvokeWithResponseStream" => {
+                let response = self.0.invoke_with_response_stream(call).await;
+                return response.map(Answer::Payload);
+            }
+            _ => {}
+        }
         // A client that hangs up does not leave a change half made.
         let lambda = Arc::clone(&self.0);
         let answer = tokio::spawn(async move { lambda.document(call).await });
@@ -116,7 +134,39 @@ impl Lambda {
             "TagResource" => self.tag(call).await,
             "UntagResource" => self.untag(call).await,
             "ListTags" => self.list_tags(call).await,
-            other => Err(Error::unsupported(other, "it is not built yet")),
+            "PublishLayerVersion" => self.publish_layer_version(call).await,
+            "GetLayerVersion" | "GetLayerVersionByArn" => self.get_layer_version(call).await,
+            "ListLayerVersions" => self.list_layer_versions(call).await,
+            "ListLayers" => self.list_layers(call).await,
+            "DeleteLayerVersion" => self.delete_layer_version(call).await,
+            "AddLayerVersionPermission" => self.add_layer_permission(call).await,
+            "RemoveLayerVersionPermission" => self.remove_layer_permission(call).await,
+            "GetLayerVersionPolicy" => self.get_layer_policy(call).await,
+            "PutFunctionEventInvokeConfig" => self.put_event_invoke(call).await,
+            "UpdateFunctionEventInvokeConfig" => self.update_event_invoke(call).await,
+            "GetFunctionEventInvokeConfig" => self.get_event_invoke(call).await,
+            "DeleteFunctionEventInvokeConfig" => self.delete_event_invoke(call).await,
+            "ListFunctionEventInvokeConfigs" => self.list_event_invoke(call).await,
+            "CreateEventSourceMapping" => self.create_mapping(call).await,
+            "GetEventSourceMapping" => self.get_mapping(call).await,
+            "UpdateEventSourceMapping" => self.update_mapping(call).await,
+            "DeleteEventSourceMapping" => self.delete_mapping(call).await,
+            "ListEventSourceMappings" => self.list_mappings(call).await,
+            "CreateCodeSigningConfig" => self.create_code_signing(call).await,
+            "UpdateCodeSigningConfig" => self.update_code_signing(call).await,
+            "GetCodeSigningConfig" => self.get_code_signing(call).await,
+            "DeleteCodeSigningConfig" => self.delete_code_signing(call).await,
+            "ListCodeSigningConfigs" => self.list_code_signing(call).await,
+            "ListFunctionsByCodeSigningConfig" => self.list_functions_by_code_signing(call).await,
+            "PutFunctionCodeSigningConfig" => self.put_function_code_signing(call).await,
+            "GetFunctionCodeSigningConfig" => self.get_function_code_signing(call).await,
+            "DeleteFunctionCodeSigningConfig" => self.delete_function_code_signing(call).await,
+            "GetRuntimeManagementConfig" => self.get_runtime_management(call).await,
+            "PutRuntimeManagementConfig" => self.put_runtime_management(call).await,
+            other => Err(Error::unsupported(
+                other,
+                absent::reason(other).unwrap_or("it is not built yet"),
+            )),
         }
     }
 
@@ -203,41 +253,6 @@ impl Lambda {
                 "Wharf cannot honour CodeSigningConfigArn: it does not check signatures of code.",
             )),
         }
-    }
-
-    /// Gives a function the layers that the call names.
-    async fn apply_layers(
-        &self,
-        members: &Map<String, Value>,
-        deployment: &mut Deployment,
-    ) -> Result<(), Error> {
-        let layers = members.get("Layers").and_then(Value::as_array);
-        if layers.is_some_and(|layers| !layers.is_empty()) {
-            return Err(invalid("Wharf does not support Layers yet."));
-        }
-        self.compose(deployment).await
-    }
-
-    /// Links a function's component with those of its layers.
-    async fn compose(&self, _deployment: &mut Deployment) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn from_s3(
-        &self,
-        _bucket: &str,
-        _key: &str,
-        _version: Option<&str>,
-    ) -> Result<Bytes, Error> {
-        Err(invalid(
-            "This node has no S3 endpoint to fetch code from; send it as ZipFile.",
-        ))
-    }
-
-    async fn from_registry(&self, _image: &str) -> Result<(Bytes, String), Error> {
-        Err(invalid(
-            "This node fetches no images; send the component as ZipFile.",
-        ))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The largest policy (Lambda quota: 20 KB).
-const MAX_POLICY: usize = 20 << 10;
+pub(super) const MAX_POLICY: usize = 20 << 10;
 
 /// The statements about one function, version or alias.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
