@@ -2,6 +2,11 @@
 //!
 //! The disk is a small one of the node's own, mounted in a namespace of its own, so that nobody else's fills up.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails in a test's own work fails the test"
+)]
+
 mod process;
 
 use std::{fs, io::Write as _, path::Path};

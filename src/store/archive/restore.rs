@@ -1,11 +1,13 @@
 //! From an archive to a folder that a node can be started on.
 
 use std::{
+    cell::Cell,
     collections::HashSet,
     fs::{self, File},
     io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use super::{
@@ -193,20 +195,31 @@ fn read(
     archive: impl Read,
     mut take: impl FnMut(&str, &mut dyn Read) -> Result<(), ArchiveError>,
 ) -> Result<Manifest, ArchiveError> {
-    let mut archive = tar::Archive::new(archive);
-    let mut entries = archive.entries().map_err(cut_off)?;
+    let ended = Rc::new(Cell::new(false));
+    let mut archive = tar::Archive::new(Watched {
+        inner: archive,
+        ended: Rc::clone(&ended),
+    });
+    // What is wrong with a header tells little: whether there was more to read tells what happened.
+    let header = |error: io::Error| match error.kind() {
+        _ if ended.get() => ArchiveError::Truncated,
+        io::ErrorKind::Other | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+            ArchiveError::Altered {
+                path: "a header".to_owned(),
+            }
+        }
+        _ => ArchiveError::io("read the archive")(error),
+    };
+    let mut entries = archive.entries().map_err(header)?;
     let list = match entries.next() {
         Some(Ok(mut entry)) if is_file(&entry, MANIFEST) => contents(&mut entry, MAX_MANIFEST)?,
-        Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            return Err(ArchiveError::Truncated);
-        }
         Some(_) | None => return Err(ArchiveError::Foreign),
     };
     let manifest = parse(&list)?;
     let mut wanted = manifest.files.iter();
     let mut sealed = false;
     for entry in entries {
-        let mut entry = entry.map_err(cut_off)?;
+        let mut entry = entry.map_err(header)?;
         if !sealed {
             let seal = format!("{}  {MANIFEST}\n", Digest::of(&list));
             if !is_file(&entry, SEAL) || contents(&mut entry, 1024)? != seal.as_bytes() {
@@ -270,13 +283,39 @@ fn is_file<R: Read>(entry: &tar::Entry<'_, R>, path: &str) -> bool {
         && *entry.path_bytes() == *path.as_bytes()
 }
 
-fn contents(entry: &mut impl Read, limit: u64) -> Result<Vec<u8>, ArchiveError> {
+/// The whole of a small file.
+fn contents<R: Read>(entry: &mut tar::Entry<'_, R>, limit: u64) -> Result<Vec<u8>, ArchiveError> {
+    let size = entry.size();
+    if size > limit {
+        return Err(ArchiveError::Unexpected {
+            path: String::from_utf8_lossy(&entry.path_bytes()).into_owned(),
+        });
+    }
     let mut bytes = Vec::new();
-    entry.take(limit).read_to_end(&mut bytes).map_err(cut_off)?;
-    Ok(bytes)
+    entry.read_to_end(&mut bytes).map_err(cut_off)?;
+    match bytes.len() as u64 == size {
+        true => Ok(bytes),
+        false => Err(ArchiveError::Truncated),
+    }
 }
 
-/// Reading an archive fails where it ends too early, and where a header of it makes no sense.
+/// Says whether it was read to its end.
+struct Watched<R> {
+    inner: R,
+    ended: Rc<Cell<bool>>,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        if read == 0 && !buffer.is_empty() {
+            self.ended.set(true);
+        }
+        Ok(read)
+    }
+}
+
+/// Why the content of a file could not be read.
 fn cut_off(error: io::Error) -> ArchiveError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => ArchiveError::Truncated,

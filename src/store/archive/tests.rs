@@ -249,8 +249,9 @@ async fn an_archive_that_is_cut_off_is_refused_and_nothing_is_left_of_it() {
     assert!(verify(&bytes[..end]).is_ok());
     for length in (0..end).step_by(509).chain([1, 511, 512, 513, end - 1]) {
         let error = refused(&bytes[..length]);
+        // Of less than a header nobody can say what it was to be.
         let expected = match length {
-            0 => matches!(error, ArchiveError::Foreign),
+            0..512 => matches!(error, ArchiveError::Foreign | ArchiveError::Truncated),
             _ => matches!(error, ArchiveError::Truncated),
         };
         assert!(expected, "{length}: {error}");
