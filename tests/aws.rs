@@ -422,7 +422,8 @@ async fn every_profile_of_the_file_is_a_user() {
         .mode(0o600)
         .open(&path);
     let text = "[default]\naws_access_key_id = ONEONEONEONEONEONE01\naws_secret_access_key = one\nregion = eu-central-1\n\
-                [ci]\naws_access_key_id = TWOTWOTWOTWOTWOTWO02\naws_secret_access_key = two\nregion = eu-central-1\n";
+                [ci]\naws_access_key_id = TWOTWOTWOTWOTWOTWO02\naws_secret_access_key = two\nregion = eu-central-1\n\
+                wharf_policy = AWSLambda_FullAccess\n";
     std::io::Write::write_all(&mut file.unwrap(), text.as_bytes()).unwrap();
     let node = Node::start_in(data, |config| {
         "eu-central-1".clone_into(&mut config.region);

@@ -66,13 +66,63 @@ pub struct FunctionSummary {
     pub configuration: FunctionConfiguration,
 }
 
+/// A user of the node's API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserSummary {
+    /// Their name.
+    pub name: String,
+    /// Their ARN.
+    pub arn: String,
+    /// What they may do: the ARNs of policies, and the names of their own. Of the credentials file's users the file tells.
+    pub policies: Vec<String>,
+    /// The ids of their access keys, but for those of the file.
+    pub access_keys: Vec<String>,
+    /// Whether they are of the credentials file, and changed there.
+    pub in_file: bool,
+}
+
+/// `PUT /wharf/v1/users/NAME`: a user to make.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddUser {
+    /// What they may do.
+    pub policies: Vec<UserPolicy>,
+}
+
+/// A policy of a user.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum UserPolicy {
+    /// One that every node has or that was made here, by name or ARN.
+    Attached(String),
+    /// One of their own.
+    Document {
+        /// Its name.
+        name: String,
+        /// The policy document.
+        document: String,
+    },
+}
+
+/// A user that was made. The secret is told this once.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct AddedUser {
+    /// Their ARN.
+    pub arn: String,
+    /// Their access key.
+    pub access_key_id: String,
+    /// Its secret.
+    pub secret_access_key: String,
+}
+
 /// The answer of a request that failed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Problem {
     /// One word. Where the API answers as AWS does, it is not in the document.
     #[serde(default)]
     pub error: String,
-    /// What is wrong and what to do.
+    /// What is wrong and what to do. Some of AWS's errors write it large.
+    #[serde(alias = "Message")]
     pub message: String,
 }
 

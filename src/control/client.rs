@@ -15,9 +15,14 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Token,
-    api::{Deploy, Deployed, FunctionSummary, NodeSummary, Problem},
+    api::{
+        AddUser, AddedUser, Deploy, Deployed, FunctionSummary, NodeSummary, Problem, UserSummary,
+    },
 };
-use crate::{model::Digest, telemetry::logs::LogLine};
+use crate::{
+    model::Digest,
+    telemetry::logs::{LogLine, TailFrom},
+};
 
 /// A client of one node's API.
 #[derive(Clone)]
@@ -260,6 +265,38 @@ impl Client {
         Ok((size, bytes))
     }
 
+    /// Everybody who has access keys, by name.
+    ///
+    /// # Errors
+    ///
+    /// The node cannot be reached or refuses.
+    pub async fn users(&self) -> Result<Vec<UserSummary>, ClientError> {
+        self.json(Method::GET, "/wharf/v1/users", Bytes::new())
+            .await
+    }
+
+    /// Makes a user with an access key.
+    ///
+    /// # Errors
+    ///
+    /// There is one of that name, a policy is none, or the node cannot be reached.
+    pub async fn add_user(&self, name: &str, add: &AddUser) -> Result<AddedUser, ClientError> {
+        let body =
+            serde_json::to_vec(add).map_err(|error| ClientError::Answer(error.to_string()))?;
+        self.json(Method::PUT, &user_path(name), body.into()).await
+    }
+
+    /// Removes a user with their access keys.
+    ///
+    /// # Errors
+    ///
+    /// There is none of that name, they are of the credentials file, or the node cannot be reached.
+    pub async fn remove_user(&self, name: &str) -> Result<(), ClientError> {
+        let path = user_path(name);
+        Self::read(self.send(Method::DELETE, &path, &[], Bytes::new()).await?).await?;
+        Ok(())
+    }
+
     /// Invokes a function with an event. `kind` says whether to wait: `RequestResponse` gives its answer, `Event` an
     /// empty one as soon as the node has taken the event over, `DryRun` only asks whether it could.
     ///
@@ -314,7 +351,33 @@ impl Client {
         last: usize,
         follow: bool,
     ) -> Result<impl Stream<Item = Result<LogLine, ClientError>> + use<>, ClientError> {
-        let path = format!("/wharf/v1/functions/{name}/logs?last={last}&follow={follow}");
+        self.logs_from(name, TailFrom::Last(last), follow, None)
+            .await
+    }
+
+    /// The lines of a function's log from somewhere on, and with `follow` those to come; of them what `filter`, in
+    /// CloudWatch's language, picks.
+    ///
+    /// # Errors
+    ///
+    /// There is no such function, the filter is none, or the node cannot be reached.
+    pub async fn logs_from(
+        &self,
+        name: &str,
+        from: TailFrom,
+        follow: bool,
+        filter: Option<&str>,
+    ) -> Result<impl Stream<Item = Result<LogLine, ClientError>> + use<>, ClientError> {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        match from {
+            TailFrom::Last(last) => query.append_pair("last", &last.to_string()),
+            TailFrom::Since(ms) => query.append_pair("since", &ms.to_string()),
+        };
+        query.append_pair("follow", if follow { "true" } else { "false" });
+        if let Some(filter) = filter {
+            query.append_pair("filter", filter);
+        }
+        let path = format!("/wharf/v1/functions/{name}/logs?{}", query.finish());
         let response = self.send(Method::GET, &path, &[], Bytes::new()).await?;
         if !response.status().is_success() {
             return Err(Self::read(response)
@@ -344,6 +407,11 @@ impl Client {
             },
         ))
     }
+}
+
+fn user_path(name: &str) -> String {
+    let encoded: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+    format!("/wharf/v1/users/{}", encoded.replace('+', "%20"))
 }
 
 impl fmt::Debug for Client {

@@ -12,12 +12,12 @@
 //! | `HEAD`, `PUT /wharf/v1/blobs/DIGEST` | whether a component is here; upload it |
 //! | `POST /wharf/v1/deployments` | deploy functions and routes |
 //! | `GET /wharf/v1/functions`, `GET`, `DELETE …/NAME` | functions |
-//! | `GET /wharf/v1/functions/NAME/logs?last=N&follow=true` | log lines, a JSON document each |
+//! | `GET /wharf/v1/functions/NAME/logs?last=N&follow=true&since=MS&filter=PATTERN` | log lines, a JSON document each |
 //! | `GET /wharf/v1/backup?key=B&credentials=B` | the state of the node, an archive |
 //! | `DELETE /wharf/v1/apps/NAME` | remove an app |
+//! | `GET /wharf/v1/users`, `PUT`, `DELETE …/NAME` | who may call, see [`api::AddUser`] |
 //! | `GET /wharf/v1/code/DIGEST?expires=…&signature=…` | code, with a link that the API gave out |
-//! | `POST /2015-03-31/functions/NAME/invocations` | Lambda API, Invoke |
-//! | `/YYYY-MM-DD/…`, `POST /` | the other operations of AWS's services: see [`aws`] |
+//! | `/YYYY-MM-DD/…`, `POST /` | operations of AWS's services: see [`aws`] |
 
 pub mod api;
 mod auth;
@@ -26,15 +26,15 @@ mod backup;
 pub mod client;
 pub mod code;
 mod error;
+mod iam;
 mod lambda;
+mod logs;
+mod users;
 pub mod verbs;
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use axum::{
@@ -44,25 +44,23 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use serde::Deserialize;
+use http::{HeaderValue, Method, StatusCode, Uri, header};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tower_service::Service as _;
 
 pub use auth::{
-    Access, CREDENTIALS_FILE, Credentials, CredentialsError, Refusal, TOKEN_FILE, Token,
+    Access, CREDENTIALS_FILE, Caller, Credentials, CredentialsError, Denied, Identities, Identity,
+    IdentityKind, Peer, Refusal, TOKEN_FILE, Token, UrlRefusal, policy,
 };
+use auth::{Scope, Subject};
 pub use axum::body::Body;
 pub use error::Error;
+pub use lambda::{Permissions, folders, mend_layers};
 use verbs::{Control, MAX_COMPONENT};
 
-use crate::{
-    invoke::{EventAnswer, MAX_ASYNC_EVENT, MAX_EVENT, error_document, stopped_document},
-    model::{Digest, Outcome, RequestId},
-    telemetry::{logs::TailFrom, metrics::Metrics},
-};
+use crate::{model::Digest, telemetry::metrics::Metrics};
 
 /// The largest JSON document that the API takes, where nothing else is said.
 const MAX_DOCUMENT: usize = 64 << 20;
@@ -82,7 +80,8 @@ struct Api {
     control: Arc<Control>,
     lambda: Arc<lambda::Lambda>,
     services: aws::Services,
-    access: Access,
+    iam: Arc<iam::Iam>,
+    access: Arc<Access>,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
 }
@@ -110,7 +109,7 @@ impl Service {
 /// The API of a node.
 pub fn service(
     control: Control,
-    access: Access,
+    access: Arc<Access>,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
 ) -> Service {
@@ -120,18 +119,25 @@ pub fn service(
         let lambda = Arc::clone(&lambda);
         async move { lambda.resume().await }
     });
-    let services: Vec<Arc<dyn aws::Service>> =
-        vec![Arc::new(lambda::LambdaService(Arc::clone(&lambda)))];
+    let cloudwatch_logs = logs::CloudWatchLogs::new(control.logs.clone(), &control.arns);
+    let identities = &access.identities;
+    let iam = Arc::new(iam::Iam::new(control.catalog.clone(), identities.clone()));
+    let services: Vec<Arc<dyn aws::Service>> = vec![
+        Arc::new(lambda::LambdaService(Arc::clone(&lambda))),
+        Arc::new(cloudwatch_logs),
+        iam.clone(),
+        Arc::new(iam::Sts::new(control.catalog.clone(), identities.clone())),
+    ];
     let api = Arc::new(Api {
         control,
         lambda,
         services: aws::Services::new(services),
+        iam,
         access,
         readiness,
         metrics,
     });
     let components = Router::new().route("/wharf/v1/blobs/{digest}", put(upload).head(has));
-    let events = Router::new().route("/2015-03-31/functions/{name}/invocations", post(invoke));
     let documents = Router::new()
         .route("/metrics", get(metrics_text))
         .route("/wharf/v1/node", get(node))
@@ -139,14 +145,18 @@ pub fn service(
         .route("/wharf/v1/deployments", post(deploy))
         .route("/wharf/v1/functions", get(functions))
         .route("/wharf/v1/functions/{name}", get(function).delete(remove))
-        .route("/wharf/v1/functions/{name}/logs", get(logs))
-        .route("/wharf/v1/apps/{name}", axum::routing::delete(remove_app));
+        .route("/wharf/v1/functions/{name}/logs", get(logs::lines))
+        .route("/wharf/v1/apps/{name}", axum::routing::delete(remove_app))
+        .route("/wharf/v1/users", get(users::list))
+        .route(
+            "/wharf/v1/users/{name}",
+            put(users::add).delete(users::remove),
+        );
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/wharf/v1/code/{digest}", get(code))
         .merge(guarded(&api, MAX_COMPONENT, components))
-        .merge(guarded(&api, MAX_EVENT, events))
         .merge(guarded(&api, MAX_DOCUMENT, documents))
         .fallback(aws)
         .with_state(api);
@@ -158,11 +168,26 @@ fn guarded(api: &Arc<Api>, limit: usize, routes: Router<Arc<Api>>) -> Router<Arc
     let api = api.clone();
     let authorize = move |request: Request, next: Next| {
         let api = api.clone();
-        async move { Ok::<_, Error>(next.run(api.access.admit(request, limit).await?).await) }
+        async move {
+            let request = api.access.admit(request, limit, &Scope::own()).await?;
+            let (head, body) = request.into_parts();
+            let caller = head.extensions.get::<Caller>();
+            may(&api, caller, &head.method, &head.uri).await?;
+            Ok::<_, Error>(next.run(Request::from_parts(head, body)).await)
+        }
     };
     routes
         .layer(DefaultBodyLimit::max(limit))
         .layer(middleware::from_fn(authorize))
+}
+
+/// Holds a request for one of the node's own paths, or for Invoke, against the policies of its caller, and of the function
+/// where those do not allow it.
+async fn may(api: &Api, caller: Option<&Caller>, method: &Method, uri: &Uri) -> Result<(), Error> {
+    let caller = caller.ok_or(Refusal::Missing)?;
+    let subject = Subject::of_request(method, uri, caller);
+    let lambda = lambda::LambdaService(Arc::clone(&api.lambda));
+    Ok(aws::authorize(&lambda, caller, &subject).await?)
 }
 
 /// A call of one of AWS's services, or nothing that is here.
@@ -170,15 +195,29 @@ async fn aws(State(api): Shared, request: Request) -> Result<Response, Error> {
     let (head, body) = request.into_parts();
     let target = api.services.target(&head);
     let limit = target.as_ref().map_or(1 << 20, aws::Target::limit);
-    let request = api.access.admit(Request::from_parts(head, body), limit);
-    let (head, body) = request.await?.into_parts();
-    let Some(target) = target else {
-        return Err(no_path(&head.uri));
+    let scope = target.as_ref().map_or_else(Scope::own, aws::Target::scope);
+    let read = async {
+        let request = Request::from_parts(head, body);
+        let request = api.access.admit(request, limit, &scope).await?;
+        let (head, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, limit)
+            .await
+            .map_err(|error| body_error(&error, limit))?;
+        Ok((head, body))
     };
-    let body = axum::body::to_bytes(body, limit)
-        .await
-        .map_err(|error| body_error(&error, limit))?;
-    Ok(api.services.answer(target, &head, body).await)
+    let (head, body) = match (read.await, &target) {
+        (Ok(read), _) => read,
+        (Err(Error::TooLarge(limit)), Some(target)) => {
+            let response = target.too_large(limit);
+            return response.ok_or(Error::TooLarge(limit));
+        }
+        (Err(Error::Refused(refusal)), Some(target)) => return Ok(target.refuse(refusal)),
+        (Err(error), _) => return Err(error),
+    };
+    match target {
+        Some(target) => Ok(api.services.answer(target, &head, body).await),
+        None => Err(no_path(&head.uri)),
+    }
 }
 
 fn no_path(uri: &Uri) -> Error {
@@ -304,156 +343,4 @@ async fn remove(State(api): Shared, Path(name): Path<String>) -> Result<StatusCo
 async fn remove_app(State(api): Shared, Path(app): Path<String>) -> Result<StatusCode, Error> {
     api.control.remove_app(&app).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LogsQuery {
-    last: Option<usize>,
-    #[serde(default)]
-    follow: bool,
-}
-
-async fn logs(
-    State(api): Shared,
-    Path(name): Path<String>,
-    query: Result<Query<LogsQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Response, Error> {
-    let Query(query) = query.map_err(|error| Error::Invalid(error.body_text()))?;
-    let tail = api.control.tail(
-        &name,
-        TailFrom::Last(query.last.unwrap_or(100)),
-        query.follow,
-    )?;
-    let lines = futures::stream::unfold(tail, async |mut tail| {
-        let line = tail.next().await?;
-        let mut json = serde_json::to_vec(&line).ok()?;
-        json.push(b'\n');
-        Some((Ok::<_, Infallible>(Bytes::from(json)), tail))
-    });
-    Ok((
-        [(header::CONTENT_TYPE, "application/x-ndjson")],
-        Body::from_stream(lines),
-    )
-        .into_response())
-}
-
-/// Lambda API, Invoke.
-async fn invoke(
-    State(api): Shared,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Error> {
-    let name = name.strip_suffix(":$LATEST").unwrap_or(&name);
-    let function = api.control.function(name)?;
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let (asynchronous, largest) = match text("x-amz-invocation-type").unwrap_or("RequestResponse") {
-        "RequestResponse" => (false, MAX_EVENT),
-        "Event" => (true, MAX_ASYNC_EVENT),
-        "DryRun" => return Ok(StatusCode::NO_CONTENT.into_response()),
-        other => {
-            return Err(Error::Invalid(format!(
-                "`{other}` is no invocation type: RequestResponse, Event or DryRun is"
-            )));
-        }
-    };
-    let client_context = text("x-amz-client-context")
-        .map(|context| {
-            BASE64_STANDARD
-                .decode(context)
-                .ok()
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .map(String::into_boxed_str)
-                .ok_or_else(|| {
-                    Error::Invalid("X-Amz-Client-Context is not base64 of text".to_owned())
-                })
-        })
-        .transpose()?;
-    let wants_log = text("x-amz-log-type") == Some("Tail");
-    let event = axum::body::to_bytes(body, largest)
-        .await
-        .map_err(|error| body_error(&error, largest))?;
-    let event = event_text(&event)?;
-    verbs::takes_events(&function)?;
-    if asynchronous {
-        let target = function.deployment().name.clone().into();
-        let request_id = api.control.enqueue(&target, event, client_context).await?;
-        let mut response = StatusCode::ACCEPTED.into_response();
-        set_request_id(&mut response, request_id);
-        return Ok(response);
-    }
-    let timeout = function.deployment().configuration.timeout;
-    let answer = api
-        .control
-        .invoke
-        .event(&function, RequestId::generate(), event, client_context)
-        .await;
-    let mut response = answer_response(&answer, timeout);
-    if wants_log {
-        let log = api.control.log_of(&function, answer.request_id).await;
-        if let Ok(log) = HeaderValue::from_str(&BASE64_STANDARD.encode(log)) {
-            response.headers_mut().insert("x-amz-log-result", log);
-        }
-    }
-    Ok(response)
-}
-
-/// The event as JSON; nothing stands for `{}`.
-fn event_text(bytes: &Bytes) -> Result<String, Error> {
-    if bytes.is_empty() {
-        return Ok("{}".to_owned());
-    }
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| Error::Invalid(format!("the event is not UTF-8: {error}")))?;
-    serde_json::from_str::<serde::de::IgnoredAny>(text)
-        .map_err(|error| Error::Invalid(format!("the event is not JSON: {error}")))?;
-    Ok(text.to_owned())
-}
-
-fn answer_response(answer: &EventAnswer, timeout: std::time::Duration) -> Response {
-    let (status, error, body) = match &answer.result {
-        Ok(Ok(json)) => (StatusCode::OK, None, json.clone()),
-        Ok(Err(error)) => (StatusCode::OK, Some("Unhandled"), error_document(error)),
-        Err(outcome @ (Outcome::Throttled | Outcome::Overloaded)) => {
-            let reason = match outcome {
-                Outcome::Throttled => "ReservedFunctionConcurrentInvocationLimitExceeded",
-                _ => "ConcurrentInvocationLimitExceeded",
-            };
-            let body = json!({"Type": "User", "message": "Rate Exceeded.", "Reason": reason});
-            (StatusCode::TOO_MANY_REQUESTS, None, body.to_string())
-        }
-        Err(Outcome::Internal) => {
-            let body =
-                json!({"Type": "Service", "message": "the node failed; its log has the cause"});
-            (StatusCode::INTERNAL_SERVER_ERROR, None, body.to_string())
-        }
-        Err(outcome) => (
-            StatusCode::OK,
-            Some("Unhandled"),
-            stopped_document(*outcome, answer, timeout),
-        ),
-    };
-    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
-    set_request_id(&mut response, answer.request_id);
-    let headers = response.headers_mut();
-    if let Some(error) = error {
-        headers.insert("x-amz-function-error", HeaderValue::from_static(error));
-    }
-    if let Err(outcome) = &answer.result {
-        headers.insert("x-wharf-error", HeaderValue::from_static(outcome.code()));
-    }
-    if status == StatusCode::OK {
-        headers.insert(
-            "x-amz-executed-version",
-            HeaderValue::from_static("$LATEST"),
-        );
-    }
-    response
-}
-
-fn set_request_id(response: &mut Response, request_id: RequestId) {
-    if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
-        response.headers_mut().insert("x-amzn-requestid", id);
-    }
 }

@@ -8,6 +8,7 @@ mod arn;
 mod digest;
 mod event;
 mod function;
+mod logging;
 mod manifest;
 mod name;
 mod outcome;
@@ -15,10 +16,11 @@ mod record;
 mod route;
 mod size;
 mod text;
+mod url;
 
 pub use alias::{
-    Alias, FunctionSettings, InvalidQualifier, LambdaSettings, Package, ProvisionedConcurrency,
-    Qualifier, RecursiveLoop,
+    Alias, AttachedLayer, FunctionSettings, InvalidQualifier, LambdaSettings, Package,
+    ProvisionedConcurrency, Qualifier, RecursiveLoop,
 };
 pub use arn::Arns;
 pub use digest::{Digest, ParseDigestError};
@@ -26,6 +28,9 @@ pub use event::{AsyncEvent, EventInvokeConfig, EventTarget, InvalidTarget};
 pub use function::{
     Deployment, FileGrant, FunctionConfiguration, InvalidConfiguration, Isolation, Kind,
     MAX_ENVIRONMENT, OutboundGrant, Pool, SecretSource, Version,
+};
+pub use logging::{
+    ApplicationLevel, InvalidLogGroupName, LogFormat, LogGroupName, LoggingConfig, SystemLevel,
 };
 pub use manifest::{Code, Manifest, ManifestError, ManifestFunction, Problem, manifest_schema};
 pub use name::{FunctionName, InvalidName};
@@ -37,3 +42,6 @@ pub use route::{
 };
 pub use size::{ByteSize, ParseSizeError};
 pub use text::{ParseDurationError, parse_duration};
+pub use url::{
+    Cors, FunctionUrl, InvokeMode, URL_LABEL, UrlAuthType, UrlCaller, UrlConfig, url_host, url_id,
+};

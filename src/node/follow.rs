@@ -12,12 +12,17 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::known::{Deployed, Known, SERVED};
+use super::{
+    known::{Deployed, Known, SERVED},
+    url::{Policies, UrlAccess},
+};
 use crate::{
-    control::verbs,
-    ingress::{DataPlane, Target},
+    control::{code::Layers, verbs},
+    ingress::{DataPlane, Target, UrlTarget},
     invoke::{Function, Invoke, Versions},
-    model::{Alias, Answer, Deployment, FunctionName, Qualifier, RoutePattern, Version},
+    model::{
+        Alias, Answer, Arns, Deployment, FunctionName, Qualifier, RoutePattern, Version, url_id,
+    },
     router::Router,
     runtime::Runtime,
     store::Catalog,
@@ -32,10 +37,13 @@ pub(super) struct Follower {
     pub(super) catalog: Arc<dyn Catalog>,
     pub(super) invoke: Arc<Invoke>,
     pub(super) plane: Arc<DataPlane>,
+    pub(super) urls: Arc<UrlAccess>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) logs: Arc<Logs>,
     pub(super) runtime: Runtime,
+    pub(super) layers: Layers,
     pub(super) domain: Option<String>,
+    pub(super) arns: Arns,
     /// The revision that is served, for those who wait for it.
     pub(super) served: watch::Sender<u64>,
     pub(super) known: Known,
@@ -98,6 +106,9 @@ impl Follower {
             })
             .collect();
         self.invoke.publish(functions);
+        if touched.permissions {
+            self.urls.publish(self.policies());
+        }
         if let Some(router) = router {
             self.plane.route(router);
         }
@@ -106,7 +117,7 @@ impl Follower {
         }
         for name in removed {
             self.metrics.remove(name);
-            self.logs.remove(name);
+            self.logs.forget(name);
         }
         self.served.send_replace(self.known.revision);
         Ok(())
@@ -160,7 +171,16 @@ impl Follower {
 
     /// A function of this deployment, unless something it needs is missing on this node: then it is not served, and the
     /// log says why.
-    fn function(&self, deployment: Deployment, concurrency: Option<u32>) -> Option<Arc<Function>> {
+    fn function(
+        &self,
+        mut deployment: Deployment,
+        concurrency: Option<u32>,
+    ) -> Option<Arc<Function>> {
+        let lambda = &deployment.lambda;
+        let mounted = self
+            .layers
+            .grants(lambda.opt.as_ref(), lambda.task.as_ref());
+        deployment.configuration.files.extend(mounted);
         let configuration = &deployment.configuration;
         let secrets = match verbs::resolve_secrets(&deployment.name, &configuration.secrets) {
             Ok(secrets) => secrets,
@@ -208,7 +228,7 @@ impl Follower {
                 .iter()
                 .map(|(pattern, target)| (*pattern, target.clone()));
             let conflict = match Router::new(pairs, urls(), self.domain.as_deref()) {
-                Ok(router) => return router,
+                Ok(router) => return router.with_urls(&self.arns.region, self.urls()),
                 Err(conflict) => conflict,
             };
             tracing::warn!(%conflict, "a route is not served");
@@ -218,6 +238,36 @@ impl Follower {
                 .expect("a conflict is between two of these routes");
             routes.remove(second);
         }
+    }
+
+    /// The function URLs that were configured, by id. What one leads to is found when a request comes.
+    fn urls(&self) -> impl Iterator<Item = (String, Target)> {
+        self.known.urls().map(|config| {
+            let target = UrlTarget {
+                id: url_id(
+                    &self.arns.account,
+                    &config.function,
+                    config.alias.as_deref(),
+                ),
+                function: config.function.clone(),
+                alias: config.alias.clone(),
+                url: config.url.clone(),
+            };
+            (target.id.clone(), Target::Url(Arc::new(target)))
+        })
+    }
+
+    /// The policies that say who may call function URLs.
+    fn policies(&self) -> Policies {
+        let permissions = self.known.permissions();
+        let policies = permissions.filter_map(|permissions| match permissions.parse() {
+            Ok(policy) => Some((permissions.of(), Arc::new(policy))),
+            Err(error) => {
+                tracing::error!(%error, "the policy of a function allows nothing");
+                None
+            }
+        });
+        policies.collect()
     }
 
     /// Has what is deployed compiled, where it is not.

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
+    control::Permissions,
     model::{
         Alias, Deployment, EventInvokeConfig, FunctionName, FunctionSettings,
-        ProvisionedConcurrency, Route, Version,
+        ProvisionedConcurrency, Route, UrlConfig, Version,
     },
     store::{Delta, Document, Resource},
 };
@@ -18,7 +19,9 @@ pub(super) const SERVED: &[&str] = &[
     FunctionSettings::KIND,
     Alias::KIND,
     ProvisionedConcurrency::KIND,
+    UrlConfig::KIND,
     EventInvokeConfig::KIND,
+    Permissions::KIND,
 ];
 
 /// What is known of the catalog.
@@ -38,7 +41,9 @@ pub(super) struct Deployed {
     pub(super) settings: Option<FunctionSettings>,
     aliases: BTreeMap<String, Alias>,
     provisioned: BTreeMap<String, ProvisionedConcurrency>,
+    urls: BTreeMap<String, UrlConfig>,
     events: BTreeMap<String, EventInvokeConfig>,
+    permissions: BTreeMap<String, Permissions>,
 }
 
 /// What is not as it was.
@@ -46,12 +51,27 @@ pub(super) struct Deployed {
 pub(super) struct Touched {
     pub(super) functions: BTreeSet<FunctionName>,
     pub(super) routes: bool,
+    pub(super) permissions: bool,
 }
 
 impl Known {
     /// The function of that name, if anything is known of it.
     pub(super) fn function(&self, name: &FunctionName) -> Option<&Deployed> {
         self.functions.get(name)
+    }
+
+    /// The URLs of functions.
+    pub(super) fn urls(&self) -> impl Iterator<Item = &UrlConfig> {
+        self.functions
+            .values()
+            .flat_map(|deployed| deployed.urls.values())
+    }
+
+    /// The resource policies of functions and aliases.
+    pub(super) fn permissions(&self) -> impl Iterator<Item = &Permissions> {
+        self.functions
+            .values()
+            .flat_map(|deployed| deployed.permissions.values())
     }
 
     /// Takes in what changed, and says which functions it concerns.
@@ -61,6 +81,7 @@ impl Known {
             // What is not told again is no more.
             touched.functions = std::mem::take(&mut self.functions).into_keys().collect();
             touched.routes = !std::mem::take(&mut self.apps).is_empty();
+            touched.permissions = true;
         }
         self.revision = delta.revision;
         for (name, version) in delta.removed {
@@ -92,6 +113,8 @@ impl Known {
                 continue;
             };
             self.deployed(&name).document(kind, key, document);
+            touched.routes |= kind == UrlConfig::KIND;
+            touched.permissions |= kind == Permissions::KIND;
             touched.functions.insert(name);
         }
         touched.routes |= !delta.routes.is_empty();
@@ -147,8 +170,12 @@ impl Deployed {
             set(&mut self.aliases, key, document);
         } else if kind == ProvisionedConcurrency::KIND {
             set(&mut self.provisioned, key, document);
+        } else if kind == UrlConfig::KIND {
+            set(&mut self.urls, key, document);
         } else if kind == EventInvokeConfig::KIND {
             set(&mut self.events, key, document);
+        } else if kind == Permissions::KIND {
+            set(&mut self.permissions, key, document);
         }
     }
 }

@@ -7,6 +7,7 @@
 mod follow;
 mod known;
 mod sweep;
+mod url;
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +23,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    control::{self, Access, CREDENTIALS_FILE, Credentials, Readiness, Token, verbs::Control},
+    control::{
+        self, Access, CREDENTIALS_FILE, Credentials, Identities, Peer, Readiness, Token,
+        code::{Layers, Registries, RegistrySettings, S3, S3Settings, Sources},
+        verbs::Control,
+    },
     events::{self, Served, Worker},
     ingress::{
         ConnectionInfo, Counter, DataPlane, Handler, ListenerStats, RequestBody, Server,
@@ -32,7 +37,7 @@ use crate::{
     model::Arns,
     router::Router,
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
-    store::{Blobs, Catalog, DataFolder, KeyValueLimits, Queue, Sqlite, archive::Backups},
+    store::{Blobs, Catalog, DataFolder, Folders, KeyValueLimits, Queue, Sqlite, archive::Backups},
     telemetry::{
         logs::{LogLimits, Logs},
         metrics::Metrics,
@@ -42,6 +47,7 @@ use crate::{
 use follow::Follower;
 use known::Known;
 use sweep::Sweeper;
+use url::UrlAccess;
 
 /// How a node is set up. Resolved: where each value comes from is the command line's business.
 #[derive(Debug, Clone)]
@@ -74,6 +80,10 @@ pub struct NodeConfig {
     pub events: events::Settings,
     /// How long a component is kept that nothing refers to.
     pub unused: Duration,
+    /// Where packages are fetched from that are in S3.
+    pub s3: Option<S3Settings>,
+    /// How components are fetched from registries.
+    pub registries: RegistrySettings,
 }
 
 impl NodeConfig {
@@ -94,6 +104,8 @@ impl NodeConfig {
             grace: Duration::from_secs(30),
             events: events::Settings::default(),
             unused: Duration::from_secs(3600),
+            s3: None,
+            registries: RegistrySettings::default(),
         }
     }
 }
@@ -130,12 +142,25 @@ impl Node {
         let logs = Arc::new(logs);
         let token = Token::open(&config.data).context("open the API's token")?;
         let credentials_file = config.data.join(CREDENTIALS_FILE);
-        let credentials = Credentials::open(&config.data, &config.region)
+        let credentials = Credentials::open(&config.data, &config.region, &config.account)
             .with_context(|| format!("open the API's users in {}", credentials_file.display()))?;
         let arns = Arns {
             region: config.region.clone(),
-            account: config.account,
+            account: config.account.clone(),
         };
+        let sealer = store.sealer().clone();
+        let catalog: Arc<dyn Catalog> = store.clone();
+        let identities = Identities::new(
+            credentials,
+            catalog.clone(),
+            sealer.clone(),
+            config.account.clone(),
+        );
+        let access = Arc::new(Access {
+            token,
+            identities: Arc::new(identities),
+            region: config.region,
+        });
         let runtime = Runtime::start(
             RuntimeSettings {
                 engine: config.engine,
@@ -151,6 +176,13 @@ impl Node {
             metrics.node().clone(),
             blobs.clone(),
         )?;
+        let folders = Folders::open(&folder).context("open the layers")?;
+        let layers = Layers::new(folders, blobs.clone(), runtime.clone());
+        let sources = Sources {
+            layers: layers.clone(),
+            s3: S3::new(config.s3).context("set up TLS for S3")?,
+            registries: Registries::new(config.registries).context("set up TLS for registries")?,
+        };
         let server = |address| ServerConfig {
             grace: config.grace,
             ..ServerConfig::new(address)
@@ -175,34 +207,39 @@ impl Node {
         );
         let empty =
             Router::new(std::iter::empty(), std::iter::empty(), None).context("route nothing")?;
+        let urls = Arc::new(UrlAccess::new(access.clone(), arns.clone()));
         let plane = Arc::new(DataPlane::new(
             empty,
             invoke.clone(),
             metrics.node().clone(),
+            urls.clone(),
         ));
-        let sealer = store.sealer().clone();
         let queue: Arc<dyn Queue> = store.clone();
-        let backups = Backups::new(folder, store.clone(), blobs.clone());
-        let catalog: Arc<dyn Catalog> = store;
+        let backups = Backups::new(folder, store, blobs.clone());
         let (served, watching) = watch::channel(0);
         let mut follower = Follower {
             catalog: catalog.clone(),
             invoke: invoke.clone(),
             plane: plane.clone(),
+            urls,
             metrics: metrics.clone(),
             logs: logs.clone(),
             runtime: runtime.clone(),
+            layers: layers.clone(),
             domain: config.domain,
+            arns: arns.clone(),
             served,
             known: Known::default(),
             lacking: BTreeSet::new(),
         };
+        control::mend_layers(&*catalog, &layers).await;
         follower.serve().await.context("load what is deployed")?;
         let sweeper = Sweeper {
             catalog: catalog.clone(),
             invoke: invoke.clone(),
             blobs: blobs.clone(),
             runtime: runtime.clone(),
+            layers: layers.clone(),
             unused: config.unused,
         };
         let worker = Worker::new(
@@ -231,16 +268,12 @@ impl Node {
             http: http.local_addr(),
             arns,
             sealer,
+            sources,
         };
         control.register(&metrics);
         let listeners = std::iter::once(&http).chain(&https);
         register_listeners(&metrics, &listeners.map(Server::stats).collect());
         let readiness = Arc::<Readiness>::default();
-        let access = Access {
-            token,
-            credentials,
-            region: config.region,
-        };
         let control = control::service(control, access, readiness.clone(), metrics);
         Ok(Self {
             http,
@@ -400,6 +433,10 @@ impl Handler for Api {
             *response.status_mut() = refusal.status();
             return response;
         }
+        head.extensions.insert(Peer {
+            address: connection.peer.ip(),
+            secure: connection.tls.is_some(),
+        });
         self.0.answer(Request::from_parts(head, body)).await
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Resource;
 use crate::model::{
-    Alias, EventInvokeConfig, FunctionName, FunctionSettings, ProvisionedConcurrency,
+    Alias, EventInvokeConfig, FunctionName, FunctionSettings, ProvisionedConcurrency, UrlConfig,
 };
 
 /// How the keys of everything begin that belongs to a function.
@@ -31,6 +31,15 @@ impl Resource for ProvisionedConcurrency {
 
     fn key(&self) -> String {
         format!("{}/{}", self.function, self.qualifier)
+    }
+}
+
+impl Resource for UrlConfig {
+    const KIND: &'static str = "function-url";
+
+    fn key(&self) -> String {
+        let alias = self.alias.as_deref().unwrap_or_default();
+        format!("{}/{alias}", self.function)
     }
 }
 

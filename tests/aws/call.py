@@ -55,13 +55,26 @@ def resolved(value):
     return {name: resolved(item) for name, item in value.items()}
 
 
+def undecoded(value):
+    """As it came: botocore makes structures of IAM's policy documents."""
+    if isinstance(value, list):
+        return [undecoded(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    documents = "PolicyDocument", "AssumeRolePolicyDocument", "Document"
+    return {
+        name: json.dumps(item) if name in documents and isinstance(item, dict) else undecoded(item)
+        for name, item in value.items()
+    }
+
+
 def check(client, operation, response):
     shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation]).output_shape
     if shape is None:
         return
     streams = [name for name, value in response.items() if isinstance(value, EventStream)]
     known = {name: value for name, value in response.items() if name not in ["ResponseMetadata", *streams]}
-    report = ParamValidator().validate(known, shape)
+    report = ParamValidator().validate(undecoded(known), shape)
     if report.has_errors():
         sys.exit(f"{operation}: not the model's response: {report.generate_report()}\n{response}")
 

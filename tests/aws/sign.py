@@ -1,7 +1,7 @@
 """Signs requests with botocore, as of any time, and does not send them.
 
 Standard input is a JSON list of {"method", "url", "headers", "body"}, perhaps with "late" (seconds from now), "expires"
-(presigned, good for so long), "region", "service", "key_id". A line of JSON is printed for each, in the same form.
+(presigned, good for so long), "region", "service", "key_id", "secret". A line of JSON is printed for each, in the same form.
 """
 
 import datetime
@@ -20,7 +20,7 @@ real_now = botocore.auth.get_current_datetime
 for wanted in json.load(sys.stdin):
     late = datetime.timedelta(seconds=wanted.get("late", 0))
     botocore.auth.get_current_datetime = lambda *args, **kwargs: real_now(*args, **kwargs) + late
-    credentials = Credentials(wanted.get("key_id", own.access_key), own.secret_key)
+    credentials = Credentials(wanted.get("key_id", own.access_key), wanted.get("secret", own.secret_key))
     scope = wanted.get("service", "lambda"), wanted.get("region", session.get_config_variable("region"))
     request = AWSRequest(
         method=wanted["method"],

@@ -1,56 +1,107 @@
-//! Who may use the API: whoever has the node's [`Token`], or signs as one of its users ([`Credentials`]).
+//! Who may use the API, and for what: whoever has the node's [`Token`], or signs with an access key of it ([`Identities`]).
+//!
+//! [`Access::admit`] finds out who calls, and leaves the [`Caller`] in the request; what they may do is for who knows what
+//! the request is for: a [`Subject`] is held against their policies ([`policy`]).
 //!
 //! A signature covers the body, so a signed request is read to its end before it is let on, up to its route's limit. What
 //! can be judged without the body is judged first: a body is read only for who names an access key of this node, a time
 //! that is now, and a signature in the right form; where the body's digest is announced, only for a signature that holds.
 
+mod caller;
 mod credentials;
+mod identities;
+mod managed;
+pub mod policy;
 mod refusal;
+mod session;
 mod sigv4;
+mod subject;
 mod token;
+mod url;
+
+use std::sync::Arc;
 
 use axum::{body::Body, extract::Request};
 use bytes::{Bytes, BytesMut};
-use http::header;
+use http::{header, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
+pub use caller::{Caller, Denied, Identity, IdentityKind, Peer};
 pub use credentials::{CREDENTIALS_FILE, Credentials, CredentialsError};
+pub use identities::Identities;
 pub use refusal::Refusal;
 pub use token::{TOKEN_FILE, Token};
+pub use url::UrlRefusal;
+
+pub(super) use credentials::{is_name, new_id, new_secret};
+pub(super) use managed::{MANAGED, Managed, by_arn as managed_by_arn};
+pub(super) use session::{Session, Whose};
+pub(super) use subject::Subject;
 
 use super::Error;
 use crate::model::Digest;
+use caller::Circumstances;
 use sigv4::Claim;
-
-/// The service that calls are signed for.
-const SERVICE: &str = "lambda";
 
 /// The paths of the Lambda API, whose clients want to be refused as Lambda refuses.
 const LAMBDA: &str = "/2015-03-31/";
+
+/// Where AWS's clients think that services are which are everywhere, such as IAM.
+const GLOBAL: &str = "us-east-1";
 
 /// What opens the API of a node.
 #[derive(Debug)]
 pub struct Access {
     /// The token, which may do everything.
     pub token: Token,
-    /// The users, who may do everything as well: there are no policies yet.
-    pub credentials: Credentials,
+    /// Everybody who has access keys.
+    pub identities: Arc<Identities>,
     /// The region that calls are signed for.
     pub region: String,
 }
 
-impl Access {
-    /// Lets a request on, or says why not. A body that was read on the way is in the request again.
-    pub(super) async fn admit(&self, request: Request, limit: usize) -> Result<Request, Error> {
-        if self.token.authorizes(request.headers()) {
-            return Ok(request);
+/// What a request may be signed for.
+#[derive(Debug, Clone)]
+pub(super) struct Scope {
+    /// One of these services.
+    pub(super) services: Vec<&'static str>,
+    /// Whether they are everywhere, and so signed for `us-east-1` too.
+    pub(super) global: bool,
+    /// Whether its clients are AWS's, who want to be refused as AWS refuses.
+    pub(super) aws: bool,
+}
+
+impl Scope {
+    /// What the node's own paths are signed for.
+    pub(super) fn own() -> Self {
+        Self {
+            services: vec!["lambda"],
+            global: false,
+            aws: false,
         }
-        let (head, body) = request.into_parts();
+    }
+}
+
+impl Access {
+    /// Lets a request on, or says why not. The [`Caller`] is among its extensions then. A body that was read on the way is
+    /// in the request again.
+    pub(super) async fn admit(
+        &self,
+        request: Request,
+        limit: usize,
+        scope: &Scope,
+    ) -> Result<Request, Error> {
+        let (mut head, body) = request.into_parts();
+        if self.token.authorizes(&head.headers) {
+            let root = Arc::new(Identity::root(self.identities.account()));
+            self.introduce(&mut head, root);
+            return Ok(Request::from_parts(head, body));
+        }
         let Some(claim) = Claim::of(&head)? else {
-            return Err(match head.uri.path().starts_with(LAMBDA) {
+            return Err(match scope.aws || head.uri.path().starts_with(LAMBDA) {
                 false => Error::Unauthorized,
                 true if head.headers.contains_key(header::AUTHORIZATION) => {
                     Refusal::Unrecognized.into()
@@ -58,11 +109,15 @@ impl Access {
                 true => Refusal::Missing.into(),
             });
         };
-        let user = self.credentials.find(&claim.key_id);
-        let user = user.ok_or(Refusal::Unrecognized)?;
-        claim.check(Timestamp::now(), &self.region, SERVICE)?;
+        let token = claim.token.as_deref();
+        let found = self.identities.find(&claim.key_id, token).await?;
+        let mut regions = vec![self.region.as_str()];
+        if scope.global && self.region != GLOBAL {
+            regions.push(GLOBAL);
+        }
+        claim.check(Timestamp::now(), &regions, &scope.services)?;
         if let Some(announced) = &claim.payload {
-            claim.verify(&head, &user.secret, announced)?;
+            claim.verify(&head, &found.secret, announced)?;
         }
         let (bytes, digest) = read(body, limit).await?;
         match &claim.payload {
@@ -73,10 +128,26 @@ impl Access {
                 )
                 .into());
             }
-            None => claim.verify(&head, &user.secret, &digest)?,
+            None => claim.verify(&head, &found.secret, &digest)?,
         }
-        tracing::debug!(user = user.name, method = %head.method, path = head.uri.path(), "a signed call");
+        tracing::debug!(caller = found.identity.arn, method = %head.method, path = head.uri.path(), "a signed call");
+        self.introduce(&mut head, found.identity);
         Ok(Request::from_parts(head, Body::from(bytes)))
+    }
+
+    /// Leaves in a request who makes it.
+    fn introduce(&self, head: &mut Parts, identity: Arc<Identity>) {
+        let agent = head.headers.get(header::USER_AGENT);
+        let caller = Caller {
+            identity,
+            circumstances: Circumstances {
+                now: Timestamp::now(),
+                peer: head.extensions.get::<Peer>().copied(),
+                agent: agent.and_then(|agent| Some(agent.to_str().ok()?.to_owned())),
+                region: self.region.clone(),
+            },
+        };
+        head.extensions.insert(caller);
     }
 }
 

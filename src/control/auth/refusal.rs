@@ -26,26 +26,50 @@ pub enum Refusal {
     /// Nobody here has that access key or token.
     #[error("The security token included in the request is invalid.")]
     Unrecognized,
+    /// The session is over.
+    #[error("The security token included in the request is expired")]
+    Expired,
     /// The signature is not that of this call, or not of now.
     #[error("{0}")]
     Invalid(String),
+    /// Who calls may not do that.
+    #[error("{0}")]
+    Forbidden(String),
 }
 
 impl Refusal {
     pub(in crate::control) fn status(&self) -> StatusCode {
         match self {
             Self::Incomplete(_) => StatusCode::BAD_REQUEST,
-            Self::Missing | Self::Unrecognized | Self::Invalid(_) => StatusCode::FORBIDDEN,
+            Self::Missing
+            | Self::Unrecognized
+            | Self::Expired
+            | Self::Invalid(_)
+            | Self::Forbidden(_) => StatusCode::FORBIDDEN,
         }
     }
 
     /// The error's name.
-    pub(super) fn code(&self) -> &'static str {
+    pub(in crate::control) fn code(&self) -> &'static str {
         match self {
             Self::Missing => "MissingAuthenticationTokenException",
             Self::Incomplete(_) => "IncompleteSignatureException",
             Self::Unrecognized => "UnrecognizedClientException",
+            Self::Expired => "ExpiredTokenException",
             Self::Invalid(_) => "InvalidSignatureException",
+            Self::Forbidden(_) => "AccessDeniedException",
+        }
+    }
+
+    /// The error's name in the services whose answers are XML.
+    pub(in crate::control) fn query_code(&self) -> &'static str {
+        match self {
+            Self::Missing => "MissingAuthenticationToken",
+            Self::Incomplete(_) => "IncompleteSignature",
+            Self::Unrecognized => "InvalidClientTokenId",
+            Self::Expired => "ExpiredToken",
+            Self::Invalid(_) => "SignatureDoesNotMatch",
+            Self::Forbidden(_) => "AccessDenied",
         }
     }
 
@@ -71,7 +95,8 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let document = Json(json!({ "message": self.to_string() }));
+        // `__type` is where the clients of CloudWatch Logs look.
+        let document = Json(json!({ "__type": self.code(), "message": self.to_string() }));
         let mut response = (self.status(), document).into_response();
         let headers = response.headers_mut();
         headers.insert("x-amzn-errortype", HeaderValue::from_static(self.code()));

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use crate::store;
+use crate::{control::auth::Denied, store};
 
 /// What went wrong, by the name the service's model has for it.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -56,6 +56,12 @@ impl Error {
             "The node failed; its log has the cause.",
         )
         .with("Type", "Service")
+    }
+}
+
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Self {
+        Self::new("AccessDeniedException", denied.to_string())
     }
 }
 

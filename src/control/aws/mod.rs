@@ -6,6 +6,7 @@
 //! reaches no service.
 
 mod error;
+pub(in crate::control) mod event_stream;
 mod json;
 pub(in crate::control) mod model;
 mod query;
@@ -14,7 +15,10 @@ mod validate;
 
 use std::sync::Arc;
 
-use axum::{body::Body, response::Response};
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use serde::de::DeserializeOwned;
@@ -23,6 +27,7 @@ use serde_json::{Map, Value};
 pub(in crate::control) use error::Error;
 use model::{Model, Operation};
 
+use super::auth::{Caller, Refusal, Scope, Subject, policy::Policy};
 use crate::model::RequestId;
 
 /// The largest body of an operation that takes no code.
@@ -37,8 +42,25 @@ pub(in crate::control) trait Service: Send + Sync {
     /// What is on the wire.
     fn model(&self) -> &'static Model;
 
-    /// Answers a call whose members are as the model says.
+    /// What the service calls a member that is not as the model says.
+    fn invalid(&self) -> &'static str {
+        "ValidationException"
+    }
+
+    /// Answers a call whose members are as the model says, and whose caller may make it.
     async fn answer(&self, call: Call) -> Result<Answer, Error>;
+
+    /// What a call is held against its caller's policies for. Without one, everybody who is let in may make it.
+    async fn subject(&self, call: &Call) -> Result<Option<Subject>, Error> {
+        let service = &self.model().metadata.endpoint_prefix;
+        let action = format!("{service}:{}", call.operation.name);
+        Ok(Some(Subject::new(action, "*")))
+    }
+
+    /// The policy of a resource, which may allow what its caller's do not.
+    async fn guard(&self, _resource: &str) -> Result<Option<Policy>, Error> {
+        Ok(None)
+    }
 }
 
 /// A call of an operation.
@@ -47,8 +69,14 @@ pub(in crate::control) struct Call {
     pub(in crate::control) operation: &'static Operation,
     /// Its members, by their names in the model. Blobs are base64.
     pub(in crate::control) input: Map<String, Value>,
+    /// The bytes of an operation whose body is one member, and not a document.
+    pub(in crate::control) payload: Bytes,
+    /// What the client says that the body is.
+    pub(in crate::control) content_type: Option<String>,
     /// The id of the request.
     pub(in crate::control) request_id: RequestId,
+    /// Who calls.
+    pub(in crate::control) caller: Caller,
     /// Where the caller found the API, as `127.0.0.1:9080`.
     pub(in crate::control) authority: String,
 }
@@ -71,8 +99,9 @@ pub(in crate::control) enum Answer {
     /// The members of the output. Timestamps are as the protocol has them.
     Document(Value),
     /// A stream of events, `application/vnd.amazon.eventstream`.
-    #[expect(dead_code, reason = "the first operation that streams is to come")]
     Stream(Body),
+    /// What is neither: a payload, with header fields of its own.
+    Payload(Response),
 }
 
 impl From<Value> for Answer {
@@ -114,6 +143,22 @@ pub(in crate::control) struct Found(rest::Found);
 pub(in crate::control) struct Unknown(StatusCode, &'static str);
 
 impl Target<'_> {
+    /// What answers a request whose body is larger than that.
+    pub(in crate::control) fn too_large(&self, limit: usize) -> Option<Response> {
+        let Self::Rest(service, found) = self else {
+            return None;
+        };
+        let name = match found.0.operation.name.as_str() {
+            // By the name of its permission.
+            "Invoke" => "InvokeFunction",
+            name => name,
+        };
+        let message =
+            format!("Request must be smaller than {limit} bytes for the {name} operation");
+        let error = Error::new("RequestTooLargeException", message).with("Type", "User");
+        Some(refused(service.model(), &error, RequestId::generate()))
+    }
+
     /// The most bytes that its body may have.
     pub(in crate::control) fn limit(&self) -> usize {
         let takes_code = match self {
@@ -126,6 +171,35 @@ impl Target<'_> {
         match takes_code {
             true => MAX_CODE,
             false => MAX_DOCUMENT,
+        }
+    }
+}
+
+impl Target<'_> {
+    /// What it may be signed for.
+    pub(in crate::control) fn scope(&self) -> Scope {
+        let signed_for = |service: &dyn Service| &*service.model().metadata.endpoint_prefix;
+        let (services, global) = match self {
+            Self::Rest(service, _) | Self::Json(service, _) => (vec![signed_for(*service)], false),
+            Self::Query => (vec!["iam", "sts"], true),
+            Self::Unknown(_) => (vec!["lambda"], false),
+        };
+        Scope {
+            services,
+            global,
+            aws: true,
+        }
+    }
+
+    /// The response to who is not let in.
+    pub(in crate::control) fn refuse(&self, refusal: Refusal) -> Response {
+        match self {
+            Self::Rest(..) | Self::Json(..) | Self::Unknown(_) => refusal.into_response(),
+            Self::Query => {
+                let request_id = RequestId::generate();
+                let (status, headers, body) = query::refusal(&refusal, request_id);
+                respond(status, headers, body.into(), request_id)
+            }
         }
     }
 }
@@ -204,7 +278,9 @@ impl Services {
         head: &Parts,
         body: Bytes,
     ) -> Response {
-        let context = Context::of(head);
+        let Some(mut context) = Context::of(head) else {
+            return target.refuse(Refusal::Missing);
+        };
         let request_id = context.request_id;
         let written = match target {
             Target::Rest(service, found) => {
@@ -212,17 +288,23 @@ impl Services {
                 let operation = found.0.operation;
                 let query = head.uri.query().unwrap_or_default();
                 let input = rest::input(model, found.0, query, &head.headers, &body);
-                drop(body);
-                match call(service, operation, input, &context).await {
+                if operation.has_payload(model) {
+                    context.payload = body;
+                    let content_type = head.headers.get(header::CONTENT_TYPE);
+                    let content_type = content_type.and_then(|value| value.to_str().ok());
+                    context.content_type = content_type.map(str::to_owned);
+                }
+                match call(service, operation, input, context).await {
                     Ok(Answer::Document(output)) => rest::output(model, operation, output),
                     Ok(Answer::Stream(stream)) => return respond_stream(stream, request_id),
+                    Ok(Answer::Payload(response)) => return identified(response, request_id),
                     Err(error) => rest::error(model, &error),
                 }
             }
             Target::Json(service, name) => {
                 let model = service.model();
                 let answer = match model.operation(&name) {
-                    Some(operation) => call(service, operation, json::input(&body), &context).await,
+                    Some(operation) => call(service, operation, json::input(&body), context).await,
                     None => Err(Error::new(
                         "UnknownOperationException",
                         format!("There is no operation {name}."),
@@ -231,6 +313,7 @@ impl Services {
                 match answer {
                     Ok(Answer::Document(output)) => json::output(&output),
                     Ok(Answer::Stream(stream)) => return respond_stream(stream, request_id),
+                    Ok(Answer::Payload(response)) => return identified(response, request_id),
                     Err(error) => json::error(model, &error),
                 }
             }
@@ -279,9 +362,9 @@ impl Services {
         };
         let model = service.model();
         let input = form.input(model, operation);
-        match call(service, operation, input, &context).await {
+        match call(service, operation, input, context).await {
             Ok(Answer::Document(output)) => query::output(model, operation, &output, request_id),
-            Ok(Answer::Stream(_)) => {
+            Ok(Answer::Stream(_) | Answer::Payload(_)) => {
                 let error = Error::internal(&"a stream in a protocol that has none");
                 query::error(Some(model), &error, request_id)
             }
@@ -291,24 +374,30 @@ impl Services {
 }
 
 /// What a call has from its request.
-#[derive(Clone)]
 struct Context {
     request_id: RequestId,
     authority: String,
+    payload: Bytes,
+    content_type: Option<String>,
+    caller: Caller,
 }
 
 impl Context {
-    fn of(head: &Parts) -> Self {
+    /// None if nobody found out who calls.
+    fn of(head: &Parts) -> Option<Self> {
         let host = head.headers.get(header::HOST);
         let authority = head
             .uri
             .authority()
             .map(http::uri::Authority::as_str)
             .or_else(|| host.and_then(|host| host.to_str().ok()));
-        Self {
+        Some(Self {
             request_id: RequestId::generate(),
             authority: authority.unwrap_or_default().to_owned(),
-        }
+            payload: Bytes::new(),
+            content_type: None,
+            caller: head.extensions.get::<Caller>()?.clone(),
+        })
     }
 }
 
@@ -316,22 +405,36 @@ async fn call(
     service: &dyn Service,
     operation: &'static Operation,
     input: Result<Map<String, Value>, Error>,
-    context: &Context,
+    context: Context,
 ) -> Result<Answer, Error> {
     let mut input = input?;
     if let Some(reference) = &operation.input {
-        validate::input(service.model(), &reference.shape, &mut input)?;
+        validate::input(
+            service.model(),
+            &reference.shape,
+            &mut input,
+            service.invalid(),
+        )?;
     }
     let Context {
         request_id,
         authority,
-    } = context.clone();
+        payload,
+        content_type,
+        caller,
+    } = context;
     let call = Call {
         operation,
         input,
+        payload,
+        content_type,
         request_id,
         authority,
+        caller,
     };
+    if let Some(subject) = service.subject(&call).await? {
+        authorize(service, &call.caller, &subject).await?;
+    }
     let answer = service.answer(call).await;
     if let Err(error) = &answer {
         tracing::debug!(operation = operation.name, %error, %request_id, "a call failed");
@@ -339,18 +442,57 @@ async fn call(
     answer
 }
 
+/// Holds what is asked for against the policies of who asks, and of what it is on where those do not allow it.
+pub(in crate::control) async fn authorize(
+    service: &dyn Service,
+    caller: &Caller,
+    subject: &Subject,
+) -> Result<(), Error> {
+    let Subject {
+        action,
+        resources,
+        context,
+    } = subject;
+    for resource in resources {
+        let Err(denied) = caller.authorize_on(action, resource, None, context) else {
+            continue;
+        };
+        match service.guard(resource).await? {
+            None => return Err(denied.into()),
+            Some(guard) => caller.authorize_on(action, resource, Some(&guard), context)?,
+        }
+    }
+    Ok(())
+}
+
 fn respond(status: StatusCode, headers: HeaderMap, body: Body, request_id: RequestId) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    identified(response, request_id)
+}
+
+/// The response with the id of the request, unless it says another.
+fn identified(mut response: Response, request_id: RequestId) -> Response {
     if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
-        response.headers_mut().insert("x-amzn-requestid", id);
+        let headers = response.headers_mut();
+        headers.entry("x-amzn-requestid").or_insert(id);
     }
     response
 }
 
+/// An error of a service that speaks REST, as its response.
+pub(in crate::control) fn refused(
+    model: &'static Model,
+    error: &Error,
+    request_id: RequestId,
+) -> Response {
+    let (status, headers, body) = rest::error(model, error);
+    respond(status, headers, body.into(), request_id)
+}
+
 fn respond_stream(stream: Body, request_id: RequestId) -> Response {
-    let content_type = HeaderValue::from_static("application/vnd.amazon.eventstream");
+    let content_type = HeaderValue::from_static(event_stream::CONTENT_TYPE);
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);
     respond(StatusCode::OK, headers, stream, request_id)
 }

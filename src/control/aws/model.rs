@@ -16,6 +16,17 @@ use serde::Deserialize;
 pub(in crate::control) static LAMBDA: LazyLock<Model> =
     LazyLock::new(|| Model::read(include_str!("models/lambda.json")));
 
+/// CloudWatch Logs.
+pub(in crate::control) static LOGS: LazyLock<Model> =
+    LazyLock::new(|| Model::read(include_str!("models/logs.json")));
+/// AWS Identity and Access Management.
+pub(in crate::control) static IAM: LazyLock<Model> =
+    LazyLock::new(|| Model::read(include_str!("models/iam.json")));
+
+/// AWS Security Token Service.
+pub(in crate::control) static STS: LazyLock<Model> =
+    LazyLock::new(|| Model::read(include_str!("models/sts.json")));
+
 /// A service.
 #[derive(Debug, Deserialize)]
 pub(in crate::control) struct Model {
@@ -42,6 +53,14 @@ pub(in crate::control) struct Operation {
     pub(super) input: Option<Reference>,
     pub(super) output: Option<Output>,
     pub(super) errors: Vec<String>,
+}
+
+impl Operation {
+    /// Whether its body is one member, and not a document.
+    pub(super) fn has_payload(&self, model: &Model) -> bool {
+        let input = self.input.as_ref();
+        input.is_some_and(|input| model.shape(&input.shape).payload.is_some())
+    }
 }
 
 /// How an operation is addressed.
@@ -192,6 +211,7 @@ impl Model {
             None if name == "ServiceException" || name == "InternalFailure" => {
                 Some(StatusCode::INTERNAL_SERVER_ERROR)
             }
+            None if name == "ServiceUnavailableException" => Some(StatusCode::SERVICE_UNAVAILABLE),
             None if name == "AccessDeniedException" || name == "AccessDenied" => {
                 Some(StatusCode::FORBIDDEN)
             }
@@ -263,6 +283,18 @@ mod tests {
         assert!(!name.matches("hello world").unwrap().1);
         let alias = LAMBDA.shape("Alias");
         assert!(alias.matches("live").unwrap().1 && !alias.matches("12").unwrap().1);
+    }
+
+    #[test]
+    fn the_patterns_of_iam_and_sts_are_usable() {
+        for model in [&*IAM, &*STS] {
+            for (name, shape) in &model.shapes {
+                assert!(shape.has_usable_pattern(), "{name}");
+            }
+        }
+        let document = IAM.shape("policyDocumentType");
+        assert!(document.matches("{\n\t\"Version\": \"é\"}").unwrap().1);
+        assert!(!document.matches("\u{1}").unwrap().1);
     }
 
     #[test]

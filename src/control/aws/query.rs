@@ -11,7 +11,7 @@ use super::{
     model::{Kind, Model, Operation, Shape},
     rest::scalar,
 };
-use crate::model::RequestId;
+use crate::{control::auth::Refusal, model::RequestId};
 
 /// The most members that a form has, items of lists counted.
 const MOST: usize = 10_000;
@@ -175,28 +175,54 @@ pub(super) fn error(
     error: &Error,
     request_id: RequestId,
 ) -> (StatusCode, HeaderMap, Bytes) {
-    let (code, status) = match model {
-        Some(model) => {
-            let (code, status, _) = model.error(&error.name);
+    let namespace = model.and_then(|model| model.metadata.xml_namespace.as_deref());
+    let (code, status) = match (&*error.name, model) {
+        // What every service has is called otherwise here.
+        ("AccessDeniedException", _) => ("AccessDenied".to_owned(), StatusCode::FORBIDDEN),
+        ("ValidationException", _) => ("ValidationError".to_owned(), StatusCode::BAD_REQUEST),
+        ("SerializationException", _) => ("MalformedInput".to_owned(), StatusCode::BAD_REQUEST),
+        ("ServiceException", _) => {
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            ("ServiceFailure".to_owned(), status)
+        }
+        (name, Some(model)) => {
+            let (code, status, _) = model.error(name);
             (code, status)
         }
-        None => (error.name.clone().into_owned(), StatusCode::BAD_REQUEST),
+        (name, None) => (name.to_owned(), StatusCode::BAD_REQUEST),
     };
+    let xml = error_document(&code, status, namespace, &error.message, request_id);
+    (status, headers(), xml.into())
+}
+
+/// The answer to who is not let in, written.
+pub(super) fn refusal(refusal: &Refusal, request_id: RequestId) -> (StatusCode, HeaderMap, Bytes) {
+    let (code, status) = (refusal.query_code(), refusal.status());
+    let xml = error_document(code, status, None, &refusal.to_string(), request_id);
+    (status, headers(), xml.into())
+}
+
+fn error_document(
+    code: &str,
+    status: StatusCode,
+    namespace: Option<&str>,
+    message: &str,
+    request_id: RequestId,
+) -> String {
     let fault = match status.is_server_error() {
         true => "Receiver",
         false => "Sender",
     };
-    let namespace = model.and_then(|model| model.metadata.xml_namespace.as_deref());
     let mut xml = format!(
         "<ErrorResponse xmlns=\"{}\"><Error><Type>{fault}</Type><Code>{code}</Code><Message>",
         namespace.unwrap_or_default()
     );
-    escape(&mut xml, &error.message);
+    escape(&mut xml, message);
     let _ = write!(
         xml,
         "</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
     );
-    (status, headers(), xml.into())
+    xml
 }
 
 fn headers() -> HeaderMap {

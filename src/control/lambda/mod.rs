@@ -5,44 +5,51 @@
 //! [`Resource`](crate::store::Resource) of the catalog. `docs/lambda-compatibility.md` lists every operation, and where it
 //! differs.
 //!
-//! Invoke is not here but beside it in [`control`](super): it carries payloads, not documents.
+//! [`invoke`] is apart from the others: it carries payloads, not documents.
 
 mod absent;
 mod aliases;
+mod code;
 mod code_signing;
 mod concurrency;
 mod downloads;
 mod event_invoke;
 mod functions;
+mod invoke;
+mod layer_permissions;
+mod layers;
 mod mappings;
 mod members;
 mod permissions;
 mod proposal;
 mod reference;
 mod tags;
+mod urls;
 mod versions;
 
 use std::sync::Arc;
 
 use ::base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+pub use code::{folders, mend_layers};
 pub(in crate::control) use code_signing::FunctionCodeSigning;
 pub(in crate::control) use downloads::Downloads;
-pub(in crate::control) use permissions::Permissions;
+pub use permissions::Permissions;
 pub(in crate::control) use proposal::Proposal;
 pub(in crate::control) use reference::{Reference, invalid};
 
 use super::{
+    auth::{Subject, policy::Policy},
     aws::{
         Answer, Call, Error, Service,
         model::{LAMBDA, Model},
     },
+    iam,
     verbs::Control,
 };
 use crate::{
-    model::{Deployment, FunctionName, FunctionSettings},
+    model::{FunctionName, FunctionSettings},
     store::{Change, of_function},
 };
 
@@ -67,7 +74,37 @@ impl Service for LambdaService {
         &LAMBDA
     }
 
+    async fn subject(&self, call: &Call) -> Result<Option<Subject>, Error> {
+        let Call {
+            operation,
+            input,
+            caller,
+            ..
+        } = call;
+        Ok(Some(Subject::of_lambda(&operation.name, input, caller)))
+    }
+
+    async fn guard(&self, resource: &str) -> Result<Option<Policy>, Error> {
+        self.0.guard(resource).await
+    }
+
     async fn answer(&self, call: Call) -> Result<Answer, Error> {
+        // Whoever gives a function a role lets it do what the role may.
+        let role = call.text("Role").filter(|role| !role.is_empty());
+        if let ("CreateFunction" | "UpdateFunctionConfiguration", Some(role)) =
+            (call.operation.name.as_str(), role)
+        {
+            iam::may_pass(&call.caller, role)?;
+        }
+        match call.operation.name.as_str() {
+            "Invoke" => return self.0.invoke(call).await.map(Answer::Payload),
+            "InvokeAsync" => return self.0.invoke_async(call).await.map(Answer::Payload),
+            "InvokeWithResponseStream" => {
+                let response = self.0.invoke_with_response_stream(call).await;
+                return response.map(Answer::Payload);
+            }
+            _ => {}
+        }
         // A client that hangs up does not leave a change half made.
         let lambda = Arc::clone(&self.0);
         let answer = tokio::spawn(async move { lambda.document(call).await });
@@ -121,6 +158,19 @@ impl Lambda {
             "TagResource" => self.tag(call).await,
             "UntagResource" => self.untag(call).await,
             "ListTags" => self.list_tags(call).await,
+            "PublishLayerVersion" => self.publish_layer_version(call).await,
+            "GetLayerVersion" | "GetLayerVersionByArn" => self.get_layer_version(call).await,
+            "ListLayerVersions" => self.list_layer_versions(call).await,
+            "ListLayers" => self.list_layers(call).await,
+            "DeleteLayerVersion" => self.delete_layer_version(call).await,
+            "AddLayerVersionPermission" => self.add_layer_permission(call).await,
+            "RemoveLayerVersionPermission" => self.remove_layer_permission(call).await,
+            "GetLayerVersionPolicy" => self.get_layer_policy(call).await,
+            "CreateFunctionUrlConfig" => self.create_url(call).await,
+            "UpdateFunctionUrlConfig" => self.update_url(call).await,
+            "GetFunctionUrlConfig" => self.get_url(call).await,
+            "DeleteFunctionUrlConfig" => self.delete_url(call).await,
+            "ListFunctionUrlConfigs" => self.list_urls(call).await,
             "PutFunctionEventInvokeConfig" => self.put_event_invoke(call).await,
             "UpdateFunctionEventInvokeConfig" => self.update_event_invoke(call).await,
             "GetFunctionEventInvokeConfig" => self.get_event_invoke(call).await,
@@ -232,41 +282,6 @@ impl Lambda {
                 "Wharf cannot honour CodeSigningConfigArn: it does not check signatures of code.",
             )),
         }
-    }
-
-    /// Gives a function the layers that the call names.
-    async fn apply_layers(
-        &self,
-        members: &Map<String, Value>,
-        deployment: &mut Deployment,
-    ) -> Result<(), Error> {
-        let layers = members.get("Layers").and_then(Value::as_array);
-        if layers.is_some_and(|layers| !layers.is_empty()) {
-            return Err(invalid("Wharf does not support Layers yet."));
-        }
-        self.compose(deployment).await
-    }
-
-    /// Links a function's component with those of its layers.
-    async fn compose(&self, _deployment: &mut Deployment) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn from_s3(
-        &self,
-        _bucket: &str,
-        _key: &str,
-        _version: Option<&str>,
-    ) -> Result<Bytes, Error> {
-        Err(invalid(
-            "This node has no S3 endpoint to fetch code from; send it as ZipFile.",
-        ))
-    }
-
-    async fn from_registry(&self, _image: &str) -> Result<(Bytes, String), Error> {
-        Err(invalid(
-            "This node fetches no images; send the component as ZipFile.",
-        ))
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Claim {
     pub(super) key_id: String,
     /// The digest of the body, where a header field announces it.
     pub(super) payload: Option<Digest>,
+    /// The token of temporary credentials, if the key is one of those.
+    pub(super) token: Option<String>,
     day: String,
     region: String,
     service: String,
@@ -59,6 +61,7 @@ pub(super) struct Claim {
 
 /// The parts of a claim as they were sent, from either form.
 struct Sent {
+    token: Option<String>,
     credential: String,
     signed: String,
     signature: String,
@@ -134,6 +137,7 @@ impl Claim {
         Ok(Self {
             key_id: key_id.to_owned(),
             payload: payload(headers)?,
+            token: sent.token,
             day: day.to_owned(),
             region: region.to_owned(),
             service: service.to_owned(),
@@ -144,16 +148,23 @@ impl Claim {
         })
     }
 
-    /// Holds the claim against the clock, and against what it has to be for.
-    pub(super) fn check(&self, now: Timestamp, region: &str, service: &str) -> Result<(), Refusal> {
-        if self.region != region {
+    /// Holds the claim against the clock, and against what it may be for: a region and a service of these.
+    pub(super) fn check(
+        &self,
+        now: Timestamp,
+        regions: &[&str],
+        services: &[&str],
+    ) -> Result<(), Refusal> {
+        if !regions.contains(&self.region.as_str()) {
             return Err(Refusal::invalid(format!(
-                "Credential should be scoped to a valid region: '{region}'."
+                "Credential should be scoped to a valid region: '{}'.",
+                regions.join("' or '")
             )));
         }
-        if self.service != service {
+        if !services.contains(&self.service.as_str()) {
             return Err(Refusal::invalid(format!(
-                "Credential should be scoped to correct service: '{service}'."
+                "Credential should be scoped to correct service: '{}'.",
+                services.join("' or '")
             )));
         }
         let signed_at = time(&self.time).ok_or_else(|| {
@@ -286,7 +297,13 @@ impl Sent {
                     "Authorization header requires existence of one 'X-Amz-Date' header.",
                 )
             })?;
+        let token = headers.contains_key("x-amz-security-token").then(|| {
+            canonical::only(headers, "x-amz-security-token")
+                .and_then(|token| String::from_utf8(token.to_vec()).ok())
+                .ok_or(Refusal::Unrecognized)
+        });
         Ok(Self {
+            token: token.transpose()?,
             credential: wanted(credential, "Credential")?,
             signed: wanted(signed, "SignedHeaders")?,
             signature: wanted(signature, "Signature")?,
@@ -317,10 +334,9 @@ impl Sent {
         if wanted("X-Amz-Algorithm")? != ALGORITHM {
             return Err(Refusal::unsupported());
         }
-        if canonical::parameters(query).any(|(name, _)| name == b"X-Amz-Security-Token") {
-            return Err(Refusal::Unrecognized);
-        }
+        let tokens = canonical::parameters(query).any(|(name, _)| name == b"X-Amz-Security-Token");
         Ok(Self {
+            token: tokens.then(|| wanted("X-Amz-Security-Token")).transpose()?,
             credential: wanted("X-Amz-Credential")?,
             signed: wanted("X-Amz-SignedHeaders")?,
             signature: wanted("X-Amz-Signature")?,
@@ -332,10 +348,6 @@ impl Sent {
 
 /// The digest in `x-amz-content-sha256`. That it is signed is seen to where all `x-amz-*` fields are.
 fn payload(headers: &HeaderMap) -> Result<Option<Digest>, Refusal> {
-    // Of temporary credentials, which the node does not give out.
-    if headers.contains_key("x-amz-security-token") {
-        return Err(Refusal::Unrecognized);
-    }
     const NAME: &str = "x-amz-content-sha256";
     if !headers.contains_key(NAME) {
         return Ok(None);
