@@ -423,7 +423,7 @@ async fn every_acknowledged_event_is_run_although_the_node_is_killed() {
 /// How many events are in the queue of a node that is not there any more. Looks at a copy: to open the store changes it.
 async fn left_in(data: &Path) -> usize {
     let copy = tempfile::tempdir().unwrap();
-    for file in ["wharf.db", "wharf.db-wal"] {
+    for file in ["wharf.db", "wharf.db-wal", "node-key"] {
         std::fs::copy(data.join(file), copy.path().join(file)).unwrap();
     }
     let folder = DataFolder::open(copy.path()).unwrap();

@@ -113,7 +113,7 @@ impl Args {
 /// Runs the program with the arguments of the process, and gives its exit code.
 pub fn main() -> ExitCode {
     // Before anything else: a compiling child has no asynchronous runtime, and its arguments are not the user's.
-    if let Some(code) = compile_child() {
+    if let Some(code) = child() {
         return code;
     }
     let Cli {
@@ -139,20 +139,32 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What a node starts to compile a component: `wharf __compile INPUT OUTPUT CPU_SECONDS MEMORY_BYTES`.
-fn compile_child() -> Option<ExitCode> {
+/// What a node starts for each component that it is given:
+/// `wharf __compile CPU_SECONDS MEMORY_BYTES INPUT OUTPUT`, and
+/// `wharf __link CPU_SECONDS MEMORY_BYTES OUTPUT FUNCTION [NAME LAYER]...`.
+fn child() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next()? != "__compile" {
+    let verb = arguments.next()?;
+    if verb != "__compile" && verb != "__link" {
         return None;
     }
-    let paths = (arguments.next()?, arguments.next()?);
     let mut number = || arguments.next()?.to_str()?.parse().ok();
     let (cpu, memory) = (number()?, number()?);
-    let compiled = crate::runtime::compile_child(paths.0.as_ref(), paths.1.as_ref(), cpu, memory);
+    let (first, second) = (arguments.next()?, arguments.next()?);
+    let (first, second) = (first.as_ref(), second.as_ref());
+    let done = if verb == "__compile" {
+        crate::runtime::compile_child(cpu, memory, first, second)
+    } else {
+        let mut layers = Vec::new();
+        while let Some(name) = arguments.next() {
+            layers.push((name.into_string().ok()?, arguments.next()?.into()));
+        }
+        crate::runtime::link_child(cpu, memory, first, second, &layers)
+    };
     use std::io::Write as _;
-    Some(match compiled {
-        Ok(engine) => {
-            let _ = write!(std::io::stdout(), "{engine}");
+    Some(match done {
+        Ok(answer) => {
+            let _ = write!(std::io::stdout(), "{answer}");
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -12,9 +12,11 @@ use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use super::output::Output;
 use crate::{
+    control::code::{RegistrySettings, S3Settings},
     ingress::{CertificateSource, TlsConfig},
     model::{ByteSize, parse_duration},
     node::{Node, NodeConfig},
@@ -89,6 +91,26 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "WHARF_COMPONENT_CACHE", value_name = "SIZE")]
     component_cache: Option<ByteSize>,
 
+    /// Where packages are fetched from that are given as S3Bucket and S3Key, such as `https://s3.example.com`
+    #[arg(long, env = "WHARF_S3_ENDPOINT", value_name = "URL", value_parser = endpoint)]
+    s3_endpoint: Option<Url>,
+
+    /// The region that requests to S3 are signed for [default: the node's region]
+    #[arg(long, env = "WHARF_S3_REGION", value_name = "REGION", value_parser = region)]
+    s3_region: Option<String>,
+
+    /// The access key for S3: a credentials file as AWS clients read it, its profile `default`
+    #[arg(long, env = "WHARF_S3_CREDENTIALS", value_name = "FILE")]
+    s3_credentials: Option<PathBuf>,
+
+    /// A registry that may be called though it is not public, or in clear text, such as `http://registry.internal:5000`
+    #[arg(long = "registry", env = "WHARF_REGISTRIES", value_name = "URL", value_delimiter = ',', value_parser = endpoint)]
+    registries: Vec<Url>,
+
+    /// Users and passwords for registries, as `docker login` writes them: its `config.json`
+    #[arg(long, env = "WHARF_REGISTRY_CREDENTIALS", value_name = "FILE")]
+    registry_credentials: Option<PathBuf>,
+
     /// How long requests in flight may go on at the end, such as `30 s` [default: 30 s]
     #[arg(long, env = "WHARF_GRACE", value_name = "TIME", value_parser = parse_duration)]
     grace: Option<Duration>,
@@ -126,6 +148,14 @@ struct NodeFile {
     slots: Option<u32>,
     #[serde(default, deserialize_with = "parsed")]
     component_cache: Option<ByteSize>,
+    #[serde(default, deserialize_with = "endpoint_in_file")]
+    s3_endpoint: Option<Url>,
+    #[serde(default, deserialize_with = "region_in_file")]
+    s3_region: Option<String>,
+    s3_credentials: Option<PathBuf>,
+    #[serde(default, deserialize_with = "endpoints_in_file")]
+    registries: Vec<Url>,
+    registry_credentials: Option<PathBuf>,
     #[serde(default, deserialize_with = "duration")]
     grace: Option<Duration>,
     log: Option<String>,
@@ -147,6 +177,39 @@ where
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_duration(&text).map(Some).map_err(D::Error::custom)
+}
+
+fn endpoint_in_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    endpoint(&text).map(Some).map_err(D::Error::custom)
+}
+
+fn endpoints_in_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Url>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let endpoints = texts.iter().map(|text| endpoint(text));
+    endpoints
+        .collect::<Result<_, _>>()
+        .map_err(D::Error::custom)
+}
+
+/// The address of a service, without a path: whoever names one has more in mind than is done with it.
+fn endpoint(text: &str) -> Result<Url, String> {
+    let url: Url = text
+        .parse()
+        .map_err(|error| format!("`{text}` is not an address: {error}"))?;
+    let plain = matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    match plain {
+        true => Ok(url),
+        false => Err(format!(
+            "`{text}` is not https://HOST or http://HOST, with a port or without"
+        )),
+    }
 }
 
 fn slots_in_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
@@ -242,13 +305,34 @@ impl NodeArgs {
         let slots = check_slots(slots)
             .map_err(anyhow::Error::msg)
             .context("twice the concurrency is no number of slots; give one")?;
+        let region = self.region.or(file.region).unwrap_or(default.region);
+        let s3_credentials = self.s3_credentials.or(file.s3_credentials);
+        let s3_region = self.s3_region.or(file.s3_region);
+        let s3 = match self.s3_endpoint.or(file.s3_endpoint) {
+            Some(endpoint) => Some(S3Settings {
+                endpoint,
+                region: s3_region.unwrap_or_else(|| region.clone()),
+                credentials: s3_credentials,
+            }),
+            None if s3_credentials.is_some() || s3_region.is_some() => {
+                bail!("--s3-credentials and --s3-region are for --s3-endpoint: name its address")
+            }
+            None => None,
+        };
+        let registries = RegistrySettings {
+            named: match self.registries.is_empty() {
+                true => file.registries,
+                false => self.registries,
+            },
+            credentials: self.registry_credentials.or(file.registry_credentials),
+        };
         let log = self.log.or(file.log).unwrap_or_else(|| "info".to_owned());
         let log_format = self.log_format.or(file.log_format).unwrap_or_default();
         let config = NodeConfig {
             http: self.http.or(file.http).unwrap_or(default.http),
             https,
             api,
-            region: self.region.or(file.region).unwrap_or(default.region),
+            region,
             account: self.account.or(file.account).unwrap_or(default.account),
             domain: self.domain.or(file.domain),
             concurrency,
@@ -258,6 +342,8 @@ impl NodeArgs {
             },
             component_cache: component_cache.map_or(default.component_cache, ByteSize::as_u64),
             grace: self.grace.or(file.grace).unwrap_or(default.grace),
+            s3,
+            registries,
             ..default
         };
         Ok((config, log, log_format))

@@ -121,7 +121,8 @@ pub struct Problem {
     /// One word. Where the API answers as AWS does, it is not in the document.
     #[serde(default)]
     pub error: String,
-    /// What is wrong and what to do.
+    /// What is wrong and what to do. Some of AWS's errors write it large.
+    #[serde(alias = "Message")]
     pub message: String,
 }
 

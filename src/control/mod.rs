@@ -17,8 +17,7 @@
 //! | `DELETE /wharf/v1/apps/NAME` | remove an app |
 //! | `GET /wharf/v1/users`, `PUT`, `DELETE …/NAME` | who may call, see [`api::AddUser`] |
 //! | `GET /wharf/v1/code/DIGEST?expires=…&signature=…` | code, with a link that the API gave out |
-//! | `POST /2015-03-31/functions/NAME/invocations` | Lambda API, Invoke |
-//! | `/YYYY-MM-DD/…`, `POST /` | the other operations of AWS's services: see [`aws`] |
+//! | `/YYYY-MM-DD/…`, `POST /` | operations of AWS's services: see [`aws`] |
 
 pub mod api;
 mod auth;
@@ -47,26 +46,23 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use http::{Method, StatusCode, Uri, header};
+use serde::Deserialize;
 use tower_service::Service as _;
 
 pub use auth::{
     Access, CREDENTIALS_FILE, Caller, Credentials, CredentialsError, Denied, Identities, Identity,
-    IdentityKind, Peer, Refusal, TOKEN_FILE, Token, policy,
+    IdentityKind, Peer, Refusal, TOKEN_FILE, Token, UrlRefusal, policy,
 };
 use auth::{Scope, Subject};
 pub use axum::body::Body;
 pub use error::Error;
+pub use lambda::{folders, mend_layers};
 use verbs::{Control, MAX_COMPONENT};
 
 use crate::{
-    invoke::{EventAnswer, MAX_ASYNC_EVENT, MAX_EVENT},
-    model::{Digest, Outcome, RequestId},
-    runtime::FunctionError,
+    model::Digest,
     telemetry::{logs::TailFrom, metrics::Metrics},
 };
 
@@ -89,7 +85,7 @@ struct Api {
     lambda: Arc<lambda::Lambda>,
     services: aws::Services,
     iam: Arc<iam::Iam>,
-    access: Access,
+    access: Arc<Access>,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
 }
@@ -117,7 +113,7 @@ impl Service {
 /// The API of a node.
 pub fn service(
     control: Control,
-    access: Access,
+    access: Arc<Access>,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
 ) -> Service {
@@ -144,7 +140,6 @@ pub fn service(
         metrics,
     });
     let components = Router::new().route("/wharf/v1/blobs/{digest}", put(upload).head(has));
-    let events = Router::new().route("/2015-03-31/functions/{name}/invocations", post(invoke));
     let documents = Router::new()
         .route("/metrics", get(metrics_text))
         .route("/wharf/v1/node", get(node))
@@ -164,7 +159,6 @@ pub fn service(
         .route("/readyz", get(ready))
         .route("/wharf/v1/code/{digest}", get(code))
         .merge(guarded(&api, MAX_COMPONENT, components))
-        .merge(guarded(&api, MAX_EVENT, events))
         .merge(guarded(&api, MAX_DOCUMENT, documents))
         .fallback(aws)
         .with_state(api);
@@ -180,7 +174,7 @@ fn guarded(api: &Arc<Api>, limit: usize, routes: Router<Arc<Api>>) -> Router<Arc
             let request = api.access.admit(request, limit, &Scope::own()).await?;
             let (head, body) = request.into_parts();
             let caller = head.extensions.get::<Caller>();
-            may(&api, caller, &head.method, &head.uri).await?;
+            may(caller, &head.method, &head.uri)?;
             Ok::<_, Error>(next.run(Request::from_parts(head, body)).await)
         }
     };
@@ -189,13 +183,17 @@ fn guarded(api: &Arc<Api>, limit: usize, routes: Router<Arc<Api>>) -> Router<Arc
         .layer(middleware::from_fn(authorize))
 }
 
-/// Holds a request for one of the node's own paths, or for Invoke, against the policies of its caller, and of the function
-/// where those do not allow it.
-async fn may(api: &Api, caller: Option<&Caller>, method: &Method, uri: &Uri) -> Result<(), Error> {
+/// Holds a request for one of the node's own paths against the policies of its caller.
+fn may(caller: Option<&Caller>, method: &Method, uri: &Uri) -> Result<(), Error> {
     let caller = caller.ok_or(Refusal::Missing)?;
     let subject = Subject::of_request(method, uri, caller);
-    let lambda = lambda::LambdaService(Arc::clone(&api.lambda));
-    Ok(aws::authorize(&lambda, caller, &subject).await?)
+    let Subject {
+        action,
+        resources,
+        context,
+    } = &subject;
+    let denied = caller.authorize(action, resources, context);
+    Ok(denied.map_err(aws::Error::from)?)
 }
 
 /// A call of one of AWS's services, or nothing that is here.
@@ -204,19 +202,27 @@ async fn aws(State(api): Shared, request: Request) -> Result<Response, Error> {
     let target = api.services.target(&head);
     let limit = target.as_ref().map_or(1 << 20, aws::Target::limit);
     let scope = target.as_ref().map_or_else(Scope::own, aws::Target::scope);
-    let request = Request::from_parts(head, body);
-    let (head, body) = match (api.access.admit(request, limit, &scope).await, &target) {
-        (Ok(request), _) => request.into_parts(),
+    let read = async {
+        let request = Request::from_parts(head, body);
+        let (head, body) = api.access.admit(request, limit, &scope).await?.into_parts();
+        let body = axum::body::to_bytes(body, limit)
+            .await
+            .map_err(|error| body_error(&error, limit))?;
+        Ok((head, body))
+    };
+    let (head, body) = match (read.await, &target) {
+        (Ok(read), _) => read,
+        (Err(Error::TooLarge(limit)), Some(target)) => {
+            let response = target.too_large(limit);
+            return response.ok_or(Error::TooLarge(limit));
+        }
         (Err(Error::Refused(refusal)), Some(target)) => return Ok(target.refuse(refusal)),
         (Err(error), _) => return Err(error),
     };
-    let Some(target) = target else {
-        return Err(no_path(&head.uri));
-    };
-    let body = axum::body::to_bytes(body, limit)
-        .await
-        .map_err(|error| body_error(&error, limit))?;
-    Ok(api.services.answer(target, &head, body).await)
+    match target {
+        Some(target) => Ok(api.services.answer(target, &head, body).await),
+        None => Err(no_path(&head.uri)),
+    }
 }
 
 fn no_path(uri: &Uri) -> Error {
@@ -374,200 +380,4 @@ async fn logs(
         Body::from_stream(lines),
     )
         .into_response())
-}
-
-/// Lambda API, Invoke.
-async fn invoke(
-    State(api): Shared,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Error> {
-    let name = name.strip_suffix(":$LATEST").unwrap_or(&name);
-    let function = api.control.function(name)?;
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let (asynchronous, largest) = match text("x-amz-invocation-type").unwrap_or("RequestResponse") {
-        "RequestResponse" => (false, MAX_EVENT),
-        "Event" => (true, MAX_ASYNC_EVENT),
-        "DryRun" => return Ok(StatusCode::NO_CONTENT.into_response()),
-        other => {
-            return Err(Error::Invalid(format!(
-                "`{other}` is no invocation type: RequestResponse, Event or DryRun is"
-            )));
-        }
-    };
-    let client_context = text("x-amz-client-context")
-        .map(|context| {
-            BASE64_STANDARD
-                .decode(context)
-                .ok()
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .map(String::into_boxed_str)
-                .ok_or_else(|| {
-                    Error::Invalid("X-Amz-Client-Context is not base64 of text".to_owned())
-                })
-        })
-        .transpose()?;
-    let wants_log = text("x-amz-log-type") == Some("Tail");
-    let event = axum::body::to_bytes(body, largest)
-        .await
-        .map_err(|error| body_error(&error, largest))?;
-    let event = event_text(&event)?;
-    verbs::takes_events(&function)?;
-    if asynchronous {
-        let request_id = api
-            .control
-            .enqueue(&function, event, client_context)
-            .await?;
-        let mut response = StatusCode::ACCEPTED.into_response();
-        set_request_id(&mut response, request_id);
-        return Ok(response);
-    }
-    let timeout = function.deployment().configuration.timeout;
-    let answer = api
-        .control
-        .invoke
-        .event(&function, RequestId::generate(), event, client_context)
-        .await;
-    let mut response = answer_response(&answer, timeout);
-    if wants_log {
-        let log = api.control.log_of(&function, answer.request_id).await;
-        if let Ok(log) = HeaderValue::from_str(&BASE64_STANDARD.encode(log)) {
-            response.headers_mut().insert("x-amz-log-result", log);
-        }
-    }
-    Ok(response)
-}
-
-/// The event as JSON; nothing stands for `{}`.
-fn event_text(bytes: &Bytes) -> Result<String, Error> {
-    if bytes.is_empty() {
-        return Ok("{}".to_owned());
-    }
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| Error::Invalid(format!("the event is not UTF-8: {error}")))?;
-    serde_json::from_str::<serde::de::IgnoredAny>(text)
-        .map_err(|error| Error::Invalid(format!("the event is not JSON: {error}")))?;
-    Ok(text.to_owned())
-}
-
-fn answer_response(answer: &EventAnswer, timeout: std::time::Duration) -> Response {
-    let (status, error, body) = match &answer.result {
-        Ok(Ok(json)) => (StatusCode::OK, None, json.clone()),
-        Ok(Err(error)) => (StatusCode::OK, Some("Unhandled"), error_document(error)),
-        Err(outcome @ (Outcome::Throttled | Outcome::Overloaded)) => {
-            let reason = match outcome {
-                Outcome::Throttled => "ReservedFunctionConcurrentInvocationLimitExceeded",
-                _ => "ConcurrentInvocationLimitExceeded",
-            };
-            let body = json!({"Type": "User", "message": "Rate Exceeded.", "Reason": reason});
-            (StatusCode::TOO_MANY_REQUESTS, None, body.to_string())
-        }
-        Err(Outcome::Internal) => {
-            let body =
-                json!({"Type": "Service", "message": "the node failed; its log has the cause"});
-            (StatusCode::INTERNAL_SERVER_ERROR, None, body.to_string())
-        }
-        Err(outcome) => (
-            StatusCode::OK,
-            Some("Unhandled"),
-            stopped_document(*outcome, answer, timeout),
-        ),
-    };
-    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
-    set_request_id(&mut response, answer.request_id);
-    let headers = response.headers_mut();
-    if let Some(error) = error {
-        headers.insert("x-amz-function-error", HeaderValue::from_static(error));
-    }
-    if let Err(outcome) = &answer.result {
-        headers.insert("x-wharf-error", HeaderValue::from_static(outcome.code()));
-    }
-    if status == StatusCode::OK {
-        headers.insert(
-            "x-amz-executed-version",
-            HeaderValue::from_static("$LATEST"),
-        );
-    }
-    response
-}
-
-fn set_request_id(response: &mut Response, request_id: RequestId) {
-    if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
-        response.headers_mut().insert("x-amzn-requestid", id);
-    }
-}
-
-fn error_document(error: &FunctionError) -> String {
-    let document = ErrorDocument {
-        error_type: &error.error_type,
-        error_message: &error.message,
-        trace: Some(&error.trace),
-    };
-    document.to_json()
-}
-
-/// An error as Lambda's runtimes write it, in their order.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ErrorDocument<'a> {
-    error_type: &'a str,
-    error_message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace: Option<&'a [String]>,
-}
-
-impl ErrorDocument<'_> {
-    fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("texts are JSON")
-    }
-}
-
-/// What Lambda says of a function that it stopped.
-fn stopped_document(
-    outcome: Outcome,
-    answer: &EventAnswer,
-    timeout: std::time::Duration,
-) -> String {
-    let id = answer.request_id;
-    let (error_type, message) = match outcome {
-        Outcome::Timeout => (
-            "Sandbox.Timedout",
-            format!(
-                "RequestId: {id} Error: Task timed out after {:.2} seconds",
-                timeout.as_secs_f64()
-            ),
-        ),
-        Outcome::OutOfMemory => (
-            "Runtime.OutOfMemory",
-            format!("RequestId: {id} Error: out of memory"),
-        ),
-        Outcome::OutOfFuel => (
-            "Runtime.OutOfFuel",
-            format!("RequestId: {id} Error: out of fuel"),
-        ),
-        Outcome::OutOfCpu => (
-            "Runtime.OutOfCpu",
-            format!("RequestId: {id} Error: out of processor time"),
-        ),
-        Outcome::ResponseTooLarge => (
-            "Function.ResponseSizeTooLarge",
-            "Response payload size exceeded maximum allowed payload size (6291556 bytes)."
-                .to_owned(),
-        ),
-        Outcome::BadResponse => (
-            "Runtime.BadResponse",
-            format!("RequestId: {id} Error: the answer is not JSON"),
-        ),
-        _ => (
-            "Runtime.ExitError",
-            format!("RequestId: {id} Error: Runtime exited with error: {outcome}"),
-        ),
-    };
-    let document = ErrorDocument {
-        error_type,
-        error_message: &message,
-        trace: None,
-    };
-    document.to_json()
 }

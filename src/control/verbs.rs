@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     api::{Deploy, DeployFunction, Deployed, FunctionSummary, NodeSummary},
+    code::Sources,
     error::Error,
     lambda::{Permissions, Proposal},
 };
@@ -21,7 +22,7 @@ use crate::{
     invoke::{Function, Invoke},
     model::{
         Alias, Arns, AsyncEvent, Deployment, Digest, FunctionName, FunctionSettings, Kind,
-        LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource, Version,
+        LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource, UrlConfig, Version,
     },
     runtime::Runtime,
     store::{
@@ -42,6 +43,7 @@ pub(super) const OF_FUNCTIONS: &[&str] = &[
     FunctionSettings::KIND,
     Alias::KIND,
     ProvisionedConcurrency::KIND,
+    UrlConfig::KIND,
     Permissions::KIND,
     Proposal::KIND,
 ];
@@ -70,6 +72,8 @@ pub struct Control {
     pub arns: Arns,
     /// What is kept encrypted.
     pub sealer: Arc<Sealer>,
+    /// Where code comes from.
+    pub sources: Sources,
 }
 
 impl Control {
@@ -449,21 +453,6 @@ async fn check_folders(function: &DeployFunction) -> Result<(), Error> {
         )));
     }
     Ok(())
-}
-
-/// Whether a function can be invoked with an event.
-///
-/// # Errors
-///
-/// It speaks HTTP, or is a hook.
-pub fn takes_events(function: &Function) -> Result<(), Error> {
-    let Deployment { name, kind, .. } = function.deployment();
-    match kind {
-        Kind::Event | Kind::CommandP2 | Kind::CommandP3 => Ok(()),
-        Kind::HttpP2 | Kind::HttpP3 | Kind::Hook => Err(Error::Invalid(format!(
-            "function `{name}` ({kind}) takes no events; send it a request"
-        ))),
-    }
 }
 
 /// Reads the secrets of a function where they are kept: on this node.

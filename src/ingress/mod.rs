@@ -25,6 +25,7 @@ mod socket;
 mod stats;
 mod tls;
 pub mod trace;
+mod url;
 
 use std::{
     collections::HashMap,
@@ -49,6 +50,7 @@ pub use self::{
     sanitize::Network,
     stats::{Counter, ListenerStats},
     tls::{CertificateFiles, CertificateSource, TlsConfig, TlsError, TlsInfo, TlsVersion},
+    url::{Authorize, UrlDenied, UrlTarget},
 };
 use self::{
     connection::Shared,

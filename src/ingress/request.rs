@@ -10,7 +10,9 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 
-use super::{ConnectionInfo, Handler, RequestBody, error, sanitize, trace};
+use super::{
+    Authorize, ConnectionInfo, Handler, RequestBody, UrlDenied, UrlTarget, error, sanitize, trace,
+};
 use crate::{
     invoke::{Arrival, Function, Invoke, ResponseBody},
     model::{Kind, Outcome, RedirectStatus, RedirectTarget, RequestId},
@@ -21,8 +23,9 @@ use crate::{
 /// What serves requests: functions, and the answers that routes give themselves.
 pub struct DataPlane {
     routes: ArcSwap<Router<Target>>,
-    invoke: Arc<Invoke>,
+    pub(super) invoke: Arc<Invoke>,
     metrics: Arc<NodeMetrics>,
+    pub(super) authorize: Arc<dyn Authorize>,
 }
 
 /// What a route leads to.
@@ -30,6 +33,8 @@ pub struct DataPlane {
 pub enum Target {
     /// A function.
     Function(Arc<Function>),
+    /// A function URL that has a configuration.
+    Url(Arc<UrlTarget>),
     /// A response that is always the same.
     Respond {
         /// Its status.
@@ -49,11 +54,13 @@ pub enum Target {
 }
 
 /// Why a request was not answered by what it asked for.
-enum Failure {
+pub(super) enum Failure {
     /// It was refused at the door.
     Refused(sanitize::Refusal),
     /// No route takes it with this method.
     Method(Vec<Method>),
+    /// A function URL is not for who asks.
+    Denied(UrlDenied),
     /// Anything else.
     Outcome(Outcome),
 }
@@ -61,6 +68,12 @@ enum Failure {
 impl From<sanitize::Refusal> for Failure {
     fn from(refusal: sanitize::Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+impl From<UrlDenied> for Failure {
+    fn from(denied: UrlDenied) -> Self {
+        Self::Denied(denied)
     }
 }
 
@@ -81,12 +94,19 @@ impl From<Miss> for Failure {
 }
 
 impl DataPlane {
-    /// Serves what `invoke` runs. Until [`route`](Self::route) is called nothing has a route.
-    pub fn new(routes: Router<Target>, invoke: Arc<Invoke>, metrics: Arc<NodeMetrics>) -> Self {
+    /// Serves what `invoke` runs, and function URLs to whom `authorize` lets in. Until [`route`](Self::route) is called
+    /// nothing has a route.
+    pub fn new(
+        routes: Router<Target>,
+        invoke: Arc<Invoke>,
+        metrics: Arc<NodeMetrics>,
+        authorize: Arc<dyn Authorize>,
+    ) -> Self {
         Self {
             routes: ArcSwap::from_pointee(routes),
             invoke,
             metrics,
+            authorize,
         }
     }
 
@@ -125,6 +145,7 @@ impl DataPlane {
                             .collect(),
                     },
                 ),
+                Target::Url(url) => Found::Url(url.clone()),
                 Target::Respond {
                     status,
                     headers,
@@ -144,6 +165,7 @@ impl DataPlane {
                     started,
                     source_ip: connection.peer.ip().to_canonical(),
                     path_parameters: &path_parameters,
+                    url: None,
                 };
                 let request = Request::from_parts(head, body);
                 Ok(self
@@ -151,11 +173,22 @@ impl DataPlane {
                     .http(&function, request, arrival, sanitize::response)
                     .await?)
             }
+            Found::Url(url) => {
+                let arrival = Arrival {
+                    request_id: id,
+                    started,
+                    source_ip: connection.peer.ip().to_canonical(),
+                    path_parameters: &[],
+                    url: None,
+                };
+                // In a box: other requests need no room for it.
+                Ok(Box::pin(self.serve_url(&url, head, body, arrival)).await)
+            }
             Found::Response(response) => Ok(response),
         }
     }
 
-    fn fail(&self, failure: Failure, id: RequestId) -> Response<Bytes> {
+    pub(super) fn fail(&self, failure: Failure, id: RequestId) -> Response<Bytes> {
         match failure {
             Failure::Refused(refusal) => {
                 self.metrics.unrouted(refusal.outcome());
@@ -171,6 +204,10 @@ impl DataPlane {
                 }
                 response
             }
+            Failure::Denied(denied) => {
+                self.metrics.unrouted(Outcome::BadRequest);
+                denied.respond()
+            }
             Failure::Outcome(outcome) => {
                 if matches!(outcome, Outcome::NoRoute | Outcome::BadRequest) {
                     self.metrics.unrouted(outcome);
@@ -184,6 +221,7 @@ impl DataPlane {
 /// What a request was routed to, without a hold on the routes.
 enum Found {
     Function(Arc<Function>, Vec<(String, String)>),
+    Url(Arc<UrlTarget>),
     Response(Response<ResponseBody>),
 }
 

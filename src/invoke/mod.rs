@@ -7,35 +7,28 @@
 //! function that it started with.
 
 mod concurrency;
+mod event;
+mod http;
 mod payload;
+mod stream;
 mod versions;
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
-    fmt::Display,
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::Instant,
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use futures::future::BoxFuture;
-use http::{HeaderName, Request, Response, response::Parts};
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Limited};
 
 use concurrency::Gate;
+pub use event::EventAnswer;
+pub use http::{Arrival, ResponseBody, UrlArrival};
+pub use stream::{AnswerStream, MAX_STREAM, StreamAnswer};
 pub use versions::{Resolved, Versions};
 
 use crate::{
-    model::{
-        ByteSize, Deployment, FunctionName, InvocationRecord, Kind, Outcome, Qualifier, RequestId,
-    },
-    runtime::{
-        self, FunctionError, FunctionFailed, GuestBody, InProcess, InProcessError, IncompleteBody,
-        Invocation, Observer, Runtime,
-    },
+    model::{ByteSize, Deployment, FunctionName, InvocationRecord, Outcome, Qualifier, RequestId},
+    runtime::{self, FunctionFailed, InProcess, Observer, Runtime},
     telemetry::{
         logs::{FunctionLog, Level, Logs},
         metrics::{EventDropped, FunctionMetrics, Metrics},
@@ -47,12 +40,6 @@ pub const MAX_EVENT: usize = 6 << 20;
 
 /// The largest event of an asynchronous invocation (Lambda quota: 1 MB).
 pub const MAX_ASYNC_EVENT: usize = 1 << 20;
-
-/// How many functions may wait for one another in a chain (Lambda's recursion detection stops at about 16).
-const MAX_HOPS: u8 = 16;
-
-/// Asks for the receipt of an invocation, and carries it.
-const RECEIPT: HeaderName = HeaderName::from_static("x-wharf-receipt");
 
 /// Runs functions. One a node.
 pub struct Invoke {
@@ -128,28 +115,6 @@ impl Observer for Ledger {
         self.metrics.record(record);
         self.log.report(self.version, self.memory, record.clone());
     }
-}
-
-/// What the door knows of an HTTP request beside the request.
-#[derive(Debug, Clone)]
-pub struct Arrival<'a> {
-    /// The id of the request, and so of its invocation.
-    pub request_id: RequestId,
-    /// When it came.
-    pub started: Instant,
-    /// Who sent it: an IP address.
-    pub source_ip: std::net::IpAddr,
-    /// What the route took from the path.
-    pub path_parameters: &'a [(String, String)],
-}
-
-/// The answer of an invocation with an event.
-#[derive(Debug)]
-pub struct EventAnswer {
-    /// The id of the invocation.
-    pub request_id: RequestId,
-    /// JSON, the function's own error, or how it was stopped.
-    pub result: Result<Result<String, FunctionError>, Outcome>,
 }
 
 impl Invoke {
@@ -278,191 +243,12 @@ impl Invoke {
         }
     }
 
-    /// Has a function answer an HTTP request, whatever its kind: one that takes events gets the request as one. `check` makes
-    /// the head of the answer safe to send, or says why it is none; the invocation is then recorded as `bad_response`.
-    ///
-    /// # Errors
-    ///
-    /// The outcome says what happened; the function's log has the cause.
-    pub async fn http<B, E>(
-        &self,
-        function: &Arc<Function>,
-        request: Request<B>,
-        arrival: Arrival<'_>,
-        check: impl FnOnce(&mut Parts) -> Result<(), E>,
-    ) -> Result<Response<ResponseBody>, Outcome>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Display,
-        E: Display,
-    {
-        self.admit(function, arrival.request_id)?;
-        let configuration = &function.deployment().configuration;
-        let invocation = Invocation {
-            request_id: arrival.request_id,
-            started: arrival.started,
-            deadline: arrival.started + configuration.timeout,
-            hops: 0,
-            traceparent: traceparent(request.headers()),
-            client_context: None,
-        };
-        let wants_receipt = configuration.receipt && request.headers().contains_key(&RECEIPT);
-        let mut response = match function.deployment().kind {
-            Kind::HttpP2 | Kind::HttpP3 => self
-                .runtime
-                .http(&function.runtime, request, invocation, check, wants_receipt)
-                .await?
-                .map(ResponseBody::Guest),
-            Kind::Event | Kind::CommandP2 | Kind::CommandP3 | Kind::Hook => self
-                .http_as_event(function, request, invocation, &arrival, check)
-                .await?
-                .map(|body| ResponseBody::Complete(Some(body))),
-        };
-        if wants_receipt
-            && let Some(record) = response.extensions_mut().remove::<InvocationRecord>()
-            && let Ok(receipt) = serde_json::to_string(&record)
-            && let Ok(receipt) = receipt.try_into()
-        {
-            response.headers_mut().insert(RECEIPT, receipt);
-        }
-        Ok(response)
-    }
-
-    async fn http_as_event<B, E>(
-        &self,
-        function: &Arc<Function>,
-        request: Request<B>,
-        invocation: Invocation,
-        arrival: &Arrival<'_>,
-        check: impl FnOnce(&mut Parts) -> Result<(), E>,
-    ) -> Result<Response<Bytes>, Outcome>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Display,
-        E: Display,
-    {
-        let (head, body) = request.into_parts();
-        let admitted = Admitted(&function.ledger);
-        // The body is read before there is an instance: a slow client holds no memory of a guest.
-        let body = collect(body, invocation.deadline)
-            .await
-            .inspect_err(|outcome| {
-                function.ledger.metrics.refuse(*outcome);
-            })?;
-        admitted.hand_over();
-        let source_ip = arrival.source_ip.to_string();
-        let event = payload::event(
-            &head,
-            &body,
-            &payload::Origin {
-                request_id: arrival.request_id,
-                function: function.deployment().name.as_str(),
-                source_ip: &source_ip,
-                time_ms: jiff::Timestamp::now().as_millisecond(),
-                path_parameters: arrival.path_parameters,
-            },
-        );
-        let read = |answer| {
-            let response = payload::response(answer).map_err(|error| error.to_string())?;
-            let (mut head, body) = response.into_parts();
-            check(&mut head).map_err(|error| error.to_string())?;
-            Ok::<_, String>(Response::from_parts(head, body))
-        };
-        let answer = self
-            .runtime
-            .event(&function.runtime, event, invocation, read)
-            .await?;
-        answer.map_err(|_| Outcome::FunctionError)
-    }
-
     /// Says something about an invocation in its function's log.
     pub fn say(&self, function: &Function, request_id: RequestId, level: Level, message: &str) {
         let ledger = &function.ledger;
         ledger
             .log
             .platform(request_id, ledger.version, level, message);
-    }
-
-    /// Invokes a function with an event and waits for its answer (Lambda API, Invoke, `RequestResponse`). A function that
-    /// speaks HTTP takes no events yet. Who repeats an invocation gives its id again.
-    pub async fn event(
-        &self,
-        function: &Arc<Function>,
-        request_id: RequestId,
-        event: String,
-        client_context: Option<Box<str>>,
-    ) -> EventAnswer {
-        let started = Instant::now();
-        let invocation = Invocation {
-            request_id,
-            started,
-            deadline: started + function.deployment().configuration.timeout,
-            hops: 0,
-            traceparent: None,
-            client_context,
-        };
-        let result = self.admitted_event(function, event, invocation).await;
-        EventAnswer { request_id, result }
-    }
-
-    async fn admitted_event(
-        &self,
-        function: &Arc<Function>,
-        event: String,
-        invocation: Invocation,
-    ) -> Result<Result<String, FunctionError>, Outcome> {
-        self.admit(function, invocation.request_id)?;
-        self.runtime
-            .event(&function.runtime, event, invocation, Ok::<_, Infallible>)
-            .await
-    }
-}
-
-/// Calls between functions of this node.
-impl InProcess for Invoke {
-    fn invoke(
-        &self,
-        name: String,
-        event: String,
-        caller: &Invocation,
-    ) -> BoxFuture<'_, Result<String, InProcessError>> {
-        let request_id = RequestId::generate();
-        let (hops, caller_deadline) = (caller.hops.saturating_add(1), caller.deadline);
-        let traceparent = caller.traceparent.clone();
-        Box::pin(async move {
-            if hops > MAX_HOPS {
-                return Err(InProcessError::TooManyHops);
-            }
-            if event.len() > MAX_EVENT {
-                return Err(InProcessError::PayloadTooLarge);
-            }
-            let (name, qualifier) = match name.split_once(':') {
-                Some((name, qualifier)) => (name, Some(qualifier)),
-                None => (name.as_str(), None),
-            };
-            let qualifier = qualifier.map(str::parse).transpose();
-            let qualifier: Option<Qualifier> = qualifier.map_err(|_| InProcessError::NotFound)?;
-            let function = self
-                .resolve(name, qualifier.as_ref())
-                .ok_or(InProcessError::NotFound)?
-                .function;
-            let started = Instant::now();
-            let invocation = Invocation {
-                request_id,
-                started,
-                deadline: caller_deadline
-                    .min(started + function.deployment().configuration.timeout),
-                hops,
-                traceparent,
-                client_context: None,
-            };
-            match self.admitted_event(&function, event, invocation).await {
-                Ok(Ok(answer)) => Ok(answer),
-                Ok(Err(error)) => Err(InProcessError::Function(error)),
-                Err(Outcome::Throttled | Outcome::Overloaded) => Err(InProcessError::Throttled),
-                Err(outcome) => Err(InProcessError::Stopped(outcome)),
-            }
-        })
     }
 }
 
@@ -479,67 +265,5 @@ impl Admitted<'_> {
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
         self.0.leave();
-    }
-}
-
-/// The caller's W3C trace context, if it sent one.
-fn traceparent(headers: &http::HeaderMap) -> Option<Box<str>> {
-    headers.get("traceparent")?.to_str().ok().map(Box::from)
-}
-
-/// The whole body of a request, at most as large as an event may be.
-async fn collect<B>(body: B, deadline: Instant) -> Result<Bytes, Outcome>
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Display,
-{
-    let body = body.map_err(|error| std::io::Error::other(error.to_string()));
-    let body = std::pin::pin!(Limited::new(body, MAX_EVENT));
-    match tokio::time::timeout_at(deadline.into(), body.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(_)) => Err(Outcome::BadRequest),
-        Err(_) => Err(Outcome::Timeout),
-    }
-}
-
-/// The body of a function's HTTP answer.
-#[derive(Debug)]
-pub enum ResponseBody {
-    /// The host has all of it.
-    Complete(Option<Bytes>),
-    /// The guest made it, and may still be writing.
-    Guest(GuestBody),
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = IncompleteBody;
-
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, IncompleteBody>>> {
-        match self.get_mut() {
-            Self::Complete(data) => {
-                std::task::Poll::Ready(data.take().map(|data| Ok(Frame::data(data))))
-            }
-            Self::Guest(body) => std::pin::Pin::new(body).poll_frame(context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Complete(data) => data.is_none(),
-            Self::Guest(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Complete(data) => {
-                SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64)
-            }
-            Self::Guest(body) => body.size_hint(),
-        }
     }
 }

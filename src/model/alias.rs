@@ -165,6 +165,31 @@ pub struct LambdaSettings {
     pub package: Option<Package>,
     /// Members of the configuration that are stored and given back as they came (`Role`, `Handler`, `Runtime`…).
     pub members: serde_json::Map<String, serde_json::Value>,
+    /// The layers, in the function's order: later ones go before earlier ones.
+    pub layers: Vec<AttachedLayer>,
+    /// The folder with the layers' files, which the function sees as `/opt`.
+    pub opt: Option<Digest>,
+    /// The folder with what came in the package beside the component, which the function sees as `/var/task`.
+    pub task: Option<Digest>,
+}
+
+impl LambdaSettings {
+    /// The folders that it refers to: of each layer, and what is mounted.
+    pub fn folders(&self) -> impl Iterator<Item = Digest> {
+        let layers = self.layers.iter().map(|layer| layer.digest);
+        layers.chain(self.opt).chain(self.task)
+    }
+}
+
+/// A version of a layer, as a function has it. It stays when the version is deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachedLayer {
+    /// The ARN of the version.
+    pub arn: String,
+    /// The SHA-256 of its zip.
+    pub digest: Digest,
+    /// The size of that in bytes.
+    pub size: u64,
 }
 
 /// What a function's code came in.

@@ -295,9 +295,10 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// The blobs that it refers to: its component, and what that came in.
+    /// The blobs that it refers to: its component, what that came in, and its layers.
     pub fn blobs(&self) -> impl Iterator<Item = Digest> {
         let package = self.lambda.package.as_ref().map(|package| package.digest);
-        std::iter::once(self.code).chain(package)
+        let layers = self.lambda.layers.iter().map(|layer| layer.digest);
+        std::iter::once(self.code).chain(package).chain(layers)
     }
 }

@@ -15,10 +15,11 @@ mod record;
 mod route;
 mod size;
 mod text;
+mod url;
 
 pub use alias::{
-    Alias, FunctionSettings, InvalidQualifier, LambdaSettings, Package, ProvisionedConcurrency,
-    Qualifier, RecursiveLoop,
+    Alias, AttachedLayer, FunctionSettings, InvalidQualifier, LambdaSettings, Package,
+    ProvisionedConcurrency, Qualifier, RecursiveLoop,
 };
 pub use arn::Arns;
 pub use digest::{Digest, ParseDigestError};
@@ -37,3 +38,6 @@ pub use route::{
 };
 pub use size::{ByteSize, ParseSizeError};
 pub use text::{ParseDurationError, parse_duration};
+pub use url::{
+    Cors, FunctionUrl, InvokeMode, URL_LABEL, UrlAuthType, UrlCaller, UrlConfig, url_host, url_id,
+};

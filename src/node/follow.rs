@@ -14,10 +14,12 @@ use tokio::sync::watch;
 
 use super::known::{Deployed, Known, SERVED};
 use crate::{
-    control::verbs,
-    ingress::{DataPlane, Target},
+    control::{code::Layers, verbs},
+    ingress::{DataPlane, Target, UrlTarget},
     invoke::{Function, Invoke, Versions},
-    model::{Alias, Answer, Deployment, FunctionName, Qualifier, RoutePattern, Version},
+    model::{
+        Alias, Answer, Arns, Deployment, FunctionName, Qualifier, RoutePattern, Version, url_id,
+    },
     router::Router,
     runtime::Runtime,
     store::Catalog,
@@ -35,7 +37,9 @@ pub(super) struct Follower {
     pub(super) metrics: Arc<Metrics>,
     pub(super) logs: Arc<Logs>,
     pub(super) runtime: Runtime,
+    pub(super) layers: Layers,
     pub(super) domain: Option<String>,
+    pub(super) arns: Arns,
     /// The revision that is served, for those who wait for it.
     pub(super) served: watch::Sender<u64>,
     pub(super) known: Known,
@@ -159,7 +163,16 @@ impl Follower {
 
     /// A function of this deployment, unless something it needs is missing on this node: then it is not served, and the
     /// log says why.
-    fn function(&self, deployment: Deployment, concurrency: Option<u32>) -> Option<Arc<Function>> {
+    fn function(
+        &self,
+        mut deployment: Deployment,
+        concurrency: Option<u32>,
+    ) -> Option<Arc<Function>> {
+        let lambda = &deployment.lambda;
+        let mounted = self
+            .layers
+            .grants(lambda.opt.as_ref(), lambda.task.as_ref());
+        deployment.configuration.files.extend(mounted);
         let configuration = &deployment.configuration;
         let secrets = match verbs::resolve_secrets(&deployment.name, &configuration.secrets) {
             Ok(secrets) => secrets,
@@ -207,7 +220,7 @@ impl Follower {
                 .iter()
                 .map(|(pattern, target)| (*pattern, target.clone()));
             let conflict = match Router::new(pairs, urls(), self.domain.as_deref()) {
-                Ok(router) => return router,
+                Ok(router) => return router.with_urls(&self.arns.region, self.urls()),
                 Err(conflict) => conflict,
             };
             tracing::warn!(%conflict, "a route is not served");
@@ -217,6 +230,23 @@ impl Follower {
                 .expect("a conflict is between two of these routes");
             routes.remove(second);
         }
+    }
+
+    /// The function URLs that were configured, by id. What one leads to is found when a request comes.
+    fn urls(&self) -> impl Iterator<Item = (String, Target)> {
+        self.known.urls().map(|config| {
+            let target = UrlTarget {
+                id: url_id(
+                    &self.arns.account,
+                    &config.function,
+                    config.alias.as_deref(),
+                ),
+                function: config.function.clone(),
+                alias: config.alias.clone(),
+                url: config.url.clone(),
+            };
+            (target.id.clone(), Target::Url(Arc::new(target)))
+        })
     }
 
     /// Has what is deployed compiled, where it is not.

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     model::{
-        Alias, Deployment, FunctionName, FunctionSettings, ProvisionedConcurrency, Route, Version,
+        Alias, Deployment, FunctionName, FunctionSettings, ProvisionedConcurrency, Route,
+        UrlConfig, Version,
     },
     store::{Delta, Document, Resource},
 };
@@ -17,6 +18,7 @@ pub(super) const SERVED: &[&str] = &[
     FunctionSettings::KIND,
     Alias::KIND,
     ProvisionedConcurrency::KIND,
+    UrlConfig::KIND,
 ];
 
 /// What is known of the catalog.
@@ -36,6 +38,7 @@ pub(super) struct Deployed {
     pub(super) settings: Option<FunctionSettings>,
     aliases: BTreeMap<String, Alias>,
     provisioned: BTreeMap<String, ProvisionedConcurrency>,
+    urls: BTreeMap<String, UrlConfig>,
 }
 
 /// What is not as it was.
@@ -49,6 +52,13 @@ impl Known {
     /// The function of that name, if anything is known of it.
     pub(super) fn function(&self, name: &FunctionName) -> Option<&Deployed> {
         self.functions.get(name)
+    }
+
+    /// The URLs of functions.
+    pub(super) fn urls(&self) -> impl Iterator<Item = &UrlConfig> {
+        self.functions
+            .values()
+            .flat_map(|deployed| deployed.urls.values())
     }
 
     /// Takes in what changed, and says which functions it concerns.
@@ -89,6 +99,7 @@ impl Known {
                 continue;
             };
             self.deployed(&name).document(kind, key, document);
+            touched.routes |= kind == UrlConfig::KIND;
             touched.functions.insert(name);
         }
         touched.routes |= !delta.routes.is_empty();
@@ -139,6 +150,8 @@ impl Deployed {
             set(&mut self.aliases, key, document);
         } else if kind == ProvisionedConcurrency::KIND {
             set(&mut self.provisioned, key, document);
+        } else if kind == UrlConfig::KIND {
+            set(&mut self.urls, key, document);
         }
     }
 }

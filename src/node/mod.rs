@@ -7,6 +7,7 @@
 mod follow;
 mod known;
 mod sweep;
+mod url;
 
 use std::{
     collections::BTreeSet,
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     control::{
         self, Access, CREDENTIALS_FILE, Credentials, Identities, Peer, Readiness, Token,
+        code::{Layers, Registries, RegistrySettings, S3, S3Settings, Sources},
         verbs::Control,
     },
     events::{self, Served, Worker},
@@ -35,7 +37,7 @@ use crate::{
     model::Arns,
     router::Router,
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
-    store::{Blobs, Catalog, DataFolder, KeyValueLimits, Queue, Sqlite, archive::Backups},
+    store::{Blobs, Catalog, DataFolder, Folders, KeyValueLimits, Queue, Sqlite, archive::Backups},
     telemetry::{
         logs::{LogLimits, Logs},
         metrics::Metrics,
@@ -45,6 +47,7 @@ use crate::{
 use follow::Follower;
 use known::Known;
 use sweep::Sweeper;
+use url::UrlAccess;
 
 /// How a node is set up. Resolved: where each value comes from is the command line's business.
 #[derive(Debug, Clone)]
@@ -77,6 +80,10 @@ pub struct NodeConfig {
     pub events: events::Settings,
     /// How long a component is kept that nothing refers to.
     pub unused: Duration,
+    /// Where packages are fetched from that are in S3.
+    pub s3: Option<S3Settings>,
+    /// How components are fetched from registries.
+    pub registries: RegistrySettings,
 }
 
 impl NodeConfig {
@@ -97,6 +104,8 @@ impl NodeConfig {
             grace: Duration::from_secs(30),
             events: events::Settings::default(),
             unused: Duration::from_secs(3600),
+            s3: None,
+            registries: RegistrySettings::default(),
         }
     }
 }
@@ -139,6 +148,14 @@ impl Node {
             region: config.region.clone(),
             account: config.account.clone(),
         };
+        let sealer = store.sealer().clone();
+        let identities =
+            Identities::new(credentials, store.clone(), sealer.clone(), config.account);
+        let access = Arc::new(Access {
+            token,
+            identities: Arc::new(identities),
+            region: config.region,
+        });
         let runtime = Runtime::start(
             RuntimeSettings {
                 engine: config.engine,
@@ -154,6 +171,13 @@ impl Node {
             metrics.node().clone(),
             blobs.clone(),
         )?;
+        let folders = Folders::open(&folder).context("open the layers")?;
+        let layers = Layers::new(folders, blobs.clone(), runtime.clone());
+        let sources = Sources {
+            layers: layers.clone(),
+            s3: S3::new(config.s3).context("set up TLS for S3")?,
+            registries: Registries::new(config.registries).context("set up TLS for registries")?,
+        };
         let server = |address| ServerConfig {
             grace: config.grace,
             ..ServerConfig::new(address)
@@ -182,13 +206,14 @@ impl Node {
             empty,
             invoke.clone(),
             metrics.node().clone(),
+            Arc::new(UrlAccess {
+                access: access.clone(),
+                arns: arns.clone(),
+            }),
         ));
-        let sealer = store.sealer().clone();
         let queue: Arc<dyn Queue> = store.clone();
         let backups = Backups::new(folder, store.clone(), blobs.clone());
         let catalog: Arc<dyn Catalog> = store;
-        let identities =
-            Identities::new(credentials, catalog.clone(), sealer.clone(), config.account);
         let (served, watching) = watch::channel(0);
         let mut follower = Follower {
             catalog: catalog.clone(),
@@ -197,17 +222,21 @@ impl Node {
             metrics: metrics.clone(),
             logs: logs.clone(),
             runtime: runtime.clone(),
+            layers: layers.clone(),
             domain: config.domain,
+            arns: arns.clone(),
             served,
             known: Known::default(),
             lacking: BTreeSet::new(),
         };
+        control::mend_layers(&*catalog, &layers).await;
         follower.serve().await.context("load what is deployed")?;
         let sweeper = Sweeper {
             catalog: catalog.clone(),
             invoke: invoke.clone(),
             blobs: blobs.clone(),
             runtime: runtime.clone(),
+            layers: layers.clone(),
             unused: config.unused,
         };
         let worker = Worker::new(
@@ -236,16 +265,12 @@ impl Node {
             http: http.local_addr(),
             arns,
             sealer,
+            sources,
         };
         control.register(&metrics);
         let listeners = std::iter::once(&http).chain(&https);
         register_listeners(&metrics, &listeners.map(Server::stats).collect());
         let readiness = Arc::<Readiness>::default();
-        let access = Access {
-            token,
-            identities: Arc::new(identities),
-            region: config.region,
-        };
         let control = control::service(control, access, readiness.clone(), metrics);
         Ok(Self {
             http,

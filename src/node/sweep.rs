@@ -1,4 +1,4 @@
-//! Removes components, packages and compiled code that nothing needs any more, while the node runs.
+//! Removes components, packages, layers and compiled code that nothing needs any more, while the node runs.
 //!
 //! Needed is what the catalog refers to, what is served at this moment, and what came, or was asked for, a short while
 //! ago: between the upload of a component and its deployment nothing refers to it.
@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    control::{self, code::Layers},
     invoke::Invoke,
     runtime::Runtime,
     store::{Blobs, Catalog, Error},
@@ -23,6 +24,7 @@ pub(super) struct Sweeper {
     pub(super) invoke: Arc<Invoke>,
     pub(super) blobs: Arc<Blobs>,
     pub(super) runtime: Runtime,
+    pub(super) layers: Layers,
     /// How long what nothing refers to is kept.
     pub(super) unused: Duration,
 }
@@ -78,6 +80,16 @@ impl Sweeper {
         // Compiled code goes with what it was made of.
         let keep = move |code: &_| used.contains(code) || swept.kept.contains(code);
         let retained = tokio::task::spawn_blocking(move || runtime.retain(keep)).await;
-        retained.map_err(|_| Error::Closed)
+        retained.map_err(|_| Error::Closed)?;
+        self.sweep_layers(before).await
+    }
+
+    /// What layers were unpacked to, and packages. It can be made again from the blobs.
+    async fn sweep_layers(&self, before: SystemTime) -> Result<(), Error> {
+        let mut used = control::folders(&*self.catalog).await?;
+        let served = self.invoke.functions();
+        let served = served.values().flat_map(|versions| versions.all());
+        used.extend(served.flat_map(|function| function.deployment().lambda.folders()));
+        self.layers.sweep(used, before).await
     }
 }

@@ -4,7 +4,7 @@
 //! is pure, and finding allocates nothing.
 //!
 //! Hosts are asked in this order, and the first that has a route for the path decides: the host itself, the function
-//! whose URL it is (`NAME.localhost`, `NAME.<domain>`), the longest wildcard above it, the routes of every host.
+//! whose URL it is (`NAME.localhost`, `NAME.<domain>`, `ID.lambda-url.REGION.localhost`), the longest wildcard above it, the routes of every host.
 //! Within a host the segments of the path decide from left to right: a literal goes before a parameter, a parameter
 //! before a rest. Then the method: a route that lists it goes before one for all methods. A path whose most specific
 //! pattern does not allow the method is [`Miss::Method`]: no less specific pattern is tried.
@@ -28,7 +28,7 @@ use std::collections::HashMap;
 
 use http::Method;
 
-use crate::model::{FunctionName, Parameters, RoutePattern, has_dot_segment};
+use crate::model::{FunctionName, Parameters, RoutePattern, URL_LABEL, has_dot_segment};
 use tree::Tree;
 
 /// The longest host name there is (RFC 1035 section 2.3.4).
@@ -46,6 +46,9 @@ pub struct Router<T> {
     every: Tree<T>,
     /// By name in lower case.
     functions: HashMap<Box<str>, T>,
+    /// By id: those of function URLs that have a configuration.
+    urls: HashMap<Box<str>, T>,
+    region: Box<str>,
     domain: Option<Box<str>>,
 }
 
@@ -98,6 +101,8 @@ impl<T> Router<T> {
             wildcards: HashMap::new(),
             every: Tree::default(),
             functions: function_urls(functions),
+            urls: HashMap::new(),
+            region: Box::default(),
             domain: domain.map(|domain| domain.trim_matches('.').to_ascii_lowercase().into()),
         };
         for (pattern, target) in routes {
@@ -111,6 +116,18 @@ impl<T> Router<T> {
             tree.insert(pattern, target)?;
         }
         Ok(router)
+    }
+
+    /// The same router, which also has these function URLs, by id: `ID.lambda-url.REGION.localhost`, and the same under the
+    /// domain if there is one.
+    #[must_use]
+    pub fn with_urls(mut self, region: &str, urls: impl IntoIterator<Item = (String, T)>) -> Self {
+        self.region = region.to_ascii_lowercase().into();
+        self.urls = urls
+            .into_iter()
+            .map(|(id, target)| (id.into_boxed_str(), target))
+            .collect();
+        self
     }
 
     /// The target for a request: `authority` as in `Host` or `:authority`, `path` as in the request, without query.
@@ -134,7 +151,7 @@ impl<T> Router<T> {
         {
             return found;
         }
-        if let Some(target) = self.function(host) {
+        if let Some(target) = self.function(host).or_else(|| self.url(host)) {
             return Ok(Match {
                 target,
                 parameters: Parameters::default(),
@@ -158,6 +175,21 @@ impl<T> Router<T> {
         let (name, domain) = host.split_once('.')?;
         let ours = domain == LOCALHOST || self.domain.as_deref() == Some(domain);
         ours.then(|| self.functions.get(name)).flatten()
+    }
+
+    /// The function URL that has this host.
+    fn url(&self, host: &str) -> Option<&T> {
+        if self.urls.is_empty() {
+            return None;
+        }
+        let (id, rest) = host.split_once('.')?;
+        let domain = rest
+            .strip_prefix(URL_LABEL)?
+            .strip_prefix('.')?
+            .strip_prefix(&*self.region)?
+            .strip_prefix('.')?;
+        let ours = domain == LOCALHOST || self.domain.as_deref() == Some(domain);
+        ours.then(|| self.urls.get(id)).flatten()
     }
 }
 
@@ -352,6 +384,28 @@ mod tests {
         ] {
             assert_eq!(
                 get(&router, authority, path).as_deref(),
+                Some(target),
+                "{authority}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_function_url_has_a_host_of_its_id() {
+        let urls = [("abc".to_owned(), "url abc".to_owned())];
+        let router = router(&["/{*rest}"], &["abc"]).with_urls("us-east-1", urls);
+        for (authority, target) in [
+            ("abc.lambda-url.us-east-1.localhost:8080", "url abc"),
+            ("ABC.Lambda-URL.us-east-1.localhost", "url abc"),
+            ("abc.lambda-url.us-east-1.fn.example.com", "url abc"),
+            ("abc.localhost", "fn abc"),
+            ("abc.lambda-url.eu-west-1.localhost", "/{*rest}"),
+            ("abd.lambda-url.us-east-1.localhost", "/{*rest}"),
+            ("abc.lambda-url.us-east-1.example.com", "/{*rest}"),
+            ("abc.lambda-url.us-east-1", "/{*rest}"),
+        ] {
+            assert_eq!(
+                get(&router, authority, "/").as_deref(),
                 Some(target),
                 "{authority}"
             );

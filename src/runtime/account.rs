@@ -100,9 +100,14 @@ impl Account {
     /// Notes that what the guest answered is no answer, and tells its function's log why. Gives how the invocation went:
     /// what failed before stands.
     pub(super) fn refuse(&self, why: &dyn Display) -> Outcome {
+        self.refuse_as(Outcome::BadResponse, why)
+    }
+
+    /// The same, with another word for it.
+    pub(super) fn refuse_as(&self, outcome: Outcome, why: &dyn Display) -> Outcome {
         if self.outcome() == Outcome::Ok {
-            self.say(Level::Error, &format!("{}: {why}", Outcome::BadResponse));
-            self.fail(Outcome::BadResponse);
+            self.say(Level::Error, &format!("{outcome}: {why}"));
+            self.fail(outcome);
         }
         self.outcome()
     }

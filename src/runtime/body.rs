@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -121,6 +121,44 @@ impl GuestBody {
             guest,
             wanted,
             ended: false,
+        })
+    }
+}
+
+impl GuestBody {
+    /// Notes that the rest of the answer is not wanted, and why. To be followed by a drop.
+    pub fn give_up(&self, why: Outcome) {
+        if let Inner::Stream { account, .. } = &self.0 {
+            account.fail(why);
+        }
+    }
+
+    /// All of the body, if it is at most `limit` bytes.
+    pub(super) async fn whole(mut self, limit: usize, account: &Account) -> Result<Bytes, Outcome> {
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        while let Some(frame) = self.frame().await {
+            let frame = frame.map_err(|IncompleteBody(outcome)| outcome)?;
+            // What is no data are trailers, which only HTTP has.
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if data.len() > limit - first.len().max(rest.len()) {
+                let why = format!("it is more than {limit} bytes");
+                return Err(account.refuse_as(Outcome::ResponseTooLarge, &why));
+            }
+            if first.is_empty() && rest.is_empty() {
+                first = data;
+                continue;
+            }
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&data);
+        }
+        Ok(match rest.is_empty() {
+            true => first,
+            false => rest.freeze(),
         })
     }
 }

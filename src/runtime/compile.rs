@@ -11,43 +11,22 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::{fs::OpenOptionsExt, process::ExitStatusExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
 };
 
 use anyhow::Context as _;
-use rustix::process::{Resource, Rlimit, setrlimit};
-use tokio::{io::AsyncReadExt, process::Command, sync::Semaphore};
+use tokio::sync::Semaphore;
 use wasmtime::{Engine, component::Component};
 
-use super::engine::{self, Concurrency, PerEngine};
+use super::{
+    child::{self, ChildError, Program},
+    engine::{self, Concurrency, PerEngine},
+};
 use crate::model::Digest;
 
 /// How the names of files begin that a compiler is writing.
 const UNFINISHED: &str = ".compiling-";
-
-/// What compiling one component may use.
-#[derive(Debug, Clone, Copy)]
-pub struct CompileLimits {
-    /// Processor time of the child, all its threads together.
-    pub cpu: Duration,
-    /// Address space of the child in bytes. A JavaScript engine takes about 400 MB.
-    pub memory: u64,
-    /// Wall-clock time.
-    pub time: Duration,
-}
-
-impl Default for CompileLimits {
-    fn default() -> Self {
-        Self {
-            cpu: Duration::from_secs(120),
-            memory: 4 << 30,
-            time: Duration::from_secs(300),
-        }
-    }
-}
 
 /// Why there is no artifact.
 #[derive(Debug, thiserror::Error)]
@@ -95,8 +74,7 @@ fn io_error<'a>(
 pub(super) struct Artifacts {
     folder: PathBuf,
     key: [u8; 32],
-    compiler: PathBuf,
-    limits: CompileLimits,
+    compiler: Program,
     /// One compilation at a time: it has threads of its own, and requests want the other cores.
     turn: Semaphore,
 }
@@ -106,8 +84,7 @@ impl Artifacts {
     pub(super) fn open(
         folder: &Path,
         engines: &PerEngine<Engine>,
-        compiler: PathBuf,
-        limits: CompileLimits,
+        compiler: Program,
     ) -> Result<Self, CompileError> {
         fs::create_dir_all(folder).map_err(io_error("create", folder))?;
         let key = open_key(&folder.join("key"))?;
@@ -118,7 +95,6 @@ impl Artifacts {
             folder,
             key,
             compiler,
-            limits,
             turn: Semaphore::new(1),
         })
     }
@@ -210,48 +186,17 @@ impl Artifacts {
 
     /// Gives the engine that the artifact in `output` is for.
     async fn run_child(&self, wasm: &Path, output: &Path) -> Result<Concurrency, CompileError> {
-        let mut child = Command::new(&self.compiler)
-            .arg("__compile")
-            .arg(wasm)
-            .arg(output)
-            .arg(self.limits.cpu.as_secs().max(1).to_string())
-            .arg(self.limits.memory.to_string())
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(io_error("start", &self.compiler))?;
-        let (mut engine, mut said) = (Vec::new(), Vec::new());
-        let mut stdout = child.stdout.take().expect("stdout is piped").take(64);
-        let mut stderr = child.stderr.take().expect("stderr is piped").take(16 << 10);
-        let finished = tokio::time::timeout(self.limits.time, async {
-            let (_, _, status) = tokio::join!(
-                stdout.read_to_end(&mut engine),
-                stderr.read_to_end(&mut said),
-                child.wait()
-            );
-            status
-        });
-        let status = match finished.await {
-            Ok(status) => status.map_err(io_error("wait for", &self.compiler))?,
-            Err(_) => return Err(CompileError::Limit("it took too long")),
+        let engine = match self.compiler.run("__compile", [wasm, output]).await {
+            Ok(engine) => engine,
+            Err(ChildError::Said(said)) => return Err(CompileError::Invalid(said)),
+            Err(ChildError::Limit(limit)) => return Err(CompileError::Limit(limit)),
+            Err(ChildError::Crashed(how)) => return Err(CompileError::Crashed(how)),
+            Err(ChildError::System(doing, source)) => {
+                return Err(io_error(doing, &self.compiler.path)(source));
+            }
         };
-        let said = String::from_utf8_lossy(&said).trim().to_owned();
-        match (status.code(), status.signal()) {
-            (Some(0), _) => Concurrency::named(&engine)
-                .ok_or_else(|| CompileError::Crashed("it named no engine".to_owned())),
-            (Some(1), _) => Err(CompileError::Invalid(said)),
-            (_, Some(signal)) if signal == rustix::process::Signal::XCPU.as_raw() => {
-                Err(CompileError::Limit("it used too much processor time"))
-            }
-            // The allocator aborts when the address space is used up.
-            (_, Some(signal)) if signal == rustix::process::Signal::ABORT.as_raw() => {
-                Err(CompileError::Limit("it used too much memory"))
-            }
-            _ => Err(CompileError::Crashed(format!("{status}: {said}"))),
-        }
+        Concurrency::named(&engine)
+            .ok_or_else(|| CompileError::Crashed("it named no engine".to_owned()))
     }
 
     /// Deletes the artifacts of code that is not deployed any more. Mapped ones live on until they are let go.
@@ -336,23 +281,12 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// The message is for the user who deployed: it names what is wrong with the component.
 pub fn compile_child(
-    input: &Path,
-    output: &Path,
     cpu: u64,
     memory: u64,
+    input: &Path,
+    output: &Path,
 ) -> anyhow::Result<&'static str> {
-    let limit = |resource, value| {
-        setrlimit(
-            resource,
-            Rlimit {
-                current: Some(value),
-                maximum: Some(value),
-            },
-        )
-    };
-    limit(Resource::Core, 0).context("limit core dumps")?;
-    limit(Resource::Cpu, cpu).context("limit processor time")?;
-    limit(Resource::As, memory).context("limit memory")?;
+    child::hold_to(cpu, memory)?;
     let bytes = fs::read(input).context("read the component")?;
     check_preamble(&bytes)?;
     let plain = |error: wasmtime::Error| anyhow::anyhow!("{}", describe(&error));
@@ -394,7 +328,7 @@ pub(super) fn describe(error: &wasmtime::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::EngineSettings;
+    use crate::runtime::{CompileLimits, EngineSettings};
 
     #[test]
     fn an_artifact_that_somebody_changed_is_refused() {
@@ -407,8 +341,10 @@ mod tests {
         let artifacts = Artifacts::open(
             folder.path(),
             &engines,
-            PathBuf::from("unused"),
-            CompileLimits::default(),
+            Program {
+                path: PathBuf::from("unused"),
+                limits: CompileLimits::default(),
+            },
         )
         .unwrap();
         // A component with nothing in it: the preamble alone.

@@ -1,6 +1,6 @@
 //! All of wasmtime: nothing outside this module names it.
 //!
-//! Code goes `compile` (bytes → artifact, in a child process) → `component` (artifact → prepared component, cached) →
+//! Code goes `link` (component and layers → component) → `compile` (component → artifact), both in a child process → `component` (artifact → prepared component, cached) →
 //! `pool` (prepared component → warm instance) → `call` (instance + request → answer, under `limits`). An `account` is
 //! opened for each invocation and is closed when nothing of it is left.
 
@@ -8,6 +8,7 @@ mod account;
 mod bindings;
 mod body;
 mod call;
+mod child;
 mod compile;
 mod component;
 mod engine;
@@ -16,6 +17,7 @@ mod imports;
 mod inspect;
 mod instance;
 mod limits;
+mod link;
 mod pool;
 
 use std::{
@@ -40,13 +42,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use account::Observer;
 pub use body::{GuestBody, IncompleteBody};
 pub use call::FunctionError;
-pub use compile::{CompileError, CompileLimits, compile_child};
+pub use child::CompileLimits;
+pub use compile::{CompileError, compile_child};
 pub use component::PrepareError;
 pub use engine::EngineSettings;
 pub use function::{Function, FunctionFailed};
 pub use imports::function::{InProcess, InProcessError};
+pub(crate) use imports::outbound::address_refusal;
 pub use inspect::{Inspection, inspect};
 pub use instance::Invocation;
+pub use link::{LinkError, link_child};
 
 use account::{Account, Running};
 use component::{Components, Prepared};
@@ -97,6 +102,7 @@ pub struct Runtime(Arc<Inner>);
 struct Inner {
     components: Components,
     blobs: Arc<Blobs>,
+    linker: link::Linker,
     /// Code that is being compiled again, or could not be a moment ago.
     mended: Mutex<HashSet<Digest>>,
     services: Arc<Services>,
@@ -142,12 +148,11 @@ impl Runtime {
         let linkers =
             PerEngine::new(|concurrency| instance::linker(engines.get(concurrency), concurrency))
                 .map_err(failed)?;
-        let artifacts = compile::Artifacts::open(
-            &settings.artifacts,
-            &engines,
-            settings.compiler,
-            settings.compile,
-        )?;
+        let program = child::Program {
+            path: settings.compiler,
+            limits: settings.compile,
+        };
+        let artifacts = compile::Artifacts::open(&settings.artifacts, &engines, program.clone())?;
         let inner = Arc::new(Inner {
             components: Components::new(
                 engines,
@@ -157,6 +162,7 @@ impl Runtime {
                 metrics.clone(),
             ),
             blobs,
+            linker: link::Linker::new(program),
             mended: Mutex::default(),
             services: Arc::new(Services {
                 in_process: std::sync::OnceLock::new(),
@@ -213,6 +219,22 @@ impl Runtime {
     /// The bytes are no component, compiling met a limit, or an import is missing: the message is for who deploys.
     pub async fn compile(&self, wasm: &Path, code: &Digest) -> Result<Kind, Arc<PrepareError>> {
         self.0.components.compile(wasm, code).await
+    }
+
+    /// Links the imports of the component in the file `function` with what the components in `layers` export, into a new
+    /// component in the file `output`: see [`link`](self::link_child). Says whether anything was linked; if not, nothing is
+    /// written.
+    ///
+    /// # Errors
+    ///
+    /// One of them is no component, an export does not fit the import of its name, or linking met a limit.
+    pub async fn link(
+        &self,
+        function: &Path,
+        layers: &[(String, PathBuf)],
+        output: &Path,
+    ) -> Result<bool, LinkError> {
+        self.0.linker.link(function, layers, output).await
     }
 
     /// Whether a component was compiled before.
@@ -292,23 +314,102 @@ impl Runtime {
         B::Error: Display,
         E: Display,
     {
-        let configuration = &function.deployment().configuration;
-        let (cpu, deadline) = (
-            configuration.cpu.unwrap_or(configuration.timeout),
-            invocation.deadline,
-        );
         let account = open(function, &invocation);
         let running = Running::new(&account);
-        let lease = self.lease(function, invocation, &account, None).await;
-        let answer = match lease {
-            Ok(lease) => {
-                let bounds = |call| Bounded::new(call, cpu, deadline);
-                call::http(lease, request, account, check, receipt, bounds).await
+        let answer = self
+            .respond(function, request, invocation, account, check, receipt)
+            .await;
+        running.done();
+        answer
+    }
+
+    /// Has a function answer an HTTP request, and waits for all of the answer. `read` makes of it what the caller wants, or says
+    /// how and why it is none: as long as the invocation can still be recorded as one that failed.
+    ///
+    /// # Errors
+    ///
+    /// The outcome says what happened; the function's log has the cause.
+    pub async fn http_whole<B, T, E>(
+        &self,
+        function: &Arc<Function>,
+        request: Request<B>,
+        invocation: Invocation,
+        read: impl FnOnce(Parts, Bytes) -> Result<T, (Outcome, E)>,
+    ) -> Result<T, Outcome>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Display,
+        E: Display,
+    {
+        let limit = function.deployment().configuration.response.as_usize();
+        let has_body = request.method() != http::Method::HEAD;
+        let account = open(function, &invocation);
+        let running = Running::new(&account);
+        let anything = |_: &mut Parts| Ok::<_, std::convert::Infallible>(());
+        let answer = self
+            .respond(
+                function,
+                request,
+                invocation,
+                account.clone(),
+                anything,
+                false,
+            )
+            .await;
+        let answer = match answer {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                let body = match has_body {
+                    true => body.whole(limit, &account).await,
+                    false => Ok(Bytes::new()),
+                };
+                body.and_then(|body| {
+                    read(head, body).map_err(|(outcome, why)| account.refuse_as(outcome, &why))
+                })
             }
             Err(outcome) => Err(outcome),
         };
         running.done();
         answer
+    }
+
+    /// An HTTP call on an instance.
+    async fn respond<B, E>(
+        &self,
+        function: &Arc<Function>,
+        request: Request<B>,
+        invocation: Invocation,
+        account: Arc<Account>,
+        check: impl FnOnce(&mut Parts) -> Result<(), E>,
+        receipt: bool,
+    ) -> Result<Response<GuestBody>, Outcome>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Display,
+        E: Display,
+    {
+        let configuration = &function.deployment().configuration;
+        let (cpu, deadline) = (
+            configuration.cpu.unwrap_or(configuration.timeout),
+            invocation.deadline,
+        );
+        let lease = self.lease(function, invocation, &account, None).await?;
+        let bounds = |call| Bounded::new(call, cpu, deadline);
+        call::http(lease, request, account, check, receipt, bounds).await
+    }
+
+    /// Records an invocation that ends before there is an instance: its event is none that the function can be given.
+    pub fn refuse(
+        &self,
+        function: &Function,
+        invocation: &Invocation,
+        event_bytes: usize,
+        why: &FunctionError,
+    ) {
+        let account = open(function, invocation);
+        account.count_in(event_bytes);
+        let why = format!("{}: {}", why.error_type, why.message);
+        account.refuse_as(Outcome::FunctionError, &why);
     }
 
     /// Has a function handle an event. `read` makes of its answer, JSON, what the caller wants, or says why it is none: as

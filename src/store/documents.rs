@@ -1,7 +1,7 @@
 //! The documents that concern what is served. Others belong to whoever writes them.
 
 use super::Resource;
-use crate::model::{Alias, FunctionName, FunctionSettings, ProvisionedConcurrency};
+use crate::model::{Alias, FunctionName, FunctionSettings, ProvisionedConcurrency, UrlConfig};
 
 /// How the keys of everything begin that belongs to a function.
 pub fn of_function(name: &FunctionName) -> String {
@@ -29,5 +29,14 @@ impl Resource for ProvisionedConcurrency {
 
     fn key(&self) -> String {
         format!("{}/{}", self.function, self.qualifier)
+    }
+}
+
+impl Resource for UrlConfig {
+    const KIND: &'static str = "function-url";
+
+    fn key(&self) -> String {
+        let alias = self.alias.as_deref().unwrap_or_default();
+        format!("{}/{alias}", self.function)
     }
 }

@@ -178,7 +178,7 @@ impl Error {
     }
 
     /// An error of the file system; `what` is the verb phrase that failed.
-    pub(super) fn io(what: impl Into<String>, source: io::Error) -> Self {
+    pub(crate) fn io(what: impl Into<String>, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
             _ => Self::Io {

@@ -1,12 +1,13 @@
 //! Folders named by the digest of what they were made from.
 
 use std::{
-    collections::BTreeMap,
-    fs::{self, DirBuilder, File},
+    collections::{BTreeMap, HashSet},
+    fs::{self, DirBuilder, File, FileTimes},
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
+    time::SystemTime,
 };
 
 use super::{DataFolder, Error, folder};
@@ -22,6 +23,8 @@ pub struct Folders {
     _data: Arc<DataFolder>,
     named: Arc<Path>,
     unnamed: Arc<Path>,
+    /// Held to make a folder young, and alone to remove one for its age.
+    ages: Arc<RwLock<()>>,
 }
 
 impl Folders {
@@ -41,6 +44,7 @@ impl Folders {
             _data: Arc::clone(data),
             named: named.into(),
             unnamed: unnamed.into(),
+            ages: Arc::default(),
         })
     }
 
@@ -49,6 +53,21 @@ impl Folders {
         let name = digest.to_string();
         let (above, below) = name.split_at(2);
         self.named.join(above).join(below)
+    }
+
+    /// Whether there is a folder of that digest. If so it counts as just made: see [`sweep`](Self::sweep).
+    pub fn touch(&self, digest: &Digest) -> Result<bool, Error> {
+        let path = self.path(digest);
+        let _ages = self.ages.read().unwrap_or_else(PoisonError::into_inner);
+        let touched = File::open(&path).and_then(|folder| {
+            let now = SystemTime::now();
+            folder.set_times(FileTimes::new().set_modified(now))
+        });
+        match touched {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io(format!("look for `{}`", path.display()), error)),
+        }
     }
 
     /// Whether there is a folder of that digest. Asks the disk.
@@ -74,7 +93,7 @@ impl Folders {
         fill: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<(), E> {
         let path = self.path(digest);
-        if path.is_dir() {
+        if self.touch(digest)? {
             return Ok(());
         }
         let making = self.scratch()?;
@@ -103,12 +122,14 @@ impl Folders {
         File::open(&self.named)?.sync_all()
     }
 
-    /// Makes the folder of a digest, if there is none, out of others laid over each other: where two have something at the
-    /// same path, the later one's is there, and a folder takes in what both have. Files are shared, not copied. Waits for
-    /// the disk.
-    pub fn merge(&self, digest: &Digest, folders: &[PathBuf]) -> Result<(), Error> {
-        self.make(digest, |merged| {
-            merge(folders, merged)
+    /// Makes the folder of a digest, if there is none, out of others laid over each other in the folder `inside` of it:
+    /// where two have something at the same path, the later one's is there, and a folder takes in what both have. Files are
+    /// shared, not copied. Waits for the disk.
+    pub fn merge(&self, digest: &Digest, inside: &Path, folders: &[PathBuf]) -> Result<(), Error> {
+        self.make(digest, |made| {
+            let merged = made.join(inside);
+            fs::create_dir_all(&merged)
+                .and_then(|()| merge(folders, &merged))
                 .map_err(|error| Error::io(format!("write `{}`", merged.display()), error))
         })
     }
@@ -132,17 +153,35 @@ impl Folders {
         listed().map_err(|error| Error::io(format!("list `{}`", self.named.display()), error))
     }
 
-    /// Removes the folder of a digest. One that is not there is no error. Who has it mounted finds it empty.
-    pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
-        let path = self.path(digest);
-        let failed = |error| Error::io(format!("remove `{}`", path.display()), error);
-        let removing = self.scratch()?;
-        // First it loses its name, so that there is never half of it.
-        match fs::rename(&path, removing.path().join("content")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(failed(error)),
-            Ok(()) => removing.close().map_err(failed),
+    /// Removes the folders that are not in `used` and were made or touched for the last time before `before`. Who has one
+    /// mounted finds it empty.
+    pub fn sweep(&self, used: &HashSet<Digest>, before: SystemTime) -> Result<(), Error> {
+        for digest in self.list()? {
+            if used.contains(&digest) {
+                continue;
+            }
+            let path = self.path(&digest);
+            let failed = |error| Error::io(format!("remove `{}`", path.display()), error);
+            let removing = self.scratch()?;
+            if self
+                .unname(&path, removing.path(), before)
+                .map_err(failed)?
+            {
+                tracing::info!(%digest, "removed the files of a layer or package that nothing uses");
+                removing.close().map_err(failed)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Takes a folder's name away, so that there is never half of it, unless it is young.
+    fn unname(&self, path: &Path, to: &Path, before: SystemTime) -> io::Result<bool> {
+        let _ages = self.ages.write().unwrap_or_else(PoisonError::into_inner);
+        if fs::metadata(path)?.modified()? >= before {
+            return Ok(false);
+        }
+        fs::rename(path, to.join("content"))?;
+        Ok(true)
     }
 }
 
@@ -280,9 +319,26 @@ mod tests {
                 .count(),
             0
         );
-        folders.remove(&digest).unwrap();
-        folders.remove(&digest).unwrap();
-        assert!(!folders.contains(&digest));
+    }
+
+    #[test]
+    fn what_is_unused_and_old_is_swept() {
+        let data = tempfile::tempdir().unwrap();
+        let folders = open(data.path());
+        let [used, young, old] = ["used", "young", "old"].map(|name| make(&folders, &[(name, "")]));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let now = SystemTime::now();
+        assert!(folders.touch(&young).unwrap());
+        folders.sweep(&HashSet::from([used]), now).unwrap();
+        assert!(folders.contains(&used) && folders.contains(&young));
+        assert!(!folders.contains(&old));
+        assert!(!folders.touch(&old).unwrap());
+        assert_eq!(
+            fs::read_dir(data.path().join("layers/tmp"))
+                .unwrap()
+                .count(),
+            0
+        );
     }
 
     #[test]
@@ -314,8 +370,10 @@ mod tests {
         );
         let merged = Digest::of(b"merged");
         let sources = [folders.path(&first), folders.path(&second)];
-        folders.merge(&merged, &sources).unwrap();
-        let merged = folders.path(&merged);
+        folders
+            .merge(&merged, Path::new("files"), &sources)
+            .unwrap();
+        let place = folders.path(&merged).join("files");
         for (path, text) in [
             ("both", "2"),
             ("first", "1"),
@@ -327,14 +385,16 @@ mod tests {
             ("file/then-folder", "2"),
         ] {
             assert_eq!(
-                fs::read_to_string(merged.join(path)).unwrap(),
+                fs::read_to_string(place.join(path)).unwrap(),
                 text,
                 "{path}"
             );
         }
         // Removing a layer leaves what was merged.
-        folders.remove(&first).unwrap();
-        assert_eq!(fs::read_to_string(merged.join("first")).unwrap(), "1");
+        let later = SystemTime::now() + std::time::Duration::from_secs(60);
+        folders.sweep(&HashSet::from([merged]), later).unwrap();
+        assert!(!folders.contains(&first));
+        assert_eq!(fs::read_to_string(place.join("first")).unwrap(), "1");
     }
 
     #[test]
@@ -353,7 +413,11 @@ mod tests {
         for (name, order) in [("after", [links, files]), ("before", [files, links])] {
             let merged = Digest::of(name.as_bytes());
             folders
-                .merge(&merged, &order.map(|digest| folders.path(&digest)))
+                .merge(
+                    &merged,
+                    Path::new(""),
+                    &order.map(|digest| folders.path(&digest)),
+                )
                 .unwrap();
             assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "{name}");
             let link = fs::symlink_metadata(folders.path(&merged).join("link")).unwrap();

@@ -5,6 +5,7 @@
     reason = "what fails in a test's own work fails the test"
 )]
 
+mod backup;
 mod deploy;
 mod inspect;
 mod invoke;

@@ -56,6 +56,7 @@ async fn a_node_that_cannot_start_says_why() {
         (&["--https", "127.0.0.1:0"][..], "--certificates"),
         (&["--certificates", "/tmp"], "--https"),
         (&["--log", "[[["], "log"),
+        (&["--s3-credentials", "/tmp/x"], "--s3-endpoint"),
     ] {
         let said = refused(serving(other.path()).args(arguments)).await;
         assert!(said.contains(reason), "{said}");
@@ -67,6 +68,8 @@ async fn a_node_that_cannot_start_says_why() {
         ("--log-format", "xml"),
         ("--region", "US East"),
         ("--account", "12"),
+        ("--s3-endpoint", "s3.example.com"),
+        ("--registry", "http://reg.internal:5000/v2"),
     ] {
         let said = misunderstood(serving(other.path()).args([flag, value])).await;
         assert!(said.contains(flag) && said.contains(value), "{said}");

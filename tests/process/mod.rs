@@ -120,6 +120,50 @@ impl Node {
         Self::start(command, data).await
     }
 
+    /// `wharf serve` with the state on a disk of that size, which only this node sees; its mount point is `data`. None where
+    /// nobody may mount one.
+    pub(crate) async fn serve_on_disk(data: &Path, size: &str) -> Option<Self> {
+        let unshare = |script: &str| {
+            let mut command = Command::new("unshare");
+            command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+            command.arg("sh").arg(data).arg(size);
+            command
+        };
+        let mount = r#"mount -t tmpfs -o size="$2" tmpfs "$1""#;
+        if !unshare(mount)
+            .status()
+            .await
+            .is_ok_and(|status| status.success())
+        {
+            return None;
+        }
+        let mut command = unshare(&format!(r#"{mount} && shift 2 && exec "$@""#));
+        let serve = serving(data);
+        command.arg(serve.as_std().get_program());
+        command.args(serve.as_std().get_args());
+        for (name, value) in serve.as_std().get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.kill_on_drop(true).stdin(Stdio::null());
+        let mut node = Self::start(command, data).await;
+        // As the node sees it: here, nothing is mounted.
+        let id = node.child.id().unwrap();
+        let below = data.strip_prefix("/").unwrap();
+        node.data = Path::new("/proc")
+            .join(id.to_string())
+            .join("root")
+            .join(below);
+        Some(node)
+    }
+
+    /// Its data folder.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// `wharf up` for the app in `folder`, its state beside it.
     pub(crate) async fn up(folder: &Path) -> Self {
         let mut command = wharf();

@@ -28,8 +28,11 @@ use super::{Node, Reply};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A Python that has the clients.
-static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
-    let requirements = scripts().join("requirements.txt");
+static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| python_with("requirements.txt"));
+
+/// A Python that has what a file of requirements names, installed by the first who wants it.
+pub fn python_with(requirements: &str) -> PathBuf {
+    let requirements = scripts().join(requirements);
     let wanted = fs::read_to_string(&requirements).unwrap();
     let digest = wharf::model::Digest::of(wanted.as_bytes()).to_string();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -67,9 +70,10 @@ static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
     let moved = fs::rename(&folder, &installed);
     assert!(python.exists(), "{moved:?}");
     python
-});
+}
 
-fn scripts() -> &'static Path {
+/// The folder of the scripts and of what they require.
+pub fn scripts() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/aws"))
 }
 
@@ -224,3 +228,35 @@ pub async fn sign(node: &Node, wanted: Value) -> Vec<Signed> {
         })
         .collect()
 }
+
+/// Has a file of promises keep one, against a node.
+///
+/// # Panics
+///
+/// It is not kept: the message is the script's.
+pub async fn promise(node: &Node, file: &str, name: &str) {
+    let mut command = python(node);
+    command
+        .env("GUESTS", super::guests::folder_of_built())
+        .env("DATA", node.data())
+        .arg(scripts().join(file))
+        .arg(name);
+    let output = run(&mut command, "").await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+}
+
+/// Tests, each of which is a promise of a file in `tests/aws`, kept against a node of its own.
+macro_rules! promises {
+    ($file:literal: $($name:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let node = support::Node::start().await;
+                support::aws::promise(&node, $file, stringify!($name)).await;
+            }
+        )*
+    };
+}
+
+pub(crate) use promises;

@@ -23,6 +23,10 @@ pub const COMMAND_PROBE: Guest = Guest::Crate("command-probe.wasm");
 pub const HOOK_PROBE: Guest = Guest::Crate("hook_probe.wasm");
 /// `wasi:http` 0.3.
 pub const P3_HELLO: Guest = Guest::Crate("p3_hello.wasm");
+/// A component for a layer: exports what the next one imports.
+pub const GREETER: Guest = Guest::Crate("greeter.wasm");
+/// `wharf:function`: imports what a layer exports, and looks at files.
+pub const GREET_PROBE: Guest = Guest::Crate("greet_probe.wasm");
 /// 64 memories, each of them growing.
 pub const MANY_MEMORIES: Guest = Guest::Text("many-memories.wat");
 /// A table that grows.
@@ -87,3 +91,8 @@ static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
     );
     target.join("wasm32-wasip2/release")
 });
+
+/// The folder of the guests that cargo builds.
+pub fn folder_of_built() -> &'static Path {
+    &BUILT
+}

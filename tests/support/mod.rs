@@ -21,6 +21,7 @@
 
 pub mod aws;
 pub mod guests;
+pub mod zips;
 
 use std::{
     fmt,

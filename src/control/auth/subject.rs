@@ -143,17 +143,10 @@ impl Subject {
         }
     }
 
-    /// A request for one of the node's own paths, or for Invoke.
+    /// A request for one of the node's own paths.
     pub(in crate::control) fn of_request(method: &Method, uri: &Uri, caller: &Caller) -> Self {
         let segments: Vec<&str> = uri.path().trim_matches('/').split('/').collect();
         match (method, &segments[..]) {
-            (_, ["2015-03-31", "functions", name, ..]) => {
-                let query = uri.query().unwrap_or_default();
-                let qualifier = url::form_urlencoded::parse(query.as_bytes())
-                    .find_map(|(name, value)| (name == "Qualifier").then_some(value));
-                let function = function_arn(caller, &percent_decoded(name), qualifier.as_deref());
-                Self::new("lambda:InvokeFunction", function)
-            }
             (_, ["metrics"]) => Self::new("wharf:GetMetrics", "*"),
             (_, ["wharf", "v1", "node"]) => Self::new("wharf:GetNode", "*"),
             (&Method::HEAD, ["wharf", "v1", "blobs", ..]) => Self::new("wharf:GetBlob", "*"),
@@ -361,18 +354,6 @@ mod tests {
     #[test]
     fn paths_of_the_node_are_actions_too() {
         for (method, path, action, resource) in [
-            (
-                Method::POST,
-                "/2015-03-31/functions/f%3Alive/invocations",
-                "lambda:InvokeFunction",
-                "function:f:live",
-            ),
-            (
-                Method::POST,
-                "/2015-03-31/functions/f/invocations?Qualifier=%24LATEST",
-                "lambda:InvokeFunction",
-                "function:f",
-            ),
             (
                 Method::GET,
                 "/wharf/v1/functions/f",

@@ -6,6 +6,7 @@
 //! reaches no service.
 
 mod error;
+pub(in crate::control) mod event_stream;
 mod json;
 pub(in crate::control) mod model;
 mod query;
@@ -63,6 +64,10 @@ pub(in crate::control) struct Call {
     pub(in crate::control) operation: &'static Operation,
     /// Its members, by their names in the model. Blobs are base64.
     pub(in crate::control) input: Map<String, Value>,
+    /// The bytes of an operation whose body is one member, and not a document.
+    pub(in crate::control) payload: Bytes,
+    /// What the client says that the body is.
+    pub(in crate::control) content_type: Option<String>,
     /// The id of the request.
     pub(in crate::control) request_id: RequestId,
     /// Who calls.
@@ -91,6 +96,8 @@ pub(in crate::control) enum Answer {
     /// A stream of events, `application/vnd.amazon.eventstream`.
     #[expect(dead_code, reason = "the first operation that streams is to come")]
     Stream(Body),
+    /// What is neither: a payload, with header fields of its own.
+    Payload(Response),
 }
 
 impl From<Value> for Answer {
@@ -132,6 +139,22 @@ pub(in crate::control) struct Found(rest::Found);
 pub(in crate::control) struct Unknown(StatusCode, &'static str);
 
 impl Target<'_> {
+    /// What answers a request whose body is larger than that.
+    pub(in crate::control) fn too_large(&self, limit: usize) -> Option<Response> {
+        let Self::Rest(service, found) = self else {
+            return None;
+        };
+        let name = match found.0.operation.name.as_str() {
+            // By the name of its permission.
+            "Invoke" => "InvokeFunction",
+            name => name,
+        };
+        let message =
+            format!("Request must be smaller than {limit} bytes for the {name} operation");
+        let error = Error::new("RequestTooLargeException", message).with("Type", "User");
+        Some(refused(service.model(), &error, RequestId::generate()))
+    }
+
     /// The most bytes that its body may have.
     pub(in crate::control) fn limit(&self) -> usize {
         let takes_code = match self {
@@ -251,7 +274,7 @@ impl Services {
         head: &Parts,
         body: Bytes,
     ) -> Response {
-        let Some(context) = Context::of(head) else {
+        let Some(mut context) = Context::of(head) else {
             return target.refuse(Refusal::Missing);
         };
         let request_id = context.request_id;
@@ -261,17 +284,23 @@ impl Services {
                 let operation = found.0.operation;
                 let query = head.uri.query().unwrap_or_default();
                 let input = rest::input(model, found.0, query, &head.headers, &body);
-                drop(body);
-                match call(service, operation, input, &context).await {
+                if operation.has_payload(model) {
+                    context.payload = body;
+                    let content_type = head.headers.get(header::CONTENT_TYPE);
+                    let content_type = content_type.and_then(|value| value.to_str().ok());
+                    context.content_type = content_type.map(str::to_owned);
+                }
+                match call(service, operation, input, context).await {
                     Ok(Answer::Document(output)) => rest::output(model, operation, output),
                     Ok(Answer::Stream(stream)) => return respond_stream(stream, request_id),
+                    Ok(Answer::Payload(response)) => return identified(response, request_id),
                     Err(error) => rest::error(model, &error),
                 }
             }
             Target::Json(service, name) => {
                 let model = service.model();
                 let answer = match model.operation(&name) {
-                    Some(operation) => call(service, operation, json::input(&body), &context).await,
+                    Some(operation) => call(service, operation, json::input(&body), context).await,
                     None => Err(Error::new(
                         "UnknownOperationException",
                         format!("There is no operation {name}."),
@@ -280,6 +309,7 @@ impl Services {
                 match answer {
                     Ok(Answer::Document(output)) => json::output(&output),
                     Ok(Answer::Stream(stream)) => return respond_stream(stream, request_id),
+                    Ok(Answer::Payload(response)) => return identified(response, request_id),
                     Err(error) => json::error(model, &error),
                 }
             }
@@ -328,9 +358,9 @@ impl Services {
         };
         let model = service.model();
         let input = form.input(model, operation);
-        match call(service, operation, input, &context).await {
+        match call(service, operation, input, context).await {
             Ok(Answer::Document(output)) => query::output(model, operation, &output, request_id),
-            Ok(Answer::Stream(_)) => {
+            Ok(Answer::Stream(_) | Answer::Payload(_)) => {
                 let error = Error::internal(&"a stream in a protocol that has none");
                 query::error(Some(model), &error, request_id)
             }
@@ -340,11 +370,12 @@ impl Services {
 }
 
 /// What a call has from its request.
-#[derive(Clone)]
 struct Context {
     request_id: RequestId,
     authority: String,
     caller: Caller,
+    payload: Bytes,
+    content_type: Option<String>,
 }
 
 impl Context {
@@ -359,6 +390,8 @@ impl Context {
         Some(Self {
             request_id: RequestId::generate(),
             authority: authority.unwrap_or_default().to_owned(),
+            payload: Bytes::new(),
+            content_type: None,
             caller: head.extensions.get::<Caller>()?.clone(),
         })
     }
@@ -368,7 +401,7 @@ async fn call(
     service: &dyn Service,
     operation: &'static Operation,
     input: Result<Map<String, Value>, Error>,
-    context: &Context,
+    context: Context,
 ) -> Result<Answer, Error> {
     let mut input = input?;
     if let Some(reference) = &operation.input {
@@ -377,11 +410,15 @@ async fn call(
     let Context {
         request_id,
         authority,
+        payload,
+        content_type,
         caller,
-    } = context.clone();
+    } = context;
     let call = Call {
         operation,
         input,
+        payload,
+        content_type,
         request_id,
         authority,
         caller,
@@ -423,14 +460,30 @@ fn respond(status: StatusCode, headers: HeaderMap, body: Body, request_id: Reque
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    identified(response, request_id)
+}
+
+/// The response with the id of the request, unless it says another.
+fn identified(mut response: Response, request_id: RequestId) -> Response {
     if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
-        response.headers_mut().insert("x-amzn-requestid", id);
+        let headers = response.headers_mut();
+        headers.entry("x-amzn-requestid").or_insert(id);
     }
     response
 }
 
+/// An error of a service that speaks REST, as its response.
+pub(in crate::control) fn refused(
+    model: &'static Model,
+    error: &Error,
+    request_id: RequestId,
+) -> Response {
+    let (status, headers, body) = rest::error(model, error);
+    respond(status, headers, body.into(), request_id)
+}
+
 fn respond_stream(stream: Body, request_id: RequestId) -> Response {
-    let content_type = HeaderValue::from_static("application/vnd.amazon.eventstream");
+    let content_type = HeaderValue::from_static(event_stream::CONTENT_TYPE);
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);
     respond(StatusCode::OK, headers, stream, request_id)
 }

@@ -52,6 +52,14 @@ pub(in crate::control) struct Operation {
     pub(super) errors: Vec<String>,
 }
 
+impl Operation {
+    /// Whether its body is one member, and not a document.
+    pub(super) fn has_payload(&self, model: &Model) -> bool {
+        let input = self.input.as_ref();
+        input.is_some_and(|input| model.shape(&input.shape).payload.is_some())
+    }
+}
+
 /// How an operation is addressed.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

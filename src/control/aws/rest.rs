@@ -140,7 +140,8 @@ pub(super) fn input(
     };
     let shape = model.shape(&reference.shape);
     let mut input = match &shape.payload {
-        Some(_) => Map::new(),
+        // A call has the bytes beside its members; here it says that they are there.
+        Some(payload) => Map::from_iter([(payload.clone(), Value::from(""))]),
         None => document(body, shape)?,
     };
     for (name, member) in &shape.members {

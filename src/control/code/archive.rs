@@ -79,6 +79,7 @@ pub(super) enum Entry {
 
 /// An archive whose entries were looked at.
 pub(super) struct Archive {
+    bytes: Bytes,
     zip: ZipArchive<Cursor<Bytes>>,
     entries: BTreeMap<String, Entry>,
     unzipped: u64,
@@ -95,7 +96,7 @@ impl Archive {
         if headers.take(MAX_ENTRIES + 1).count() > MAX_ENTRIES {
             return refused("it has more than 65,535 entries");
         }
-        let mut zip = ZipArchive::new(Cursor::new(bytes))?;
+        let mut zip = ZipArchive::new(Cursor::new(bytes.clone()))?;
         if zip.has_duplicate_names() {
             return refused("two entries have the same name");
         }
@@ -126,10 +127,16 @@ impl Archive {
             }
         }
         Ok(Self {
+            bytes,
             zip,
             entries,
             unzipped,
         })
+    }
+
+    /// The archive itself.
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.bytes
     }
 
     /// The bytes of all entries, unpacked.

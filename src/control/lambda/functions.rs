@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Lambda, Page,
-    members::{self, Progress, base64, revision_id},
+    members::{self, Progress, revision_id},
     proposal::Proposal,
     reference::{Reference, conflict, invalid, precondition},
 };
@@ -464,8 +464,9 @@ impl Lambda {
     /// `$LATEST` as it is now, or is about to be.
     pub(super) async fn find(&self, name: &FunctionName) -> Result<Option<Found>, Error> {
         let catalog = &self.control.catalog;
-        let latest = catalog.deployment(name, Version::Latest).await?;
+        // In this order: what is proposed becomes what is deployed, and is not looked for where it was a moment ago.
         let proposal = catalog.get::<Proposal>(&of_function(name)).await?;
+        let latest = catalog.deployment(name, Version::Latest).await?;
         let Some(proposal) = proposal.map(|proposal| proposal.value) else {
             return Ok(latest.map(|deployment| Found {
                 deployment,
@@ -570,13 +571,13 @@ impl Lambda {
             Package::check_upload(&bytes, operation).map_err(|error| package_error(&error))?;
             bytes.into()
         } else if let Some(uri) = code.image_uri {
-            let (bytes, resolved) = self.from_registry(&uri).await?;
+            let (bytes, resolved) = self.pull_image(&uri).await?;
             image = Some((uri, resolved));
             bytes
         } else {
             let bucket = code.s3_bucket.unwrap_or_default();
             let key = code.s3_key.unwrap_or_default();
-            self.from_s3(&bucket, &key, code.s3_object_version.as_deref())
+            self.fetch_from_s3(&bucket, &key, code.s3_object_version.as_deref())
                 .await?
         };
         let size = bytes.len() as u64;
@@ -661,12 +662,6 @@ fn strip_progress(document: &mut Value) {
     if let Value::Object(members) = document {
         members.retain(|name, _| !name.starts_with("State") && !name.starts_with("LastUpdate"));
     }
-}
-
-/// The digest of the code as [`base64`] writes it, for what wants to be sure what it publishes.
-pub(super) fn code_sha256(deployment: &Deployment) -> String {
-    let package = deployment.lambda.package.as_ref();
-    base64(package.map_or(&deployment.code, |package| &package.digest))
 }
 
 /// Members of a call that may be there.

@@ -11,8 +11,8 @@ use super::reference::{Reference, invalid};
 use crate::{
     control::aws::Error,
     model::{
-        Arns, ByteSize, Deployment, Digest, FunctionConfiguration, LambdaSettings, MAX_ENVIRONMENT,
-        Version,
+        Arns, AttachedLayer, ByteSize, Deployment, Digest, FunctionConfiguration, LambdaSettings,
+        MAX_ENVIRONMENT, Version,
     },
 };
 
@@ -247,7 +247,6 @@ pub(super) fn document(
     let Deployment {
         name,
         version,
-        code,
         code_size,
         configuration,
         modified_ms,
@@ -256,8 +255,10 @@ pub(super) fn document(
     } = deployment;
     let name = name.as_str();
     let package = lambda.package.as_ref();
-    let (digest, size) = package.map_or((code, *code_size), |package| {
-        (&package.digest, package.size)
+    // Lambda gives images no size.
+    let size = package.map_or(*code_size, |package| match package.image {
+        Some(_) => 0,
+        None => package.size,
     });
     let published = (*version != Version::Latest).then(|| version.to_string());
     let qualifier = qualifier.map(str::to_owned).or(published);
@@ -272,7 +273,7 @@ pub(super) fn document(
         "FunctionName": name,
         "FunctionArn": arn,
         "CodeSize": size,
-        "CodeSha256": base64(digest),
+        "CodeSha256": code_sha256(deployment),
         "Description": configuration.description,
         "Timeout": configuration.timeout.as_millis().div_ceil(1000),
         "MemorySize": configuration.memory.as_mb(),
@@ -309,6 +310,10 @@ pub(super) fn document(
     if *version != Version::Latest {
         document["MasterArn"] = arns.function(name, Some(&Version::Latest)).into();
     }
+    if !lambda.layers.is_empty() {
+        let layer = |layer: &AttachedLayer| json!({"Arn": layer.arn, "CodeSize": layer.size});
+        document["Layers"] = lambda.layers.iter().map(layer).collect();
+    }
     if !configuration.environment.is_empty() {
         document["Environment"] = json!({"Variables": configuration.environment});
     }
@@ -343,6 +348,16 @@ pub(super) fn document(
         document.extend(members);
     }
     document
+}
+
+/// The digest of the code as the API writes it: in base64 of what was uploaded, in hexadecimal of an image's manifest.
+pub(super) fn code_sha256(deployment: &Deployment) -> String {
+    let package = deployment.lambda.package.as_ref();
+    let image = package.and_then(|package| package.image.as_ref());
+    match image.and_then(|(_, resolved)| resolved.split_once("@sha256:")) {
+        Some((_, digest)) => digest.to_owned(),
+        None => base64(package.map_or(&deployment.code, |package| &package.digest)),
+    }
 }
 
 /// A digest as the API writes it.

@@ -5,14 +5,18 @@
 //! [`Resource`](crate::store::Resource) of the catalog. `docs/lambda-compatibility.md` lists every operation, and where it
 //! differs.
 //!
-//! Invoke is not here but beside it in [`control`](super): it carries payloads, not documents.
+//! [`invoke`] is apart from the others: it carries payloads, not documents.
 
 mod aliases;
+mod code;
 mod concurrency;
 mod downloads;
 mod functions;
+mod invoke;
+mod layer_permissions;
+mod layers;
 mod members;
-mod permissions;
+pub(in crate::control) mod permissions;
 mod proposal;
 mod reference;
 mod tags;
@@ -21,9 +25,9 @@ mod versions;
 use std::sync::Arc;
 
 use ::base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+pub use code::{folders, mend_layers};
 pub(in crate::control) use downloads::Downloads;
 pub(in crate::control) use permissions::Permissions;
 pub(in crate::control) use proposal::Proposal;
@@ -39,7 +43,7 @@ use super::{
     verbs::Control,
 };
 use crate::{
-    model::{Deployment, FunctionName, FunctionSettings},
+    model::{FunctionName, FunctionSettings},
     store::{Change, of_function},
 };
 
@@ -75,7 +79,7 @@ impl Service for LambdaService {
     }
 
     async fn guard(&self, resource: &str) -> Result<Option<Policy>, Error> {
-        self.0.guard(resource).await
+        Ok(permissions::guard(&self.0.control.catalog, resource).await?)
     }
 
     async fn answer(&self, call: Call) -> Result<Answer, Error> {
@@ -85,6 +89,15 @@ impl Service for LambdaService {
             (call.operation.name.as_str(), role)
         {
             iam::may_pass(&call.caller, role)?;
+        }
+        match call.operation.name.as_str() {
+            "Invoke" => return self.0.invoke(call).await.map(Answer::Payload),
+            "InvokeAsync" => return self.0.invoke_async(call).await.map(Answer::Payload),
+            "InvokeWithResponseStream" => {
+                let response = self.0.invoke_with_response_stream(call).await;
+                return response.map(Answer::Payload);
+            }
+            _ => {}
         }
         // A client that hangs up does not leave a change half made.
         let lambda = Arc::clone(&self.0);
@@ -139,6 +152,14 @@ impl Lambda {
             "TagResource" => self.tag(call).await,
             "UntagResource" => self.untag(call).await,
             "ListTags" => self.list_tags(call).await,
+            "PublishLayerVersion" => self.publish_layer_version(call).await,
+            "GetLayerVersion" | "GetLayerVersionByArn" => self.get_layer_version(call).await,
+            "ListLayerVersions" => self.list_layer_versions(call).await,
+            "ListLayers" => self.list_layers(call).await,
+            "DeleteLayerVersion" => self.delete_layer_version(call).await,
+            "AddLayerVersionPermission" => self.add_layer_permission(call).await,
+            "RemoveLayerVersionPermission" => self.remove_layer_permission(call).await,
+            "GetLayerVersionPolicy" => self.get_layer_policy(call).await,
             other => Err(Error::unsupported(other, "it is not built yet")),
         }
     }
@@ -226,41 +247,6 @@ impl Lambda {
                 "Wharf cannot honour CodeSigningConfigArn: it does not check signatures of code.",
             )),
         }
-    }
-
-    /// Gives a function the layers that the call names.
-    async fn apply_layers(
-        &self,
-        members: &Map<String, Value>,
-        deployment: &mut Deployment,
-    ) -> Result<(), Error> {
-        let layers = members.get("Layers").and_then(Value::as_array);
-        if layers.is_some_and(|layers| !layers.is_empty()) {
-            return Err(invalid("Wharf does not support Layers yet."));
-        }
-        self.compose(deployment).await
-    }
-
-    /// Links a function's component with those of its layers.
-    async fn compose(&self, _deployment: &mut Deployment) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn from_s3(
-        &self,
-        _bucket: &str,
-        _key: &str,
-        _version: Option<&str>,
-    ) -> Result<Bytes, Error> {
-        Err(invalid(
-            "This node has no S3 endpoint to fetch code from; send it as ZipFile.",
-        ))
-    }
-
-    async fn from_registry(&self, _image: &str) -> Result<(Bytes, String), Error> {
-        Err(invalid(
-            "This node fetches no images; send the component as ZipFile.",
-        ))
     }
 }
 

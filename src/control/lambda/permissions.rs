@@ -1,6 +1,6 @@
 //! Resource policies: who else may invoke a function, a version or an alias.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -16,11 +16,11 @@ use crate::{
         aws::{Call, Error},
     },
     model::{FunctionName, Version},
-    store::{Change, Resource, Stored},
+    store::{self, Catalog, Change, Resource, Stored},
 };
 
 /// The largest policy (Lambda quota: 20 KB).
-const MAX_POLICY: usize = 20 << 10;
+pub(super) const MAX_POLICY: usize = 20 << 10;
 
 /// The statements about one function, version or alias.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -187,25 +187,26 @@ fn qualifier(reference: &Reference) -> String {
     qualifier.map(ToString::to_string).unwrap_or_default()
 }
 
-impl Lambda {
-    /// The policy of the function, version or alias of an ARN, where it has one that can be read.
-    pub(in crate::control) async fn guard(&self, arn: &str) -> Result<Option<Policy>, Error> {
-        let mut parts = arn.split(':').skip(5);
-        let (Some("function"), Some(name)) = (parts.next(), parts.next()) else {
-            return Ok(None);
-        };
-        let qualifier = parts.next().unwrap_or_default();
-        let key = format!("{name}/{qualifier}");
-        let Some(stored) = self.control.catalog.get::<Permissions>(&key).await? else {
-            return Ok(None);
-        };
-        let document = stored.value.policy().to_string();
-        match Policy::parse(&document, Kind::Resource) {
-            Ok(policy) => Ok(Some(policy)),
-            Err(error) => {
-                tracing::warn!(%error, arn, "the policy of a function allows nothing: it cannot be read");
-                Ok(None)
-            }
+/// The policy of the function, version or alias of an ARN, where it has one that can be read.
+pub(in crate::control) async fn guard(
+    catalog: &Arc<dyn Catalog>,
+    arn: &str,
+) -> Result<Option<Policy>, store::Error> {
+    let mut parts = arn.split(':').skip(5);
+    let (Some("function"), Some(name)) = (parts.next(), parts.next()) else {
+        return Ok(None);
+    };
+    let qualifier = parts.next().unwrap_or_default();
+    let key = format!("{name}/{qualifier}");
+    let Some(stored) = catalog.get::<Permissions>(&key).await? else {
+        return Ok(None);
+    };
+    let document = stored.value.policy().to_string();
+    match Policy::parse(&document, Kind::Resource) {
+        Ok(policy) => Ok(Some(policy)),
+        Err(error) => {
+            tracing::warn!(%error, arn, "the policy of a function allows nothing: it cannot be read");
+            Ok(None)
         }
     }
 }

@@ -70,6 +70,7 @@ impl Proposal {
                 .as_ref()
                 .map(|package| package.digest),
         );
+        blobs.extend(deployment.lambda.layers.iter().map(|layer| layer.digest));
         Ok(Self {
             environment: sealer.seal(&context(&deployment.name), &environment)?,
             name: deployment.name.clone(),

@@ -15,7 +15,7 @@ pub(in crate::control) struct Reference {
 }
 
 impl Reference {
-    /// Reads `NAME`, `ACCOUNT:function:NAME` or `arn:aws:lambda:REGION:ACCOUNT:function:NAME`, each with `:QUALIFIER` or
+    /// Reads `NAME`, `function:NAME`, `ACCOUNT:function:NAME` or `arn:aws:lambda:REGION:ACCOUNT:function:NAME`, each with `:QUALIFIER` or
     /// without. A qualifier may also stand for itself; two must be the same (Lambda API, `FunctionName` and `Qualifier`).
     ///
     /// # Errors
@@ -28,8 +28,8 @@ impl Reference {
     ) -> Result<Self, Error> {
         let parts: Vec<&str> = text.split(':').collect();
         let (place, name, within) = match parts[..] {
-            [name] => (None, name, None),
-            [name, within] => (None, name, Some(within)),
+            [name] | ["function", name] => (None, name, None),
+            [name, within] | ["function", name, within] => (None, name, Some(within)),
             [account, "function", name] => (Some((None, account)), name, None),
             [account, "function", name, within] => (Some((None, account)), name, Some(within)),
             [region, account, "function", name] => (Some((Some(region), account)), name, None),
@@ -152,6 +152,8 @@ mod tests {
             ("f", Some(""), f("")),
             ("f", Some("7"), f("7")),
             ("f:live", None, f("live")),
+            ("function:f", None, f("")),
+            ("function:f:live", None, f("live")),
             ("f:live", Some("live"), f("live")),
             ("f:$LATEST", None, f("$LATEST")),
             ("123456789012:function:f", None, f("")),

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     Lambda, Page,
-    functions::code_sha256,
-    members::{self, Progress, revision_id},
+    members::{self, Progress, code_sha256, revision_id},
     proposal::publication,
     reference::{invalid, precondition},
 };

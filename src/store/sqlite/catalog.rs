@@ -348,6 +348,9 @@ pub(super) fn blobs(connection: &Connection) -> Result<HashSet<Digest>, Error> {
              SELECT document ->> '$.lambda.package.digest' FROM deployment \
              WHERE document ->> '$.lambda.package.digest' IS NOT NULL \
              UNION \
+             SELECT layer.value ->> '$.digest' \
+             FROM deployment, json_each(deployment.document, '$.lambda.layers') AS layer \
+             UNION \
              SELECT blob.value FROM document, json_each(document.document, '$.blobs') AS blob",
         )?
         .query_map([], document)?

@@ -25,7 +25,10 @@ use http_body_util::BodyExt as _;
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
-pub(crate) use self::client::{OutboundClient, OutboundPool, OutboundTimeouts};
+pub(crate) use self::{
+    address::refusal as address_refusal,
+    client::{OutboundClient, OutboundPool, OutboundTimeouts},
+};
 use self::{
     body::{RequestBody, ResponseBody},
     client::Failure,
