@@ -21,6 +21,9 @@ class Load:
     targets: int = 1
     random: bool = False
     pause_us: int = 0
+    method: str = "GET"
+    headers: tuple[str, ...] = ()
+    send: str = ""  # the body of each request
     settle: bool = False  # every connection has been answered once when the clock starts
 
     def argv(self, program: Path, port: int) -> list[str]:
@@ -30,6 +33,8 @@ class Load:
         argv += ["--any"] if self.body is None else ["--body", self.body]
         argv += ["--requests", str(self.requests)] if self.requests is not None else []
         argv += ["--pause", str(self.pause_us)] if self.pause_us else []
+        argv += ["--method", self.method, *(part for header in self.headers for part in ("--header", header))]
+        argv += ["--send", self.send] if self.send else []
         argv += ["--settle"] if self.settle else []
         return argv
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from . import cold, neighbour, under_load
+from . import asynchronous, cold, neighbour, under_load
 from .measure import Options, row
 from .report import Bar, Column, Rows, Sample
 
@@ -117,6 +117,28 @@ SCENARIOS = [
                 "µs",
                 lambda rows: rows.median("hello beside guest", "p50") - rows.median("hello beside native", "p50"),
             )
+        ],
+    ),
+    Scenario(
+        "async",
+        "durable acceptance of events at 64 clients, beside SQLite committing the same rows; how fast they are run",
+        asynchronous.asynchronous,
+        [
+            RATE,
+            Column("rps_x_raw", "× raw", ".2f"),
+            Column("drained", "run/s", ",.0f"),
+            CPU,
+            P50,
+            P99,
+        ],
+        [
+            Bar("10,000 a second to acceptances", 1.0, "×", lambda rows: 10_000 / rows.median("wharf", "rps")),
+            Bar(
+                "acceptances to events run",
+                2.0,
+                "×",
+                lambda rows: rows.median("wharf", "rps") / rows.median("wharf", "drained"),
+            ),
         ],
     ),
 ]

@@ -10,9 +10,11 @@ import json
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from . import provision
+from .error import BenchError
 from .process import Process
 
 READY_SECONDS = 60.0
@@ -145,6 +147,8 @@ class Wharf:
         self._name = name
         self._functions = functions
         self._folder = provision.CACHE / "wharf" / name
+        self.data = self._folder / "data"
+        self.api = 0  # the port of the API of the node that was started last
 
     def deploy(self, paths: list[str], body: str) -> None:
         """Leaves a data folder with every function compiled; does nothing when an earlier run left the same.
@@ -167,10 +171,27 @@ class Wharf:
         return self._run("serve")
 
     def _run(self, *verb: str) -> Process:
-        port = free_port()
-        argv = [str(self._program), *verb, "--data", str(self._folder / "data")]
-        argv += ["--http", address(port), "--api", address(free_port())]
+        port, self.api = free_port(), free_port()
+        argv = [str(self._program), *verb, "--data", str(self.data)]
+        argv += ["--http", address(port), "--api", address(self.api)]
         return Process(argv, port, LOGS / f"wharf-{self._name}.log")
+
+    @property
+    def token(self) -> str:
+        """The secret that opens the API."""
+        return (self.data / "api-token").read_text().strip()
+
+    def metric(self, line: str) -> float:
+        """The sum of the metrics whose lines begin so."""
+        connection = HTTPConnection("127.0.0.1", self.api, timeout=30)
+        try:
+            connection.request("GET", "/metrics", headers={"authorization": f"Bearer {self.token}"})
+            text = connection.getresponse().read().decode()
+        except (OSError, HTTPException) as error:
+            raise BenchError(f"GET /metrics: {error!r}") from error
+        finally:
+            connection.close()
+        return sum(float(each.rsplit(" ", 1)[1]) for each in text.splitlines() if each.startswith(line))
 
     def _manifest(self) -> str:
         # JSON's strings and integers are TOML's too.

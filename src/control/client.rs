@@ -19,7 +19,10 @@ use super::{
         AddUser, AddedUser, Deploy, Deployed, FunctionSummary, NodeSummary, Problem, UserSummary,
     },
 };
-use crate::{model::Digest, telemetry::logs::LogLine};
+use crate::{
+    model::Digest,
+    telemetry::logs::{LogLine, TailFrom},
+};
 
 /// A client of one node's API.
 #[derive(Clone)]
@@ -348,7 +351,33 @@ impl Client {
         last: usize,
         follow: bool,
     ) -> Result<impl Stream<Item = Result<LogLine, ClientError>> + use<>, ClientError> {
-        let path = format!("/wharf/v1/functions/{name}/logs?last={last}&follow={follow}");
+        self.logs_from(name, TailFrom::Last(last), follow, None)
+            .await
+    }
+
+    /// The lines of a function's log from somewhere on, and with `follow` those to come; of them what `filter`, in
+    /// CloudWatch's language, picks.
+    ///
+    /// # Errors
+    ///
+    /// There is no such function, the filter is none, or the node cannot be reached.
+    pub async fn logs_from(
+        &self,
+        name: &str,
+        from: TailFrom,
+        follow: bool,
+        filter: Option<&str>,
+    ) -> Result<impl Stream<Item = Result<LogLine, ClientError>> + use<>, ClientError> {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        match from {
+            TailFrom::Last(last) => query.append_pair("last", &last.to_string()),
+            TailFrom::Since(ms) => query.append_pair("since", &ms.to_string()),
+        };
+        query.append_pair("follow", if follow { "true" } else { "false" });
+        if let Some(filter) = filter {
+            query.append_pair("filter", filter);
+        }
+        let path = format!("/wharf/v1/functions/{name}/logs?{}", query.finish());
         let response = self.send(Method::GET, &path, &[], Bytes::new()).await?;
         if !response.status().is_success() {
             return Err(Self::read(response)

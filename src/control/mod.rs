@@ -12,7 +12,7 @@
 //! | `HEAD`, `PUT /wharf/v1/blobs/DIGEST` | whether a component is here; upload it |
 //! | `POST /wharf/v1/deployments` | deploy functions and routes |
 //! | `GET /wharf/v1/functions`, `GET`, `DELETE …/NAME` | functions |
-//! | `GET /wharf/v1/functions/NAME/logs?last=N&follow=true` | log lines, a JSON document each |
+//! | `GET /wharf/v1/functions/NAME/logs?last=N&follow=true&since=MS&filter=PATTERN` | log lines, a JSON document each |
 //! | `GET /wharf/v1/backup?key=B&credentials=B` | the state of the node, an archive |
 //! | `DELETE /wharf/v1/apps/NAME` | remove an app |
 //! | `GET /wharf/v1/users`, `PUT`, `DELETE …/NAME` | who may call, see [`api::AddUser`] |
@@ -28,15 +28,13 @@ pub mod code;
 mod error;
 mod iam;
 mod lambda;
+mod logs;
 mod users;
 pub mod verbs;
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use axum::{
@@ -61,10 +59,7 @@ pub use error::Error;
 pub use lambda::{folders, mend_layers};
 use verbs::{Control, MAX_COMPONENT};
 
-use crate::{
-    model::Digest,
-    telemetry::{logs::TailFrom, metrics::Metrics},
-};
+use crate::{model::Digest, telemetry::metrics::Metrics};
 
 /// The largest JSON document that the API takes, where nothing else is said.
 const MAX_DOCUMENT: usize = 64 << 20;
@@ -123,12 +118,14 @@ pub fn service(
         let lambda = Arc::clone(&lambda);
         async move { lambda.resume().await }
     });
+    let cloudwatch_logs = logs::CloudWatchLogs::new(control.logs.clone(), &control.arns);
     let identities = &access.identities;
     let iam = Arc::new(iam::Iam::new(control.catalog.clone(), identities.clone()));
     let services: Vec<Arc<dyn aws::Service>> = vec![
         Arc::new(lambda::LambdaService(Arc::clone(&lambda))),
         iam.clone(),
         Arc::new(iam::Sts::new(control.catalog.clone(), identities.clone())),
+        Arc::new(cloudwatch_logs),
     ];
     let api = Arc::new(Api {
         control,
@@ -147,7 +144,7 @@ pub fn service(
         .route("/wharf/v1/deployments", post(deploy))
         .route("/wharf/v1/functions", get(functions))
         .route("/wharf/v1/functions/{name}", get(function).delete(remove))
-        .route("/wharf/v1/functions/{name}/logs", get(logs))
+        .route("/wharf/v1/functions/{name}/logs", get(logs::lines))
         .route("/wharf/v1/apps/{name}", axum::routing::delete(remove_app))
         .route("/wharf/v1/users", get(users::list))
         .route(
@@ -348,36 +345,4 @@ async fn remove(State(api): Shared, Path(name): Path<String>) -> Result<StatusCo
 async fn remove_app(State(api): Shared, Path(app): Path<String>) -> Result<StatusCode, Error> {
     api.control.remove_app(&app).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LogsQuery {
-    last: Option<usize>,
-    #[serde(default)]
-    follow: bool,
-}
-
-async fn logs(
-    State(api): Shared,
-    Path(name): Path<String>,
-    query: Result<Query<LogsQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Response, Error> {
-    let Query(query) = query.map_err(|error| Error::Invalid(error.body_text()))?;
-    let tail = api.control.tail(
-        &name,
-        TailFrom::Last(query.last.unwrap_or(100)),
-        query.follow,
-    )?;
-    let lines = futures::stream::unfold(tail, async |mut tail| {
-        let line = tail.next().await?;
-        let mut json = serde_json::to_vec(&line).ok()?;
-        json.push(b'\n');
-        Some((Ok::<_, Infallible>(Bytes::from(json)), tail))
-    });
-    Ok((
-        [(header::CONTENT_TYPE, "application/x-ndjson")],
-        Body::from_stream(lines),
-    )
-        .into_response())
 }

@@ -16,13 +16,14 @@ use super::{
     api::{Deploy, DeployFunction, Deployed, FunctionSummary, NodeSummary},
     code::Sources,
     error::Error,
-    lambda::{Permissions, Proposal},
+    lambda::{FunctionCodeSigning, Permissions, Proposal},
 };
 use crate::{
     invoke::{Function, Invoke},
     model::{
-        Alias, Arns, AsyncEvent, Deployment, Digest, FunctionName, FunctionSettings, Kind,
-        LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource, UrlConfig, Version,
+        Alias, Arns, AsyncEvent, Deployment, Digest, EventInvokeConfig, EventTarget, FunctionName,
+        FunctionSettings, Kind, LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource,
+        UrlConfig, Version,
     },
     runtime::Runtime,
     store::{
@@ -46,6 +47,8 @@ pub(super) const OF_FUNCTIONS: &[&str] = &[
     UrlConfig::KIND,
     Permissions::KIND,
     Proposal::KIND,
+    EventInvokeConfig::KIND,
+    FunctionCodeSigning::KIND,
 ];
 
 /// The control plane of a node.
@@ -306,28 +309,30 @@ impl Control {
     }
 
     /// Takes over an event for asynchronous invocation. When this returns, it is on disk and will be run under the id.
+    /// An alias is looked up when it is run.
     pub async fn enqueue(
         &self,
-        function: &Function,
+        target: &EventTarget,
         event: String,
         client_context: Option<Box<str>>,
     ) -> Result<RequestId, Error> {
-        let name = &function.deployment().name;
         let request_id = RequestId::generate();
         let event = AsyncEvent {
             request_id,
             event,
             client_context,
+            hops: 0,
         };
         let now_ms = now_ms();
         self.queue
             .enqueue(NewEvent {
-                target: name.to_string(),
+                target: target.to_string(),
                 body: serde_json::to_vec(&event).map_err(|_| Error::Internal)?,
                 enqueued_ms: now_ms,
                 due_ms: now_ms,
             })
             .await?;
+        self.invoke.received(&target.function);
         Ok(request_id)
     }
 

@@ -1,17 +1,24 @@
 //! Asynchronous invocation: events that were taken over are run, later and at least once.
 //!
 //! The control plane commits an event to [`store::Queue`](crate::store::Queue) and answers 202; the [`Worker`] leases what
-//! is due, has [`Invoke`] run it, and deletes it, gives it back for a [`retry`], or drops it.
+//! is due, has [`Invoke`](crate::invoke::Invoke) run it, and finishes it, gives it back for a [`retry`], or drops it.
 //!
 //! What is always true: an event that was acknowledged is run at least once, unless it gets too old before there is room
 //! for it, or its function is removed. It is run again when the node ends before the event was deleted, so a function that
 //! is invoked so must bear to see an event twice. Every attempt has the request id that the caller was given. Events of one
 //! function are begun in the order in which they are due, and run beside one another.
 //!
-//! What is dropped leaves a line in its function's log and counts in `wharf_async_events_dropped_total`. Destinations and
-//! dead-letter targets are not here: they come with the control plane that speaks Lambda's API, which configures them.
+//! An event that is done or given up may be followed by others: the invocation record for a destination, the event itself
+//! for a dead-letter target ([`ending`]). They are committed with the deletion of the event, in one transaction. How often
+//! and how long an event is tried, and who hears of its end, is configured for each qualifier of a function, and read from
+//! the snapshot that is served.
+//!
+//! What is dropped leaves a line in its function's log and counts in `wharf_async_events_dropped_total`.
 
+mod attempt;
+pub mod ending;
 pub mod retry;
+mod served;
 mod worker;
 
 use std::{
@@ -19,13 +26,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{
-    invoke::Invoke,
-    model::{AsyncEvent, FunctionName, Outcome, RequestId, Version},
-    store::Catalog,
-    telemetry::{logs::Level, metrics::EventDropped},
-};
+use ending::{Ending, Undelivered};
 
+use crate::model::{AsyncEvent, EventInvokeConfig, EventTarget, Outcome, RequestId, Version};
+
+pub use served::Served;
 pub use worker::{Settings, Worker};
 
 /// Where the time comes from: milliseconds since 1970-01-01T00:00:00Z.
@@ -44,115 +49,46 @@ pub fn wall_clock() -> Clock {
 /// What the worker has to know of a function before it takes events for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// How long an attempt takes at most.
+    /// How long an attempt takes at most, whatever the version.
     pub timeout: Duration,
     /// The most invocations at one moment, if the function has a limit of its own.
     pub concurrency: Option<u32>,
+}
+
+/// An attempt at an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The version that had it, or would have.
+    pub version: Version,
+    /// JSON: what it answered, or the document of its error. None if it had no part in it.
+    pub answer: Option<String>,
 }
 
 /// What events are for.
 #[async_trait::async_trait]
 pub trait Functions: Send + Sync + 'static {
     /// The bounds of a function, if it is served.
-    fn bounds(&self, target: &str) -> Option<Bounds>;
+    fn bounds(&self, function: &str) -> Option<Bounds>;
 
-    /// Runs an event. None if the function was removed.
-    async fn run(&self, target: &str, event: AsyncEvent) -> Option<Outcome>;
+    /// What becomes of events for a target, as far as somebody said.
+    fn config(&self, target: &EventTarget) -> Option<Arc<EventInvokeConfig>>;
 
-    /// Notes that an event was given up.
-    fn dropped(
-        &self,
-        target: &str,
-        request_id: RequestId,
-        reason: EventDropped,
-        last: Option<Outcome>,
-    );
-}
+    /// The dead-letter target of a version, or of the one that the target stands for: an ARN.
+    fn dead_letter(&self, target: &EventTarget, version: Option<Version>) -> Option<String>;
 
-/// The functions that a node serves.
-pub struct Served {
-    /// What runs them.
-    pub invoke: Arc<Invoke>,
-    /// What is deployed, be it served or not.
-    pub catalog: Arc<dyn Catalog>,
-}
+    /// How the ARNs of the node begin.
+    fn arn_prefix(&self) -> &str;
 
-impl Served {
-    /// What an event gets whose function is not served: it may be removed, or deployed and short of a secret.
-    async fn absent(&self, target: &str) -> Option<Outcome> {
-        let name: FunctionName = target.parse().ok()?;
-        match self.catalog.deployment(&name, Version::Latest).await {
-            Ok(None) => None,
-            Ok(Some(_)) => Some(Outcome::Internal),
-            Err(error) => {
-                tracing::error!(%error, "cannot read the catalog");
-                Some(Outcome::Internal)
-            }
-        }
-    }
-}
+    /// Runs an event that is so old. None if the function was removed, or what the qualifier stood for.
+    async fn run(&self, target: &EventTarget, event: AsyncEvent, age: Duration) -> Option<Ran>;
 
-#[async_trait::async_trait]
-impl Functions for Served {
-    fn bounds(&self, target: &str) -> Option<Bounds> {
-        let function = self.invoke.find(target)?;
-        let configuration = &function.deployment().configuration;
-        Some(Bounds {
-            timeout: configuration.timeout,
-            concurrency: configuration.concurrency,
-        })
-    }
+    /// Whether a follow-up that came so far may be enqueued for a function.
+    async fn reach(&self, target: &EventTarget, hops: u8) -> Result<(), Undelivered>;
 
-    async fn run(&self, target: &str, event: AsyncEvent) -> Option<Outcome> {
-        let Some(function) = self.invoke.find(target) else {
-            return self.absent(target).await;
-        };
-        let AsyncEvent {
-            request_id,
-            event,
-            client_context,
-        } = event;
-        let answer = self
-            .invoke
-            .event(&function, request_id, event, client_context)
-            .await;
-        Some(match answer.result {
-            Ok(Ok(_)) => Outcome::Ok,
-            Ok(Err(error)) => {
-                // There is no caller who could be told.
-                let message: String = format!("{}: {}", error.error_type, error.message)
-                    .chars()
-                    .take(1000)
-                    .collect();
-                self.invoke
-                    .say(&function, request_id, Level::Error, &message);
-                Outcome::FunctionError
-            }
-            Err(outcome) => outcome,
-        })
-    }
-
-    fn dropped(
-        &self,
-        target: &str,
-        request_id: RequestId,
-        reason: EventDropped,
-        last: Option<Outcome>,
-    ) {
-        let Some(function) = self.invoke.find(target) else {
-            tracing::warn!(function = target, %request_id, %reason, "an event was dropped");
-            return;
-        };
-        let message = match last {
-            Some(outcome) => {
-                format!("the event was dropped: {reason}, the last attempt: {outcome}")
-            }
-            None => format!("the event was dropped: {reason}"),
-        };
-        self.invoke
-            .say(&function, request_id, Level::Error, &message);
-        function.event_dropped(reason);
-    }
+    /// Notes that an event came to its end, and that it is not in the queue any more.
+    fn ended(&self, target: &EventTarget, request_id: RequestId, ending: &Ending);
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use crate::{model::Outcome, telemetry::metrics::EventDropped};
+use crate::{
+    model::{EventInvokeConfig, Outcome},
+    telemetry::metrics::EventDropped,
+};
 
 /// When an event is tried again, and when no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +37,19 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// The limits of an event whose target is configured so; what is not said is this policy's.
+    pub fn limits(&self, config: Option<&EventInvokeConfig>) -> Limits {
+        let retries = config
+            .and_then(|config| config.retries)
+            .and_then(|retries| usize::try_from(retries).ok());
+        let max_age = config.and_then(|config| config.max_age_seconds);
+        let most = self.after_errors.len();
+        Limits {
+            retries: retries.unwrap_or(most).min(most),
+            max_age: max_age.map_or(self.max_age, |age| Duration::from_secs(u64::from(age))),
+        }
+    }
+
     /// The pause after a refusal that `refusals` others in a row came before.
     pub fn back_off(&self, refusals: u32) -> Duration {
         let factor = 2_u32.saturating_pow(refusals);
@@ -41,6 +57,15 @@ impl RetryPolicy {
             .saturating_mul(factor)
             .min(self.longest_back_off)
     }
+}
+
+/// How far the attempts at an event go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How often the function is tried again after an error.
+    pub retries: usize,
+    /// How old the event gets.
+    pub max_age: Duration,
 }
 
 /// The attempts at an event before this one.
@@ -101,12 +126,19 @@ pub enum Decision {
 
 /// Decides about an event of this age after an attempt that ended so. An event that would be too old for its next attempt
 /// is dropped now.
-pub fn next(policy: &RetryPolicy, before: Attempts, age: Duration, outcome: Outcome) -> Decision {
+pub fn next(
+    policy: &RetryPolicy,
+    limits: Limits,
+    before: Attempts,
+    age: Duration,
+    outcome: Outcome,
+) -> Decision {
     let pause = match Verdict::from(outcome) {
         Verdict::Done => return Decision::Delete,
         Verdict::Error => {
             let pause = usize::try_from(before.errors)
                 .ok()
+                .filter(|errors| *errors < limits.retries)
                 .and_then(|errors| policy.after_errors.get(errors));
             match pause {
                 Some(pause) => *pause,
@@ -115,7 +147,7 @@ pub fn next(policy: &RetryPolicy, before: Attempts, age: Duration, outcome: Outc
         }
         Verdict::Refusal => policy.back_off(before.refusals),
     };
-    if age.saturating_add(pause) > policy.max_age {
+    if age.saturating_add(pause) > limits.max_age {
         return Decision::Drop(EventDropped::Age);
     }
     Decision::Retry(pause)
@@ -157,13 +189,53 @@ mod tests {
             (2, 0, 6 * 3600 + 1, Outcome::Trap, retries),
         ];
         for (errors, refusals, age, outcome, decision) in cases {
-            let before = Attempts { errors, refusals };
+            let (policy, before) = (RetryPolicy::default(), Attempts { errors, refusals });
+            let limits = policy.limits(None);
             assert_eq!(
-                next(&RetryPolicy::default(), before, seconds(age), outcome),
+                next(&policy, limits, before, seconds(age), outcome),
                 decision,
                 "{before:?} {age} {outcome}"
             );
         }
+    }
+
+    #[test]
+    fn a_target_has_limits_of_its_own() {
+        let policy = RetryPolicy::default();
+        let config = |retries, max_age_seconds| EventInvokeConfig {
+            function: "f".parse().unwrap(),
+            qualifier: crate::model::Qualifier::default(),
+            retries,
+            max_age_seconds,
+            on_success: None,
+            on_failure: None,
+            modified_ms: 0,
+        };
+        let limits = |retries, max_age| Limits {
+            retries,
+            max_age: seconds(max_age),
+        };
+        let own = |retries, age| policy.limits(Some(&config(retries, age)));
+        assert_eq!(policy.limits(None), limits(2, 6 * 3600));
+        assert_eq!(own(None, None), limits(2, 6 * 3600));
+        assert_eq!(own(Some(0), Some(60)), limits(0, 60));
+        assert_eq!(own(Some(1), None), limits(1, 6 * 3600));
+        assert_eq!(own(Some(9), None), limits(2, 6 * 3600));
+
+        let next = |limits, errors, age| {
+            let before = Attempts {
+                errors,
+                refusals: 0,
+            };
+            next(&policy, limits, before, seconds(age), Outcome::Trap)
+        };
+        let none = Decision::Drop(EventDropped::Retries);
+        assert_eq!(next(own(Some(0), None), 0, 0), none);
+        let once = own(Some(1), None);
+        assert_eq!(next(once, 0, 0), Decision::Retry(seconds(60)));
+        assert_eq!(next(once, 1, 0), none);
+        let old = Decision::Drop(EventDropped::Age);
+        assert_eq!(next(own(None, Some(60)), 0, 1), old);
     }
 
     proptest! {
@@ -183,7 +255,7 @@ mod tests {
             let (mut before, mut age) = (Attempts::default(), Duration::ZERO);
             let mut last = Duration::ZERO;
             for outcome in outcomes.into_iter().cycle().map(|place| Outcome::ALL[place]) {
-                match next(&policy, before, age, outcome) {
+                match next(&policy, policy.limits(None), before, age, outcome) {
                     Decision::Delete => {
                         prop_assert_eq!(outcome, Outcome::Ok);
                         break;
@@ -192,7 +264,10 @@ mod tests {
                         prop_assert_eq!(before.errors as usize, policy.after_errors.len());
                         break;
                     }
-                    Decision::Drop(EventDropped::Age) => break,
+                    Decision::Drop(reason) => {
+                        prop_assert_eq!(reason, EventDropped::Age);
+                        break;
+                    }
                     Decision::Retry(pause) => {
                         age += pause;
                         prop_assert!(age <= policy.max_age);

@@ -9,8 +9,15 @@ use proptest::prelude::*;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{retry::RetryPolicy, *};
-use crate::store::{Counts, Due, Error, EventId, Lease, NewEvent, Queue};
+use super::{
+    ending::{Receiver, Undelivered},
+    retry::RetryPolicy,
+    *,
+};
+use crate::{
+    store::{Counts, Due, Error, EventId, Lease, NewEvent, Queue},
+    telemetry::metrics::EventDropped,
+};
 
 /// The queue's promises, kept in memory.
 #[derive(Default)]
@@ -103,10 +110,16 @@ impl Queue for MemoryQueue {
         Ok(leases.collect())
     }
 
-    async fn delete(&self, lease: &Lease) -> Result<bool, Error> {
-        Ok(self.held(lease, |events, number| {
+    async fn finish(&self, lease: &Lease, follow_ups: Vec<NewEvent>) -> Result<bool, Error> {
+        let held = self.held(lease, |events, number| {
             events.remove(&number);
-        }))
+        });
+        if held {
+            for event in follow_ups {
+                self.enqueue(event).await?;
+            }
+        }
+        Ok(held)
     }
 
     async fn retry_at(&self, lease: &Lease, due_ms: u64, errors: u32) -> Result<bool, Error> {
@@ -140,6 +153,13 @@ struct Told {
 
 #[derive(Default)]
 struct Seen {
+    /// What is configured, by the target.
+    configs: Mutex<BTreeMap<String, EventInvokeConfig>>,
+    /// Dead-letter targets, by the function.
+    dead_letters: Mutex<BTreeMap<String, String>>,
+    /// What the functions were given.
+    events: Mutex<Vec<(String, AsyncEvent)>>,
+    endings: Mutex<Vec<(String, Ending)>>,
     /// Second, function, request id, of each attempt.
     attempts: Mutex<Vec<(f64, String, RequestId)>>,
     ended: Mutex<Vec<(f64, String)>>,
@@ -166,27 +186,44 @@ struct Timed {
     start: Instant,
 }
 
+const NODE: &str = "arn:aws:lambda:us-east-1:000000000000";
+
 #[async_trait::async_trait]
 impl Functions for Timed {
-    fn bounds(&self, target: &str) -> Option<Bounds> {
-        let (_, concurrency) = self.told.behaviours.get(target)?;
+    fn bounds(&self, function: &str) -> Option<Bounds> {
+        let (_, concurrency) = self.told.behaviours.get(function)?;
         Some(Bounds {
             timeout: Duration::from_secs(3),
             concurrency: *concurrency,
         })
     }
 
-    async fn run(&self, target: &str, event: AsyncEvent) -> Option<Outcome> {
+    fn config(&self, target: &EventTarget) -> Option<Arc<EventInvokeConfig>> {
+        let configs = self.told.seen.configs.lock().unwrap();
+        configs.get(&target.to_string()).cloned().map(Arc::new)
+    }
+
+    fn dead_letter(&self, target: &EventTarget, _: Option<Version>) -> Option<String> {
+        let dead_letters = self.told.seen.dead_letters.lock().unwrap();
+        dead_letters.get(target.function.as_str()).cloned()
+    }
+
+    fn arn_prefix(&self) -> &str {
+        NODE
+    }
+
+    async fn run(&self, target: &EventTarget, event: AsyncEvent, _: Duration) -> Option<Ran> {
         let seen = &self.told.seen;
+        let name = target.to_string();
+        let target = target.function.as_str();
         let attempt = {
             let mut attempts = seen.attempts.lock().unwrap();
-            let before = attempts
-                .iter()
-                .filter(|(_, name, _)| name == target)
-                .count();
-            attempts.push((second(self.start), target.to_owned(), event.request_id));
+            let before = attempts.iter().filter(|(_, other, _)| *other == name);
+            let before = before.count();
+            attempts.push((second(self.start), name.clone(), event.request_id));
             before
         };
+        seen.events.lock().unwrap().push((name, event));
         let running = {
             let mut running = seen.running.lock().unwrap();
             let running = running.entry(target.to_owned()).or_default();
@@ -206,12 +243,33 @@ impl Functions for Timed {
         *seen.running.lock().unwrap().get_mut(target).unwrap() -= 1;
         let ended = (second(self.start), target.to_owned());
         seen.ended.lock().unwrap().push(ended);
-        outcome
+        outcome.map(|outcome| Ran {
+            outcome,
+            version: Version::Published(3),
+            answer: match outcome {
+                Outcome::Ok => Some("{\"n\": 1.0}".to_owned()),
+                Outcome::Throttled => None,
+                _ => Some("{\"errorMessage\":\"on purpose\"}".to_owned()),
+            },
+        })
     }
 
-    fn dropped(&self, target: &str, _: RequestId, reason: EventDropped, _: Option<Outcome>) {
-        let dropped = (second(self.start), target.to_owned(), reason);
-        self.told.seen.dropped.lock().unwrap().push(dropped);
+    async fn reach(&self, target: &EventTarget, hops: u8) -> Result<(), Undelivered> {
+        if hops > ending::MAX_HOPS {
+            return Err(Undelivered::Loop);
+        }
+        let there = self.told.behaviours.contains_key(target.function.as_str());
+        there.then_some(()).ok_or(Undelivered::NotThere)
+    }
+
+    fn ended(&self, target: &EventTarget, _: RequestId, ending: &Ending) {
+        let seen = &self.told.seen;
+        if let Some((reason, _)) = ending.dropped {
+            let dropped = (second(self.start), target.to_string(), reason);
+            seen.dropped.lock().unwrap().push(dropped);
+        }
+        let ending = (target.to_string(), ending.clone());
+        seen.endings.lock().unwrap().push(ending);
     }
 }
 
@@ -253,6 +311,7 @@ impl Bench {
             request_id,
             event: "{}".to_owned(),
             client_context: None,
+            hops: 0,
         };
         let now_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap();
         let event = NewEvent {
@@ -263,6 +322,42 @@ impl Bench {
         };
         self.queue.enqueue(event).await.unwrap();
         request_id
+    }
+
+    /// Configures a target: who hears of an event that is done, and of one that was given up.
+    fn configure(&self, target: &str, change: impl FnOnce(&mut EventInvokeConfig)) {
+        let parsed: EventTarget = target.parse().unwrap();
+        let mut config = EventInvokeConfig {
+            function: parsed.function,
+            qualifier: parsed.qualifier.unwrap_or_default(),
+            retries: None,
+            max_age_seconds: None,
+            on_success: None,
+            on_failure: None,
+            modified_ms: 0,
+        };
+        change(&mut config);
+        let mut configs = self.seen.configs.lock().unwrap();
+        configs.insert(target.to_owned(), config);
+    }
+
+    /// What a target was given, in order.
+    fn given(&self, target: &str) -> Vec<AsyncEvent> {
+        let events = self.seen.events.lock().unwrap();
+        let of_target = events.iter().filter(|(name, _)| name == target);
+        of_target.map(|(_, event)| event.clone()).collect()
+    }
+
+    fn record(&self, target: &str) -> serde_json::Value {
+        let given = self.given(target);
+        assert_eq!(given.len(), 1, "{given:?}");
+        serde_json::from_str(&given[0].event).unwrap()
+    }
+
+    fn failures(&self) -> Vec<(Receiver, Undelivered)> {
+        let endings = self.seen.endings.lock().unwrap();
+        let failures = endings.iter().flat_map(|(_, ending)| &ending.failures);
+        failures.cloned().collect()
     }
 
     /// Waits until the queue is empty.
@@ -486,6 +581,168 @@ async fn a_quiet_queue_is_looked_at_once_a_minute() {
     tokio::time::sleep(Duration::from_secs(3600)).await;
     let looks = *bench.queue.looks.lock().unwrap();
     assert!((50..=70).contains(&looks), "{looks}");
+}
+
+fn target(text: &str) -> Option<EventTarget> {
+    Some(text.parse().unwrap())
+}
+
+const OK: Behaviour = |_| (AT_ONCE, Some(Outcome::Ok));
+const TRAPS: Behaviour = |_| (AT_ONCE, Some(Outcome::Trap));
+const THROTTLED: Behaviour = |_| (AT_ONCE, Some(Outcome::Throttled));
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_gets_the_record_of_what_was_done() {
+    let bench = Bench::new(10, &[("work", None, OK), ("told", None, OK)]);
+    bench.configure("work:live", |config| config.on_success = target("told:2"));
+    let request_id = bench.enqueue("work:live").await;
+    bench.enqueue("work").await;
+    bench.emptied().await;
+    let record = bench.record("told:2");
+    assert_eq!(
+        record,
+        serde_json::json!({
+            "version": "1.0",
+            "timestamp": "1970-01-01T00:00:00.000Z",
+            "requestContext": {
+                "requestId": request_id.to_string(),
+                "functionArn": format!("{NODE}:function:work:live"),
+                "condition": "Success",
+                "approximateInvokeCount": 1,
+            },
+            "requestPayload": {},
+            "responseContext": {"statusCode": 200, "executedVersion": "3"},
+            "responsePayload": {"n": 1.0},
+        })
+    );
+    let text = &bench.given("told:2")[0].event;
+    assert!(text.contains("{\"n\": 1.0}"), "as it was written: {text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_gets_the_record_of_what_was_given_up_after_the_retries_it_may_have() {
+    let bench = Bench::new(10, &[("crash", None, TRAPS), ("told", None, OK)]);
+    bench.configure("crash", |config| {
+        config.retries = Some(1);
+        config.on_failure = target("told");
+    });
+    bench.enqueue("crash").await;
+    bench.emptied().await;
+    assert_about(&bench.attempts("crash"), &[0.0, 60.0]);
+    let record = bench.record("told");
+    let context = &record["requestContext"];
+    assert_eq!(context["condition"], "RetriesExhausted");
+    assert_eq!(context["approximateInvokeCount"], 2);
+    let arn = format!("{NODE}:function:crash:$LATEST");
+    assert_eq!(context["functionArn"], arn);
+    assert_eq!(record["responseContext"]["functionError"], "Unhandled");
+    assert_eq!(record["responsePayload"]["errorMessage"], "on purpose");
+    assert_eq!(bench.dropped()[0].2, EventDropped::Retries);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_gets_too_old_for_its_target_goes_to_the_destination_unrun() {
+    let bench = Bench::new(10, &[("busy", None, THROTTLED), ("told", None, OK)]);
+    bench.configure("busy", |config| {
+        config.max_age_seconds = Some(60);
+        config.on_failure = target("told");
+    });
+    bench.enqueue("busy").await;
+    bench.emptied().await;
+    assert!(second(bench.start) < 61.0);
+    let record = bench.record("told");
+    assert_eq!(record["requestContext"]["condition"], "EventAgeExceeded");
+    assert_eq!(record["requestContext"]["approximateInvokeCount"], 0);
+    assert_eq!(record.get("responseContext"), None);
+    assert_eq!(record.get("responsePayload"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_that_is_switched_off_passes_its_events_on_at_once_where_somebody_takes_them() {
+    let bench = Bench::new(
+        10,
+        &[
+            ("off", Some(0), THROTTLED),
+            ("waits", Some(0), THROTTLED),
+            ("told", None, OK),
+        ],
+    );
+    bench.configure("off", |config| config.on_failure = target("told"));
+    bench.enqueue("off").await;
+    bench.enqueue("waits").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let record = bench.record("told");
+    assert_eq!(record["requestContext"]["condition"], "RetriesExhausted");
+    assert_eq!(bench.dropped()[0].2, EventDropped::Off);
+    assert_eq!(bench.queue.events().len(), 1, "the other waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_target_gets_the_event_and_why_it_comes() {
+    let bench = Bench::new(10, &[("crash", None, TRAPS), ("morgue", None, OK)]);
+    {
+        let mut dead_letters = bench.seen.dead_letters.lock().unwrap();
+        dead_letters.insert("crash".to_owned(), format!("{NODE}:function:morgue"));
+    }
+    let request_id = bench.enqueue("crash").await;
+    bench.emptied().await;
+    let given = bench.given("morgue");
+    assert_eq!((given.len(), given[0].event.as_str()), (1, "{}"));
+    let context = given[0].client_context.as_deref().unwrap();
+    let context: serde_json::Value = serde_json::from_str(context).unwrap();
+    assert_eq!(
+        context,
+        serde_json::json!({"custom": {
+            "RequestID": request_id.to_string(),
+            "ErrorCode": "200",
+            "ErrorMessage": "on purpose",
+        }})
+    );
+
+    let foreign = "arn:aws:sqs:us-east-1:000000000000:queue".to_owned();
+    let mut dead_letters = bench.seen.dead_letters.lock().unwrap();
+    dead_letters.insert("crash".to_owned(), foreign.clone());
+    drop(dead_letters);
+    bench.enqueue("crash").await;
+    bench.emptied().await;
+    let failure = (Receiver::DeadLetter(foreign), Undelivered::Foreign);
+    assert_eq!(bench.failures(), [failure]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn functions_that_tell_each_other_in_a_circle_come_to_an_end() {
+    let bench = Bench::new(10, &[("ping", None, OK), ("pong", None, OK)]);
+    bench.configure("ping", |config| config.on_success = target("pong"));
+    bench.configure("pong", |config| config.on_success = target("ping"));
+    bench.enqueue("ping").await;
+    bench.emptied().await;
+    let runs = bench.attempts("ping").len() + bench.attempts("pong").len();
+    assert_eq!(runs, 17);
+    assert_eq!(bench.failures()[0].1, Undelivered::Loop);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_was_removed_leaves_the_event_done_and_the_failure_noted() {
+    let bench = Bench::new(10, &[("work", None, OK)]);
+    bench.configure("work", |config| config.on_success = target("nobody"));
+    bench.enqueue("work").await;
+    bench.emptied().await;
+    assert_eq!(bench.attempts("work").len(), 1);
+    let receiver = Receiver::Destination("nobody".parse().unwrap());
+    assert_eq!(bench.failures(), [(receiver, Undelivered::NotThere)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_versions_and_aliases_of_a_function_share_what_it_may_have_at_once() {
+    let second = |_| (Duration::from_secs(1), Some(Outcome::Ok));
+    let bench = Bench::new(100, &[("narrow", Some(3), second)]);
+    for number in 0..30 {
+        bench
+            .enqueue(["narrow", "narrow:1", "narrow:live"][number % 3])
+            .await;
+    }
+    bench.emptied().await;
+    assert_eq!(bench.seen.most.lock().unwrap()["narrow"], 3);
 }
 
 proptest! {

@@ -8,6 +8,9 @@
 //! each, and there is always some for a newcomer. A function that was refused is left alone for a while that grows with
 //! each refusal in a row, so that a long queue of a throttled function is not read through in vain again and again.
 //!
+//! All of this is by function, not by target: the versions and aliases of a function share its concurrency. What becomes of
+//! an event after its attempt is the business of [`attempt`](super::attempt).
+//!
 //! A lease outlives the attempt: it lasts for the function's timeout and [`MARGIN`]. So an event is with two attempts at
 //! once only if the node hangs for that long.
 
@@ -23,13 +26,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Bounds, Clock, Functions,
-    retry::{self, Attempts, Decision, RetryPolicy, Verdict},
+    attempt::{Attempt, Shared},
+    retry::RetryPolicy,
 };
-use crate::{
-    model::{AsyncEvent, Outcome, RequestId},
-    store::{Due, Error, Lease, Queue},
-    telemetry::metrics::EventDropped,
-};
+use crate::store::{Due, Error, Lease, Queue};
 
 /// How long a lease lasts beyond the function's timeout.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -65,17 +65,7 @@ pub struct Worker<F> {
     lanes: HashMap<String, Lane>,
     running: JoinSet<Attempt>,
     /// For whom each task is: one that panics cannot tell.
-    targets: HashMap<Id, String>,
-}
-
-/// What a task needs.
-struct Shared<F> {
-    queue: Arc<dyn Queue>,
-    functions: F,
-    retry: RetryPolicy,
-    clock: Clock,
-    /// Ends what is running: the grace period is over.
-    stop: CancellationToken,
+    functions: HashMap<Id, String>,
 }
 
 /// A function that has events running, or was refused.
@@ -85,15 +75,6 @@ struct Lane {
     /// In a row.
     refusals: u32,
     paused_until_ms: u64,
-}
-
-/// How an attempt went, as far as it concerns the next event of the function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Attempt {
-    /// The function had it, or would never have.
-    Made,
-    /// There was no room, or the node failed.
-    Refused,
 }
 
 /// How many events a function is given when it has so many `running` and there is room for so many more.
@@ -120,7 +101,7 @@ impl<F: Functions> Worker<F> {
             concurrency: settings.concurrency.max(1),
             lanes: HashMap::new(),
             running: JoinSet::new(),
-            targets: HashMap::new(),
+            functions: HashMap::new(),
         }
     }
 
@@ -171,24 +152,28 @@ impl<F: Functions> Worker<F> {
         let mut room = self.concurrency - self.running.len();
         let mut plan = Vec::new();
         if !self.lanes.is_empty() {
-            let waiting: HashSet<&str> = due.iter().map(|due| due.target.as_str()).collect();
-            self.lanes.retain(|target, lane| {
-                lane.running > 0 || (lane.refusals > 0 && waiting.contains(target.as_str()))
+            let waiting: HashSet<&str> = due.iter().map(|due| function_of(&due.target)).collect();
+            self.lanes.retain(|function, lane| {
+                lane.running > 0 || (lane.refusals > 0 && waiting.contains(function.as_str()))
             });
         }
+        let mut planned: HashMap<String, usize> = HashMap::new();
         for Due { target, due_ms } in due {
-            let lane = self.lanes.get(&target);
+            let function = function_of(&target);
+            let lane = self.lanes.get(function);
             let running = lane.map_or(0, |lane| lane.running);
+            let running = running + planned.get(function).copied().unwrap_or_default();
             let due_ms = lane.map_or(due_ms, |lane| due_ms.max(lane.paused_until_ms));
             if due_ms > now_ms {
                 sleep = sleep.min(Duration::from_millis(due_ms - now_ms));
                 continue;
             }
-            let bounds = self.shared.functions.bounds(&target);
+            let bounds = self.shared.functions.bounds(function);
             let count = share(running, room, bounds.and_then(|bounds| bounds.concurrency));
             // Without a share there are events running, and the end of one brings us back.
             if count > 0 {
                 room -= count;
+                *planned.entry(function.to_owned()).or_default() += count;
                 let lasts = MARGIN + bounds.map_or(Duration::ZERO, |bounds: Bounds| bounds.timeout);
                 plan.push((target, count, now_ms.saturating_add(milliseconds(lasts))));
             }
@@ -210,13 +195,13 @@ impl<F: Functions> Worker<F> {
     }
 
     fn spawn(&mut self, lease: Lease) {
-        let target = lease.target.clone();
-        self.lanes.entry(target.clone()).or_default().running += 1;
+        let function = function_of(&lease.target).to_owned();
+        self.lanes.entry(function.clone()).or_default().running += 1;
         let shared = self.shared.clone();
         let task = self
             .running
             .spawn(Box::pin(async move { shared.attempt(lease).await }));
-        self.targets.insert(task.id(), target);
+        self.functions.insert(task.id(), function);
     }
 
     /// Notes that a task has ended.
@@ -228,8 +213,8 @@ impl<F: Functions> Worker<F> {
                 (error.id(), Attempt::Refused)
             }
         };
-        let lane = self.targets.remove(&id);
-        let Some(lane) = lane.and_then(|target| self.lanes.get_mut(&target)) else {
+        let lane = self.functions.remove(&id);
+        let Some(lane) = lane.and_then(|function| self.lanes.get_mut(&function)) else {
             return;
         };
         lane.running -= 1;
@@ -251,94 +236,12 @@ impl<F: Functions> Worker<F> {
     }
 }
 
-impl<F: Functions> Shared<F> {
-    /// One attempt at an event, and what becomes of it then.
-    async fn attempt(&self, mut lease: Lease) -> Attempt {
-        let target = lease.target.clone();
-        let event: AsyncEvent = match serde_json::from_slice(&std::mem::take(&mut lease.body)) {
-            Ok(event) => event,
-            Err(error) => {
-                tracing::error!(function = target, %error, "an event in the queue cannot be read and is dropped");
-                self.delete(&lease).await;
-                return Attempt::Made;
-            }
-        };
-        let request_id = event.request_id;
-        if self.age(&lease) > self.retry.max_age {
-            self.drop(&lease, request_id, EventDropped::Age, None).await;
-            return Attempt::Made;
-        }
-        let outcome = tokio::select! {
-            outcome = self.functions.run(&target, event) => outcome,
-            () = self.stop.cancelled() => {
-                self.give_back(&lease, Duration::ZERO, lease.errors).await;
-                return Attempt::Refused;
-            }
-        };
-        let Some(outcome) = outcome else {
-            if self.delete(&lease).await {
-                tracing::warn!(function = target, %request_id, "an event was dropped: its function was removed");
-            }
-            return Attempt::Made;
-        };
-        let verdict = Verdict::from(outcome);
-        let before = Attempts {
-            errors: lease.errors,
-            refusals: lease.attempt.saturating_sub(1).saturating_sub(lease.errors),
-        };
-        match retry::next(&self.retry, before, self.age(&lease), outcome) {
-            Decision::Delete => {
-                self.delete(&lease).await;
-            }
-            Decision::Retry(pause) => {
-                let errors = lease.errors + u32::from(verdict == Verdict::Error);
-                self.give_back(&lease, pause, errors).await;
-            }
-            Decision::Drop(reason) => {
-                self.drop(&lease, request_id, reason, Some(outcome)).await;
-            }
-        }
-        match verdict {
-            Verdict::Done | Verdict::Error => Attempt::Made,
-            Verdict::Refusal => Attempt::Refused,
-        }
-    }
-
-    fn age(&self, lease: &Lease) -> Duration {
-        Duration::from_millis((self.clock)().saturating_sub(lease.enqueued_ms))
-    }
-
-    async fn drop(
-        &self,
-        lease: &Lease,
-        request_id: RequestId,
-        reason: EventDropped,
-        last: Option<Outcome>,
-    ) {
-        if self.delete(lease).await {
-            self.functions
-                .dropped(&lease.target, request_id, reason, last);
-        }
-    }
-
-    /// False if the event stays: then its lease runs out, and it is run once more.
-    async fn delete(&self, lease: &Lease) -> bool {
-        let deleted = self.queue.delete(lease).await;
-        deleted.unwrap_or_else(|error| {
-            tracing::error!(function = lease.target, %error, "cannot delete an event");
-            false
-        })
-    }
-
-    async fn give_back(&self, lease: &Lease, pause: Duration, errors: u32) {
-        let due_ms = (self.clock)().saturating_add(milliseconds(pause));
-        if let Err(error) = self.queue.retry_at(lease, due_ms, errors).await {
-            tracing::error!(function = lease.target, %error, "cannot give an event back");
-        }
-    }
+/// The function of a target: its versions and aliases share what it may have at one moment.
+fn function_of(target: &str) -> &str {
+    target.split_once(':').map_or(target, |(name, _)| name)
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

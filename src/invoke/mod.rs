@@ -8,6 +8,7 @@
 
 mod concurrency;
 mod event;
+mod failure;
 mod http;
 mod payload;
 mod stream;
@@ -22,6 +23,7 @@ use arc_swap::ArcSwap;
 
 use concurrency::Gate;
 pub use event::EventAnswer;
+pub use failure::{error_document, stopped_document};
 pub use http::{Arrival, ResponseBody, UrlArrival};
 pub use stream::{AnswerStream, MAX_STREAM, StreamAnswer};
 pub use versions::{Resolved, Versions};
@@ -31,7 +33,7 @@ use crate::{
     runtime::{self, FunctionFailed, InProcess, Observer, Runtime},
     telemetry::{
         logs::{FunctionLog, Level, Logs},
-        metrics::{EventDropped, FunctionMetrics, Metrics},
+        metrics::{FunctionMetrics, Metrics},
     },
 };
 
@@ -84,9 +86,9 @@ impl Function {
         self.runtime.idle()
     }
 
-    /// Counts an event that was given up.
-    pub fn event_dropped(&self, reason: EventDropped) {
-        self.ledger.metrics.event_dropped(reason);
+    /// The numbers of the function, whatever its version.
+    pub fn metrics(&self) -> &FunctionMetrics {
+        &self.ledger.metrics
     }
 }
 
@@ -153,7 +155,9 @@ impl Invoke {
         let ledger = Arc::new(Ledger {
             gate: self.gate(&deployment.name, concurrency),
             node: self.node.clone(),
-            log: self.logs.function(&deployment.name),
+            log: self
+                .logs
+                .function_with(&deployment.name, &deployment.logging()),
             metrics: self.metrics.function(&deployment.name),
             version: deployment.version,
             memory: deployment.configuration.memory,
@@ -200,6 +204,24 @@ impl Invoke {
     /// `$LATEST` of the function of that name.
     pub fn find(&self, name: &str) -> Option<Arc<Function>> {
         self.functions.load().get(name)?.latest().cloned()
+    }
+
+    /// A function, all its versions.
+    pub fn versions(&self, name: &str) -> Option<Arc<Versions>> {
+        self.functions.load().get(name).cloned()
+    }
+
+    /// Counts an event for a function that was taken over.
+    pub fn received(&self, name: &FunctionName) {
+        let versions = self.versions(name.as_str());
+        if let Some(function) = versions.as_ref().and_then(|it| it.all().next()) {
+            function.metrics().events_received.increment();
+        }
+    }
+
+    /// How the ARNs of this node begin: `arn:aws:lambda:us-east-1:000000000000`.
+    pub fn arn_prefix(&self) -> &str {
+        self.runtime.arn_prefix()
     }
 
     /// What a qualifier stands for now: of an alias with two versions, one by its share. Without one, `$LATEST`.

@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::Function;
-use crate::model::{Alias, Qualifier, Version};
+use crate::model::{Alias, EventInvokeConfig, Qualifier, Version};
 
 /// A function: its versions, and the names of some of them. Immutable, as everything that requests see.
 #[derive(Default)]
 pub struct Versions {
     versions: BTreeMap<Version, Arc<Function>>,
     aliases: Vec<Alias>,
+    events: Vec<Arc<EventInvokeConfig>>,
 }
 
 /// What a qualifier stood for.
@@ -32,7 +33,27 @@ impl Versions {
         Self {
             versions: versions.collect(),
             aliases: aliases.into_iter().collect(),
+            ..Self::default()
         }
+    }
+
+    /// The same, and what becomes of their events.
+    #[must_use]
+    pub fn with_events(self, configs: impl IntoIterator<Item = EventInvokeConfig>) -> Self {
+        Self {
+            events: configs.into_iter().map(Arc::new).collect(),
+            ..self
+        }
+    }
+
+    /// What becomes of events for this qualifier, as far as somebody said. An alias has a configuration of its own, and not
+    /// the one of the version that it stands for.
+    pub fn events(&self, qualifier: Option<&Qualifier>) -> Option<&Arc<EventInvokeConfig>> {
+        let latest = Qualifier::default();
+        let qualifier = qualifier.unwrap_or(&latest);
+        self.events
+            .iter()
+            .find(|config| config.qualifier == *qualifier)
     }
 
     /// `$LATEST`.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Digest, FunctionName, LambdaSettings};
+use super::{ByteSize, Digest, FunctionName, LambdaSettings, LoggingConfig};
 
 /// The most bytes all environment variables of a function may have together (Lambda quota: 4 KB).
 pub const MAX_ENVIRONMENT: usize = 4096;
@@ -300,5 +300,12 @@ impl Deployment {
         let package = self.lambda.package.as_ref().map(|package| package.digest);
         let layers = self.lambda.layers.iter().map(|layer| layer.digest);
         std::iter::once(self.code).chain(package).chain(layers)
+    }
+
+    /// Where its log goes, and how it is written. What Lambda's API keeps was held against the service's model.
+    pub fn logging(&self) -> LoggingConfig {
+        let kept = self.lambda.members.get("LoggingConfig");
+        kept.and_then(|kept| LoggingConfig::deserialize(kept).ok())
+            .unwrap_or_default()
     }
 }

@@ -8,6 +8,7 @@ mod arn;
 mod digest;
 mod event;
 mod function;
+mod logging;
 mod manifest;
 mod name;
 mod outcome;
@@ -23,10 +24,13 @@ pub use alias::{
 };
 pub use arn::Arns;
 pub use digest::{Digest, ParseDigestError};
-pub use event::AsyncEvent;
+pub use event::{AsyncEvent, EventInvokeConfig, EventTarget, InvalidTarget};
 pub use function::{
     Deployment, FileGrant, FunctionConfiguration, InvalidConfiguration, Isolation, Kind,
     MAX_ENVIRONMENT, OutboundGrant, Pool, SecretSource, Version,
+};
+pub use logging::{
+    ApplicationLevel, InvalidLogGroupName, LogFormat, LogGroupName, LoggingConfig, SystemLevel,
 };
 pub use manifest::{Code, Manifest, ManifestError, ManifestFunction, Problem, manifest_schema};
 pub use name::{FunctionName, InvalidName};

@@ -110,7 +110,7 @@ impl Follower {
         }
         for name in removed {
             self.metrics.remove(name);
-            self.logs.remove(name);
+            self.logs.forget(name);
         }
         self.served.send_replace(self.known.revision);
         Ok(())
@@ -158,7 +158,8 @@ impl Follower {
         if functions.is_empty() {
             return None;
         }
-        Some(Versions::new(functions, deployed.aliases().cloned()))
+        let versions = Versions::new(functions, deployed.aliases().cloned());
+        Some(versions.with_events(deployed.events().cloned()))
     }
 
     /// A function of this deployment, unless something it needs is missing on this node: then it is not served, and the

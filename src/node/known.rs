@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     model::{
-        Alias, Deployment, FunctionName, FunctionSettings, ProvisionedConcurrency, Route,
-        UrlConfig, Version,
+        Alias, Deployment, EventInvokeConfig, FunctionName, FunctionSettings,
+        ProvisionedConcurrency, Route, UrlConfig, Version,
     },
     store::{Delta, Document, Resource},
 };
@@ -19,6 +19,7 @@ pub(super) const SERVED: &[&str] = &[
     Alias::KIND,
     ProvisionedConcurrency::KIND,
     UrlConfig::KIND,
+    EventInvokeConfig::KIND,
 ];
 
 /// What is known of the catalog.
@@ -39,6 +40,7 @@ pub(super) struct Deployed {
     aliases: BTreeMap<String, Alias>,
     provisioned: BTreeMap<String, ProvisionedConcurrency>,
     urls: BTreeMap<String, UrlConfig>,
+    events: BTreeMap<String, EventInvokeConfig>,
 }
 
 /// What is not as it was.
@@ -142,6 +144,11 @@ impl Deployed {
         self.provisioned.values()
     }
 
+    /// What becomes of events for its versions and aliases.
+    pub(super) fn events(&self) -> impl Iterator<Item = &EventInvokeConfig> {
+        self.events.values()
+    }
+
     /// Takes in a document of one of [`SERVED`]; none is one that was removed.
     fn document(&mut self, kind: &str, key: String, document: Option<Document>) {
         if kind == FunctionSettings::KIND {
@@ -152,6 +159,8 @@ impl Deployed {
             set(&mut self.provisioned, key, document);
         } else if kind == UrlConfig::KIND {
             set(&mut self.urls, key, document);
+        } else if kind == EventInvokeConfig::KIND {
+            set(&mut self.events, key, document);
         }
     }
 }

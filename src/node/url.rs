@@ -31,7 +31,10 @@ impl Authorize for UrlAccess {
         body: RequestBody,
         limit: usize,
     ) -> Result<(Parts, Bytes, UrlCaller), UrlDenied> {
-        let alias = url.alias.as_ref().map(|alias| alias as &dyn std::fmt::Display);
+        let alias = url
+            .alias
+            .as_ref()
+            .map(|alias| alias as &dyn std::fmt::Display);
         let function = self.arns.function(url.function.as_str(), alias);
         self.access
             .admit_to_url(head, body, limit, &function)

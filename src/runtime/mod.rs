@@ -190,6 +190,11 @@ impl Runtime {
         let _ = self.0.services.in_process.set(in_process);
     }
 
+    /// How the ARNs of this node begin.
+    pub fn arn_prefix(&self) -> &str {
+        &self.0.services.arn_prefix
+    }
+
     /// A function of this deployment. `environment` is the configuration's, with the values of its secrets.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! The documents that concern what is served. Others belong to whoever writes them.
 
 use super::Resource;
-use crate::model::{Alias, FunctionName, FunctionSettings, ProvisionedConcurrency, UrlConfig};
+use crate::model::{
+    Alias, EventInvokeConfig, FunctionName, FunctionSettings, ProvisionedConcurrency, UrlConfig,
+};
 
 /// How the keys of everything begin that belongs to a function.
 pub fn of_function(name: &FunctionName) -> String {
@@ -38,5 +40,13 @@ impl Resource for UrlConfig {
     fn key(&self) -> String {
         let alias = self.alias.as_deref().unwrap_or_default();
         format!("{}/{alias}", self.function)
+    }
+}
+
+impl Resource for EventInvokeConfig {
+    const KIND: &'static str = "event-invoke-config";
+
+    fn key(&self) -> String {
+        format!("{}/{}", self.function, self.qualifier)
     }
 }

@@ -7,7 +7,7 @@ use super::Error;
 /// Events taken over for asynchronous invocation.
 ///
 /// An event that [`enqueue`](Self::enqueue) acknowledged is delivered at least once: it stays until a worker that holds
-/// its lease deletes it, and a lease that runs out, or whose node has ended, makes it due again. Times are milliseconds since
+/// its lease finishes it, and a lease that runs out, or whose node has ended, makes it due again. Times are milliseconds since
 /// 1970-01-01T00:00:00Z, and the caller's: the queue has no clock.
 #[async_trait::async_trait]
 pub trait Queue: Send + Sync {
@@ -27,8 +27,9 @@ pub trait Queue: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Lease>, Error>;
 
-    /// Deletes an event. False if the lease ran out and somebody else has the event, or had.
-    async fn delete(&self, lease: &Lease) -> Result<bool, Error>;
+    /// Deletes an event and takes over those that follow from it, all or nothing: no event is lost between the two, and none
+    /// follows twice. False, and none taken over, if the lease ran out and somebody else has the event, or had.
+    async fn finish(&self, lease: &Lease, follow_ups: Vec<NewEvent>) -> Result<bool, Error>;
 
     /// Gives an event back, due at `due_ms`, with the number of errors to remember. False if the lease ran out and
     /// somebody else has the event, or had.

@@ -133,6 +133,16 @@ pub struct FunctionMetrics {
     warm: Counter,
     concurrent: Gauge,
     events_dropped: [Counter; EventDropped::ALL.len()],
+    /// Events for asynchronous invocation that were taken over.
+    pub events_received: Counter,
+    /// How old events were when an attempt at them began.
+    pub event_age: Durations,
+    /// Records that did not get to a destination.
+    pub destination_failures: Counter,
+    /// Events that did not get to a dead-letter target.
+    pub dead_letter_errors: Counter,
+    /// Events that were not passed on because a chain of them had come round too often.
+    pub recursion_dropped: Counter,
 }
 
 impl FunctionMetrics {
@@ -177,10 +187,19 @@ pub enum EventDropped {
     Retries,
     /// It was too old.
     Age,
+    /// The function is switched off, and somebody is there to take the event instead.
+    Off,
+    /// The function was removed, or the version or alias that it was for.
+    Gone,
 }
 
 impl EventDropped {
-    const ALL: [(Self, &'static str); 2] = [(Self::Retries, "retries"), (Self::Age, "age")];
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Retries, "retries"),
+        (Self::Age, "age"),
+        (Self::Off, "off"),
+        (Self::Gone, "gone"),
+    ];
 }
 
 impl fmt::Display for EventDropped {
@@ -188,6 +207,8 @@ impl fmt::Display for EventDropped {
         formatter.write_str(match self {
             Self::Retries => "its retries are used up",
             Self::Age => "it is too old",
+            Self::Off => "the function's concurrency is 0",
+            Self::Gone => "its version or alias is not there",
         })
     }
 }
@@ -415,6 +436,53 @@ impl Collector for Functions {
                 let count = metrics.events_dropped[reason as usize].get();
                 if count > 0 {
                     dropped.count(&[("function", name.as_str()), ("reason", word)], count)?;
+                }
+            }
+        }
+
+        let mut ages = encoder.encode_descriptor(
+            "wharf_async_event_age",
+            "How old events for asynchronous invocation were when an attempt at them began",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for (name, metrics) in &functions {
+            let (buckets, count, sum) = metrics.event_age.snapshot();
+            if count > 0 {
+                ages.encode_family(&[("function", name.as_str())])?
+                    .encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)?;
+            }
+        }
+
+        type Pick = fn(&FunctionMetrics) -> &Counter;
+        let counters: [(&str, &str, Pick); 4] = [
+            (
+                "wharf_async_events_received",
+                "Events for asynchronous invocation that were taken over",
+                |metrics| &metrics.events_received,
+            ),
+            (
+                "wharf_destination_delivery_failures",
+                "Invocation records that did not get to a destination",
+                |metrics| &metrics.destination_failures,
+            ),
+            (
+                "wharf_dead_letter_errors",
+                "Events that did not get to a dead-letter target",
+                |metrics| &metrics.dead_letter_errors,
+            ),
+            (
+                "wharf_recursive_invocations_dropped",
+                "Events that were not passed on because their chain had become too long",
+                |metrics| &metrics.recursion_dropped,
+            ),
+        ];
+        for (name, help, pick) in counters {
+            let mut family = Family::counter(&mut encoder, name, help)?;
+            for (function, metrics) in &functions {
+                let count = pick(metrics).get();
+                if count > 0 {
+                    family.count(&[("function", function.as_str())], count)?;
                 }
             }
         }

@@ -28,13 +28,6 @@ pub(in crate::control) fn message(
 }
 
 /// An error that ends a stream. `kind` is the name of an exception of the operation's event stream.
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "an invocation's stream ends with `InvokeComplete` whatever happens; the live tail of logs has exceptions"
-    )
-)]
 pub(in crate::control) fn exception(kind: &'static str, document: &serde_json::Value) -> Bytes {
     written(
         [

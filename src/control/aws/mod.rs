@@ -42,6 +42,11 @@ pub(in crate::control) trait Service: Send + Sync {
     /// What is on the wire.
     fn model(&self) -> &'static Model;
 
+    /// What the service calls a member that is not as the model says.
+    fn invalid(&self) -> &'static str {
+        "ValidationException"
+    }
+
     /// Answers a call whose members are as the model says, and whose caller may make it.
     async fn answer(&self, call: Call) -> Result<Answer, Error>;
 
@@ -94,7 +99,6 @@ pub(in crate::control) enum Answer {
     /// The members of the output. Timestamps are as the protocol has them.
     Document(Value),
     /// A stream of events, `application/vnd.amazon.eventstream`.
-    #[expect(dead_code, reason = "the first operation that streams is to come")]
     Stream(Body),
     /// What is neither: a payload, with header fields of its own.
     Payload(Response),
@@ -405,7 +409,12 @@ async fn call(
 ) -> Result<Answer, Error> {
     let mut input = input?;
     if let Some(reference) = &operation.input {
-        validate::input(service.model(), &reference.shape, &mut input)?;
+        validate::input(
+            service.model(),
+            &reference.shape,
+            &mut input,
+            service.invalid(),
+        )?;
     }
     let Context {
         request_id,

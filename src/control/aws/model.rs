@@ -24,6 +24,10 @@ pub(in crate::control) static IAM: LazyLock<Model> =
 pub(in crate::control) static STS: LazyLock<Model> =
     LazyLock::new(|| Model::read(include_str!("models/sts.json")));
 
+/// CloudWatch Logs.
+pub(in crate::control) static LOGS: LazyLock<Model> =
+    LazyLock::new(|| Model::read(include_str!("models/logs.json")));
+
 /// A service.
 #[derive(Debug, Deserialize)]
 pub(in crate::control) struct Model {
@@ -208,6 +212,7 @@ impl Model {
             None if name == "ServiceException" || name == "InternalFailure" => {
                 Some(StatusCode::INTERNAL_SERVER_ERROR)
             }
+            None if name == "ServiceUnavailableException" => Some(StatusCode::SERVICE_UNAVAILABLE),
             None if name == "AccessDeniedException" || name == "AccessDenied" => {
                 Some(StatusCode::FORBIDDEN)
             }

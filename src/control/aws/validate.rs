@@ -22,11 +22,13 @@ const LONGEST: usize = 200;
 /// How deep structures may lie in one another; the models' lie less deep.
 const DEEPEST: usize = 32;
 
-/// Checks an input, and takes members out of it that are null, which is to say not there.
+/// Checks an input, and takes members out of it that are null, which is to say not there. `name` is the error that says
+/// what is wrong.
 pub(super) fn input(
     model: &Model,
     shape: &str,
     input: &mut Map<String, Value>,
+    name: &'static str,
 ) -> Result<(), Error> {
     let mut check = Check {
         model,
@@ -46,7 +48,7 @@ pub(super) fn input(
         problems.len(),
         problems.join("; ")
     );
-    Err(Error::new("ValidationException", message))
+    Err(Error::new(name, message))
 }
 
 struct Check<'a> {
@@ -254,9 +256,14 @@ mod tests {
         let Value::Object(mut members) = input else {
             unreachable!("the cases are objects")
         };
-        super::input(&LAMBDA, "CreateFunctionRequest", &mut members)
-            .map(|()| Value::Object(members))
-            .map_err(|error| error.to_string())
+        super::input(
+            &LAMBDA,
+            "CreateFunctionRequest",
+            &mut members,
+            "ValidationException",
+        )
+        .map(|()| Value::Object(members))
+        .map_err(|error| error.to_string())
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{
     members::{self, Progress, revision_id},
     proposal::Proposal,
     reference::{Reference, conflict, invalid, precondition},
+    tags,
 };
 use crate::{
     control::{
@@ -162,7 +163,7 @@ impl Lambda {
             tags: create.tags,
             ..FunctionSettings::new(name.clone())
         };
-        check_tags(&settings)?;
+        tags::check(&settings.tags)?;
         let changes = vec![Change::put_expecting(&settings, 0)?];
         self.propose(proposal, changes).await?;
         let mut document = self.present(&name, None).await?;
@@ -635,15 +636,6 @@ pub(super) fn package_error(error: &PackageError) -> Error {
         | PackageError::Module { .. }
         | PackageError::NoComponent
         | PackageError::Ambiguous { .. } => invalid(error.to_string()),
-    }
-}
-
-pub(super) fn check_tags(settings: &FunctionSettings) -> Result<(), Error> {
-    match settings.tags.len() {
-        0..=50 => Ok(()),
-        count => Err(invalid(format!(
-            "A function has at most 50 tags, and not {count}."
-        ))),
     }
 }
 

@@ -7,14 +7,18 @@
 //!
 //! [`invoke`] is apart from the others: it carries payloads, not documents.
 
+mod absent;
 mod aliases;
 mod code;
+mod code_signing;
 mod concurrency;
 mod downloads;
+mod event_invoke;
 mod functions;
 mod invoke;
 mod layer_permissions;
 mod layers;
+mod mappings;
 mod members;
 pub(in crate::control) mod permissions;
 mod proposal;
@@ -28,6 +32,7 @@ use ::base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
 pub use code::{folders, mend_layers};
+pub(in crate::control) use code_signing::FunctionCodeSigning;
 pub(in crate::control) use downloads::Downloads;
 pub(in crate::control) use permissions::Permissions;
 pub(in crate::control) use proposal::Proposal;
@@ -160,7 +165,31 @@ impl Lambda {
             "AddLayerVersionPermission" => self.add_layer_permission(call).await,
             "RemoveLayerVersionPermission" => self.remove_layer_permission(call).await,
             "GetLayerVersionPolicy" => self.get_layer_policy(call).await,
-            other => Err(Error::unsupported(other, "it is not built yet")),
+            "PutFunctionEventInvokeConfig" => self.put_event_invoke(call).await,
+            "UpdateFunctionEventInvokeConfig" => self.update_event_invoke(call).await,
+            "GetFunctionEventInvokeConfig" => self.get_event_invoke(call).await,
+            "DeleteFunctionEventInvokeConfig" => self.delete_event_invoke(call).await,
+            "ListFunctionEventInvokeConfigs" => self.list_event_invoke(call).await,
+            "CreateEventSourceMapping" => self.create_mapping(call).await,
+            "GetEventSourceMapping" => self.get_mapping(call).await,
+            "UpdateEventSourceMapping" => self.update_mapping(call).await,
+            "DeleteEventSourceMapping" => self.delete_mapping(call).await,
+            "ListEventSourceMappings" => self.list_mappings(call).await,
+            "CreateCodeSigningConfig" => self.create_code_signing(call).await,
+            "UpdateCodeSigningConfig" => self.update_code_signing(call).await,
+            "GetCodeSigningConfig" => self.get_code_signing(call).await,
+            "DeleteCodeSigningConfig" => self.delete_code_signing(call).await,
+            "ListCodeSigningConfigs" => self.list_code_signing(call).await,
+            "ListFunctionsByCodeSigningConfig" => self.list_functions_by_code_signing(call).await,
+            "PutFunctionCodeSigningConfig" => self.put_function_code_signing(call).await,
+            "GetFunctionCodeSigningConfig" => self.get_function_code_signing(call).await,
+            "DeleteFunctionCodeSigningConfig" => self.delete_function_code_signing(call).await,
+            "GetRuntimeManagementConfig" => self.get_runtime_management(call).await,
+            "PutRuntimeManagementConfig" => self.put_runtime_management(call).await,
+            other => Err(Error::unsupported(
+                other,
+                absent::reason(other).unwrap_or("it is not built yet"),
+            )),
         }
     }
 

@@ -11,20 +11,7 @@ impl Queue for Sqlite {
     async fn enqueue(&self, event: NewEvent) -> Result<EventId, Error> {
         let id = self
             .writer
-            .write(move |connection| {
-                connection
-                    .prepare_cached(
-                        "INSERT INTO event (target, body, enqueued_ms, due_ms, attempt, errors, leased)
-                         VALUES (?1, ?2, ?3, ?4, 0, 0, 0)",
-                    )?
-                    .execute(params![
-                        event.target,
-                        event.body,
-                        to_sql(event.enqueued_ms),
-                        to_sql(event.due_ms),
-                    ])?;
-                Ok(EventId(connection.last_insert_rowid()))
-            })
+            .write(move |connection| insert(connection, &event))
             .await?;
         self.arrivals.send_modify(|count| *count += 1);
         Ok(id)
@@ -71,16 +58,28 @@ impl Queue for Sqlite {
             .await
     }
 
-    async fn delete(&self, lease: &Lease) -> Result<bool, Error> {
+    async fn finish(&self, lease: &Lease, follow_ups: Vec<NewEvent>) -> Result<bool, Error> {
         let (EventId(id), attempt) = (lease.id, lease.attempt);
-        self.writer
+        let arrive = !follow_ups.is_empty();
+        let finished = self
+            .writer
             .write(move |connection| {
                 let deleted = connection
                     .prepare_cached("DELETE FROM event WHERE id = ?1 AND attempt = ?2 AND leased")?
                     .execute(params![id, attempt])?;
-                Ok(deleted != 0)
+                if deleted == 0 {
+                    return Ok(false);
+                }
+                for event in &follow_ups {
+                    insert(connection, event)?;
+                }
+                Ok(true)
             })
-            .await
+            .await?;
+        if finished && arrive {
+            self.arrivals.send_modify(|count| *count += 1);
+        }
+        Ok(finished)
     }
 
     async fn retry_at(&self, lease: &Lease, due_ms: u64, errors: u32) -> Result<bool, Error> {
@@ -128,6 +127,21 @@ impl Queue for Sqlite {
     fn arrivals(&self) -> watch::Receiver<u64> {
         self.arrivals.subscribe()
     }
+}
+
+fn insert(connection: &Connection, event: &NewEvent) -> Result<EventId, Error> {
+    connection
+        .prepare_cached(
+            "INSERT INTO event (target, body, enqueued_ms, due_ms, attempt, errors, leased)
+             VALUES (?1, ?2, ?3, ?4, 0, 0, 0)",
+        )?
+        .execute(params![
+            event.target,
+            event.body,
+            to_sql(event.enqueued_ms),
+            to_sql(event.due_ms),
+        ])?;
+    Ok(EventId(connection.last_insert_rowid()))
 }
 
 fn lease(
@@ -263,7 +277,7 @@ mod tests {
         let counts = store.counts(20).await.unwrap();
         assert_eq!((counts.due, counts.delayed, counts.leased), (2, 1, 0));
         assert!(
-            !store.delete(&before[0]).await.unwrap(),
+            !store.finish(&before[0], Vec::new()).await.unwrap(),
             "the lease is ended"
         );
         let leases = store.lease("hello", 20, 1_000_000, 10).await.unwrap();
@@ -299,12 +313,12 @@ mod tests {
         assert_eq!(bodies(&second), ["late", "b"]);
         assert_eq!(second[1].attempt, 2);
         assert!(
-            !store.delete(&first[1]).await.unwrap(),
+            !store.finish(&first[1], Vec::new()).await.unwrap(),
             "somebody else has it"
         );
         assert!(!store.retry_at(&first[1], 60, 3).await.unwrap());
-        assert!(store.delete(&second[1]).await.unwrap());
-        assert!(!store.delete(&second[1]).await.unwrap());
+        assert!(store.finish(&second[1], Vec::new()).await.unwrap());
+        assert!(!store.finish(&second[1], Vec::new()).await.unwrap());
         assert_eq!(
             store.counts(50).await.unwrap(),
             Counts {
@@ -322,11 +336,40 @@ mod tests {
         store.enqueue(event("one", 0)).await.unwrap();
         let lease = store.lease("hello", 0, 1000, 1).await.unwrap().remove(0);
         assert!(store.retry_at(&lease, 60, 3).await.unwrap());
-        assert!(!store.delete(&lease).await.unwrap(), "it was given back");
+        assert!(
+            !store.finish(&lease, Vec::new()).await.unwrap(),
+            "it was given back"
+        );
         assert_eq!(due(&store).await, [("hello".to_owned(), 60)]);
         assert_eq!(store.lease("hello", 59, 1000, 1).await.unwrap(), []);
         let again = store.lease("hello", 60, 1000, 1).await.unwrap().remove(0);
         assert_eq!((again.attempt, again.errors), (2, 3));
+    }
+
+    #[tokio::test]
+    async fn what_follows_from_an_event_is_there_when_the_event_is_gone_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        store.enqueue(event("first", 0)).await.unwrap();
+        let stale = store.lease("hello", 0, 10, 1).await.unwrap().remove(0);
+        let lease = store.lease("hello", 10, 1000, 1).await.unwrap().remove(0);
+        let follow_up = |target: &str| NewEvent {
+            target: target.to_owned(),
+            ..event("next", 5)
+        };
+        assert!(!store.finish(&stale, vec![follow_up("a")]).await.unwrap());
+        assert_eq!(due(&store).await, [("hello".to_owned(), 1000)]);
+
+        let mut arrivals = store.arrivals();
+        arrivals.mark_unchanged();
+        let commits = store.writer.commits();
+        let follow_ups = vec![follow_up("a"), follow_up("b")];
+        assert!(store.finish(&lease, follow_ups).await.unwrap());
+        assert_eq!(store.writer.commits(), commits + 1, "one transaction");
+        assert!(arrivals.has_changed().unwrap());
+        let killed = killed(folder.path());
+        let all = [("a".to_owned(), 5), ("b".to_owned(), 5)];
+        assert_eq!(due(&open(killed.path())).await, all);
     }
 
     #[tokio::test]

@@ -77,7 +77,7 @@ impl OutputCapture {
 
     /// What the guest said through `wasi:logging`. It is one entry, whatever line breaks it has.
     pub fn log(&mut self, level: Level, context: &str, message: &str) {
-        if self.is_open() {
+        if self.is_open() && self.log.wants(Some(level), &[]) {
             let text = if context.is_empty() {
                 message.to_owned()
             } else {
@@ -135,7 +135,8 @@ impl OutputCapture {
         let Some(invocation) = &mut self.invocation else {
             return;
         };
-        if invocation.left == 0 {
+        // What is not wanted costs nothing of the budget.
+        if invocation.left == 0 || (level.is_none() && !self.log.wants(None, line)) {
             return;
         }
         let cost = (line.len() + 1).max(MIN_COST);

@@ -1,19 +1,28 @@
-//! The functions' logs: a group per function, named `/aws/lambda/NAME` as in Lambda.
+//! The functions' logs, in groups as CloudWatch has them: one a function, `/aws/lambda/NAME`, unless it names another.
 //!
 //! The request path only pushes values into the buffer of its [`FunctionLog`]. One thread, the writer, wakes
 //! at most every 50 ms while there is something to write, encodes what came in, appends it to the group's
 //! segments and hands it to whoever [tails](Logs::tail) the group. While nothing is said, nothing runs.
 //!
 //! An invocation is one record on disk; [`LogLine`]s (`START`, `END`, `REPORT`) are made of it when somebody reads. A
-//! busy function thus costs one short record a request, not three lines.
+//! busy function thus costs one short record a request, not three lines. What log streams there are, and which events at
+//! what times, is found out from the records too, when somebody asks: see [`groups`] and [`query`].
+//!
+//! A function that is removed leaves its group behind, until the lines are too old or somebody deletes it.
 //!
 //! What is always true: memory is bounded, a group by [`BUFFERED_ENTRIES`] and [`BUFFERED_BYTES`], its files by
 //! [`LogLimits`]; what does not fit is dropped and a line says how many; a disk that fails costs lines, never a request;
 //! a function that floods its log drops its own lines, never another's.
 
 mod capture;
+mod folder;
+mod function;
+mod groups;
+mod json;
+mod query;
 mod record;
 mod segment;
+mod streams;
 mod tail;
 mod writer;
 
@@ -23,17 +32,20 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::model::{ByteSize, FunctionName, InvocationRecord, RequestId, Version};
+use crate::model::{ByteSize, FunctionName, LogGroupName, LoggingConfig};
 
 pub use self::{
     capture::{MAX_LINE, OutputCapture},
+    function::FunctionLog,
+    groups::{GroupSummary, LogsError, StreamSummary},
+    query::{Direction, InvalidKey, Key, LogEvent, MAX_PAGE, Page, Query},
     record::{Level, LogLine, Stream},
-    tail::{Tail, TailFrom},
+    tail::{Live, LiveLine, Tail, TailFrom},
 };
 
 /// The most entries of one function that wait to be written.
@@ -51,11 +63,11 @@ const URGENT_ENTRIES: usize = 4096;
 /// What the logs may take on disk.
 #[derive(Debug, Clone)]
 pub struct LogLimits {
-    /// Of one function; 64 MB.
+    /// Of one group; 64 MB.
     pub function: ByteSize,
-    /// Of all functions; 4 GB.
+    /// Of all groups; 4 GB.
     pub total: ByteSize,
-    /// How long a line is kept; 7 days.
+    /// How long a line is kept in a group for which nothing else was set; 7 days.
     pub age: Duration,
 }
 
@@ -71,7 +83,8 @@ impl Default for LogLimits {
 
 /// The logs of all functions of a node. Dropping it writes what is left.
 pub struct Logs {
-    functions: RwLock<HashMap<FunctionName, Arc<FunctionLog>>>,
+    /// The logs of a function: one, and those of versions that are set up otherwise. The last one is the newest.
+    functions: RwLock<HashMap<FunctionName, Vec<Arc<FunctionLog>>>>,
     shared: Arc<Shared>,
     writer: Option<std::thread::JoinHandle<()>>,
 }
@@ -128,34 +141,38 @@ impl Logs {
         })
     }
 
-    /// The log of a function. Fetch it once and keep it: that is what makes [`FunctionLog::report`] cheap.
+    /// The log of a function, in its own group. Fetch it once and keep it: that is what makes [`FunctionLog::report`]
+    /// cheap.
     pub fn function(&self, name: &FunctionName) -> Arc<FunctionLog> {
-        let functions = self.functions.read();
-        if let Some(log) = functions
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(name)
-            .cloned()
-        {
-            return log;
-        }
-        let functions = self.functions.write();
-        let mut functions = functions.unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(functions.entry(name.clone()).or_insert_with(|| {
-            Arc::new(FunctionLog {
-                name: name.clone(),
-                shared: Arc::clone(&self.shared),
-                buffer: Mutex::default(),
-            })
-        }))
+        self.function_with(name, &LoggingConfig::default())
     }
 
-    /// Forgets the log of a function that was deleted, on disk too.
-    pub fn remove(&self, name: &FunctionName) {
+    /// The log of a function that is set up like this.
+    pub fn function_with(&self, name: &FunctionName, logging: &LoggingConfig) -> Arc<FunctionLog> {
+        let functions = self.functions.write();
+        let mut functions = functions.unwrap_or_else(PoisonError::into_inner);
+        let logs = functions.entry(name.clone()).or_default();
+        let known = logs.iter().position(|log| log.logging() == logging);
+        let log = match known {
+            Some(at) => logs.remove(at),
+            None => {
+                // Those that no version has any more. One that is about to be written is kept by the writer.
+                logs.retain(|log| Arc::strong_count(log) > 1);
+                let shared = Arc::clone(&self.shared);
+                Arc::new(FunctionLog::new(name.clone(), logging.clone(), shared))
+            }
+        };
+        logs.push(Arc::clone(&log));
+        log
+    }
+
+    /// Forgets a function that was removed, and ends its readers. What it said stays.
+    pub fn forget(&self, name: &FunctionName) {
         let functions = self.functions.write();
         functions
             .unwrap_or_else(PoisonError::into_inner)
             .remove(name);
-        lock(&self.shared.disk).remove(name);
+        lock(&self.shared.disk).forget(name);
     }
 
     /// Writes everything that was said so far. Blocks on the disk.
@@ -168,7 +185,14 @@ impl Logs {
     /// Between the two no line is lost and none comes twice. Must be called from within a tokio runtime: the files are
     /// read on a thread that may block.
     pub fn tail(&self, name: &FunctionName, from: TailFrom, follow: bool) -> Tail {
-        Tail::open(Arc::clone(&self.shared), name.clone(), from, follow)
+        let functions = self.functions.read();
+        let functions = functions.unwrap_or_else(PoisonError::into_inner);
+        let group = match functions.get(name).and_then(|logs| logs.last()) {
+            Some(log) => log.group().clone(),
+            None => LogGroupName::of_function(name),
+        };
+        let shared = Arc::clone(&self.shared);
+        Tail::open(shared, name.clone(), group, from, follow)
     }
 
     /// What was lost so far.
@@ -191,147 +215,6 @@ impl Drop for Logs {
 impl fmt::Debug for Logs {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Logs").finish_non_exhaustive()
-    }
-}
-
-/// The log of one function: where its invocations put what they have to say.
-pub struct FunctionLog {
-    name: FunctionName,
-    shared: Arc<Shared>,
-    buffer: Mutex<Buffer>,
-}
-
-/// What a function said since the writer came by.
-#[derive(Debug, Default)]
-struct Buffer {
-    entries: Vec<Entry>,
-    bytes: usize,
-    dropped: u64,
-}
-
-/// One thing that a function said, or that is said of it.
-#[derive(Debug)]
-enum Entry {
-    /// A line of output, of `wasi:logging` or of the node.
-    Line {
-        at_ms: u64,
-        request_id: RequestId,
-        version: Version,
-        stream: Stream,
-        level: Option<Level>,
-        message: String,
-    },
-    /// The end of an invocation.
-    Report {
-        at_ms: u64,
-        version: Version,
-        memory: ByteSize,
-        record: InvocationRecord,
-    },
-}
-
-impl FunctionLog {
-    /// The function whose log this is.
-    pub fn name(&self) -> &FunctionName {
-        &self.name
-    }
-
-    /// Ends an invocation: `START` (if no output came before), `END` and `REPORT`.
-    ///
-    /// `memory` is what the function may have, for the line's `Memory Size`.
-    pub fn report(self: &Arc<Self>, version: Version, memory: ByteSize, record: InvocationRecord) {
-        self.push(
-            Entry::Report {
-                at_ms: now_ms(),
-                version,
-                memory,
-                record,
-            },
-            0,
-        );
-    }
-
-    /// A line of the node about an invocation: why it trapped, why a request of it was refused.
-    pub fn platform(
-        self: &Arc<Self>,
-        request_id: RequestId,
-        version: Version,
-        level: Level,
-        message: impl Into<String>,
-    ) {
-        self.line(
-            request_id,
-            version,
-            Stream::Platform,
-            Some(level),
-            message.into(),
-        );
-    }
-
-    fn line(
-        self: &Arc<Self>,
-        request_id: RequestId,
-        version: Version,
-        stream: Stream,
-        level: Option<Level>,
-        message: String,
-    ) {
-        let bytes = message.len();
-        self.push(
-            Entry::Line {
-                at_ms: now_ms(),
-                request_id,
-                version,
-                stream,
-                level,
-                message,
-            },
-            bytes,
-        );
-    }
-
-    fn push(self: &Arc<Self>, entry: Entry, bytes: usize) {
-        let mut buffer = lock(&self.buffer);
-        let first = buffer.entries.is_empty() && buffer.dropped == 0;
-        let fits = buffer.entries.len() < BUFFERED_ENTRIES
-            && buffer.bytes + bytes <= BUFFERED_BYTES
-            && (bytes == 0
-                || self.shared.buffered_bytes.load(Ordering::Relaxed) < BUFFERED_BYTES_NODE);
-        if fits {
-            buffer.bytes += bytes;
-            buffer.entries.push(entry);
-            if bytes != 0 {
-                self.shared
-                    .buffered_bytes
-                    .fetch_add(bytes, Ordering::Relaxed);
-            }
-        } else {
-            buffer.dropped += 1;
-        }
-        let urgent = buffer.entries.len() == URGENT_ENTRIES;
-        drop(buffer);
-        if first || urgent {
-            self.shared
-                .announce(first.then(|| Arc::clone(self)), urgent);
-        }
-    }
-
-    /// Everything that was said since the last call.
-    fn take(&self) -> Buffer {
-        let buffer = std::mem::take(&mut *lock(&self.buffer));
-        self.shared
-            .buffered_bytes
-            .fetch_sub(buffer.bytes, Ordering::Relaxed);
-        buffer
-    }
-}
-
-impl fmt::Debug for FunctionLog {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("FunctionLog")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
     }
 }
 
@@ -358,7 +241,7 @@ impl Shared {
         let waiting = std::mem::take(&mut lock(&self.queue).waiting);
         for log in waiting {
             let buffer = log.take();
-            disk.write(&log.name, buffer, &self.stats);
+            disk.write(&log, buffer, &self.stats);
         }
     }
 }

@@ -4,8 +4,8 @@ use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::Entry;
-use crate::model::{Outcome, Start};
+use super::{function::Entry, json};
+use crate::model::{LogFormat, Outcome, Start};
 
 /// Where a line comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,9 @@ pub struct LogLine {
 }
 
 /// One line of a segment.
+///
+/// Whose a record is stands in it only where the group does not tell: `function` in another's group, a `version` that is
+/// not `$LATEST`, a format that is not text.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(super) enum Record<'a> {
@@ -60,41 +63,77 @@ pub(super) enum Record<'a> {
         ms: u64,
         id: Cow<'a, str>,
         version: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        function: Option<Cow<'a, str>>,
+        #[serde(skip_serializing_if = "is_text", default)]
+        format: LogFormat,
     },
     Line {
         ms: u64,
         id: Cow<'a, str>,
+        #[serde(skip_serializing_if = "is_latest", default = "latest")]
+        version: Cow<'a, str>,
         stream: Stream,
         #[serde(skip_serializing_if = "Option::is_none", default)]
         level: Option<Level>,
         message: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        function: Option<Cow<'a, str>>,
+        #[serde(skip_serializing_if = "is_text", default)]
+        format: LogFormat,
     },
     Report(Report<'a>),
     /// Lines were lost here.
     Dropped {
         ms: u64,
         count: u64,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        function: Option<Cow<'a, str>>,
+        #[serde(skip_serializing_if = "is_text", default)]
+        format: LogFormat,
+    },
+    /// What somebody put there (CloudWatch Logs API, PutLogEvents).
+    Event {
+        ms: u64,
+        /// When it came.
+        ingested: u64,
+        /// The log stream that it was put in.
+        to: Cow<'a, str>,
+        message: Cow<'a, str>,
     },
 }
 
 /// The end of an invocation.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Report<'a> {
-    ms: u64,
-    id: Cow<'a, str>,
-    version: Cow<'a, str>,
+    pub(super) ms: u64,
+    pub(super) id: Cow<'a, str>,
+    pub(super) version: Cow<'a, str>,
     /// Whether a [`Record::Start`] came before.
-    started: bool,
-    outcome: Outcome,
-    duration_us: u64,
-    billed_ms: u64,
+    pub(super) started: bool,
+    pub(super) outcome: Outcome,
+    pub(super) duration_us: u64,
+    pub(super) billed_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    init_us: Option<u64>,
-    cpu_us: u64,
-    fuel: u64,
-    memory_mb: u32,
-    peak_memory: u64,
-    cold: bool,
+    pub(super) init_us: Option<u64>,
+    pub(super) cpu_us: u64,
+    pub(super) fuel: u64,
+    pub(super) memory_mb: u32,
+    pub(super) peak_memory: u64,
+    pub(super) cold: bool,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) function: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "is_text", default)]
+    pub(super) format: LogFormat,
+}
+
+/// Whose a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin<'a> {
+    /// A function's: its name, unless the group tells it, and the version.
+    Function(Option<&'a str>, &'a str),
+    /// Of the log stream that somebody named.
+    Put(&'a str),
 }
 
 impl Record<'_> {
@@ -107,36 +146,101 @@ impl Record<'_> {
         }
     }
 
+    /// When it was said: milliseconds since 1970-01-01T00:00:00Z.
+    pub(super) fn ms(&self) -> u64 {
+        match self {
+            Self::Start { ms, .. }
+            | Self::Line { ms, .. }
+            | Self::Dropped { ms, .. }
+            | Self::Event { ms, .. } => *ms,
+            Self::Report(report) => report.ms,
+        }
+    }
+
+    /// When it came here.
+    pub(super) fn ingested(&self) -> u64 {
+        match self {
+            Self::Event { ingested, .. } => *ingested,
+            Self::Start { .. } | Self::Line { .. } | Self::Dropped { .. } | Self::Report(_) => {
+                self.ms()
+            }
+        }
+    }
+
+    pub(super) fn origin(&self) -> Origin<'_> {
+        match self {
+            Self::Start {
+                function, version, ..
+            }
+            | Self::Line {
+                function, version, ..
+            } => Origin::Function(function.as_deref(), version),
+            Self::Report(report) => Origin::Function(report.function.as_deref(), &report.version),
+            Self::Dropped { function, .. } => Origin::Function(function.as_deref(), LATEST),
+            Self::Event { to, .. } => Origin::Put(to),
+        }
+    }
+
     /// The lines a reader sees.
     pub(super) fn lines(&self, mut each: impl FnMut(LogLine)) {
         match self {
-            Self::Start { ms, id, version } => each(start(*ms, id, version)),
+            Self::Start {
+                ms,
+                id,
+                version,
+                format,
+                ..
+            } => each(start(*ms, *ms, id, version, *format)),
             Self::Line {
                 ms,
                 id,
                 stream,
                 level,
                 message,
+                format,
+                ..
             } => each(LogLine {
                 timestamp: *ms,
                 request_id: Some(id.to_string()),
                 stream: *stream,
                 level: *level,
-                message: message.to_string(),
+                message: match format {
+                    LogFormat::Text => message.to_string(),
+                    LogFormat::Json => json::line(*ms, id, *level, message),
+                },
             }),
             Self::Report(report) => {
+                let id = Some(&*report.id);
                 if !report.started {
-                    let start_ms = report.ms.saturating_sub(report.duration_us / 1000);
-                    each(start(start_ms, &report.id, &report.version));
+                    let began = report.ms.saturating_sub(report.duration_us / 1000);
+                    let (id, version) = (&report.id, &report.version);
+                    each(start(began, report.ms, id, version, report.format));
                 }
-                each(platform(
-                    report.ms,
-                    Some(&report.id),
-                    format!("END RequestId: {}", report.id),
-                ));
-                each(platform(report.ms, Some(&report.id), report.line()));
+                match report.format {
+                    LogFormat::Text => {
+                        let end = format!("END RequestId: {}", report.id);
+                        each(platform(report.ms, id, end));
+                        each(platform(report.ms, id, report.line()));
+                    }
+                    LogFormat::Json => each(platform(report.ms, id, json::report(report))),
+                }
             }
-            Self::Dropped { ms, count } => each(dropped(*ms, *count)),
+            Self::Dropped {
+                ms, count, format, ..
+            } => {
+                let mut line = dropped(*ms, *count);
+                if *format == LogFormat::Json {
+                    line.message = json::dropped(*ms, *count);
+                }
+                each(line);
+            }
+            Self::Event { ms, message, .. } => each(LogLine {
+                timestamp: *ms,
+                request_id: None,
+                stream: Stream::Log,
+                level: None,
+                message: message.to_string(),
+            }),
         }
     }
 }
@@ -148,6 +252,8 @@ impl<'a> Report<'a> {
         id: &'a str,
         version: &'a str,
         started: bool,
+        function: Option<&'a str>,
+        format: LogFormat,
     ) -> Option<Record<'a>> {
         let Entry::Report {
             at_ms,
@@ -172,6 +278,8 @@ impl<'a> Report<'a> {
             memory_mb: memory.as_mb(),
             peak_memory: record.peak_memory,
             cold: record.start == Start::Cold,
+            function: function.map(Cow::Borrowed),
+            format,
         }))
     }
 
@@ -211,12 +319,29 @@ impl std::fmt::Display for Milliseconds {
     }
 }
 
-fn start(ms: u64, id: &str, version: &str) -> LogLine {
-    platform(
-        ms,
-        Some(id),
-        format!("START RequestId: {id} Version: {version}"),
-    )
+/// The version of a record that names none.
+pub(super) const LATEST: &str = "$LATEST";
+
+fn latest() -> Cow<'static, str> {
+    LATEST.into()
+}
+
+fn is_latest(version: &str) -> bool {
+    version == LATEST
+}
+
+fn is_text(format: &LogFormat) -> bool {
+    *format == LogFormat::Text
+}
+
+/// That an invocation began. A reader who reads on from the newest line that it saw must not miss this one for standing
+/// there late, so `said_ms` is its time.
+fn start(began_ms: u64, said_ms: u64, id: &str, version: &str, format: LogFormat) -> LogLine {
+    let message = match format {
+        LogFormat::Text => format!("START RequestId: {id} Version: {version}"),
+        LogFormat::Json => json::start(began_ms, id, version),
+    };
+    platform(said_ms, Some(id), message)
 }
 
 /// Says that lines were lost.

@@ -2,9 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
-    io::{BufRead as _, BufReader, Read as _},
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,9 +12,11 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{
     LogLine, Shared, lock, now_ms,
-    record::{Record, dropped},
+    query::records,
+    record::{Origin, Record, dropped},
+    segment::View,
 };
-use crate::model::FunctionName;
+use crate::model::{FunctionName, LogGroupName};
 
 /// Lines that wait for a reader.
 const WAITING: usize = 4096;
@@ -38,40 +37,53 @@ pub enum TailFrom {
 #[derive(Debug)]
 pub struct Tail {
     history: Option<mpsc::Receiver<LogLine>>,
-    live: Option<mpsc::Receiver<LogLine>>,
+    live: Option<Live>,
+}
+
+/// What a group's writers say from now on, as it is written. Dropping it ends the reading.
+#[derive(Debug)]
+pub struct Live {
+    lines: mpsc::Receiver<LiveLine>,
     missed: Arc<AtomicU64>,
+}
+
+/// A line, and where it stands.
+#[derive(Debug, Clone)]
+pub struct LiveLine {
+    /// The group. None for what is said of the reading itself.
+    pub group: Option<LogGroupName>,
+    /// The log stream; empty for what is said of the reading itself.
+    pub stream: Arc<str>,
+    /// When it came to the node: milliseconds since 1970-01-01T00:00:00Z.
+    pub ingested: u64,
+    /// What was said.
+    pub line: LogLine,
 }
 
 impl Tail {
     pub(super) fn open(
         shared: Arc<Shared>,
         name: FunctionName,
+        group: LogGroupName,
         from: TailFrom,
         follow: bool,
     ) -> Self {
-        let missed = Arc::new(AtomicU64::new(0));
         let (past, history) = mpsc::channel(WAITING);
-        let (subscriber, live) = follow
-            .then(|| mpsc::channel(WAITING))
-            .map(|(lines, live)| {
-                let missed = Arc::clone(&missed);
-                (Subscriber { lines, missed }, live)
-            })
-            .unzip();
+        let (subscriber, live) = follow.then(|| Subscriber::new(Some(name.clone()))).unzip();
         tokio::task::spawn_blocking(move || {
             let mut disk = lock(&shared.disk);
             shared.drain_to(&mut disk);
-            let segments = disk.read(&name, subscriber);
+            let segments = disk.read(&group, subscriber);
             drop(disk);
+            let whose = Whose { name, group };
             match from {
-                TailFrom::Last(count) => send_last(&segments, count.min(MAX_LAST), &past),
-                TailFrom::Since(ms) => send_since(&segments, ms, &past),
+                TailFrom::Last(count) => send_last(&segments, &whose, count.min(MAX_LAST), &past),
+                TailFrom::Since(ms) => send_since(&segments, &whose, ms, &past),
             }
         });
         Self {
             history: Some(history),
             live,
-            missed,
         }
     }
 
@@ -85,41 +97,106 @@ impl Tail {
             }
             self.history = None;
         }
-        let live = self.live.as_mut()?;
-        match live.try_recv() {
-            Ok(line) => return Some(line),
-            Err(_) => match self.missed.swap(0, Ordering::Relaxed) {
-                0 => {}
-                missed => return Some(dropped(now_ms(), missed)),
-            },
-        }
-        live.recv().await
+        Some(self.live.as_mut()?.next().await?.line)
     }
 }
 
-/// The writer's end of a [`Tail`].
-#[derive(Debug)]
+impl Live {
+    /// The next line. None when the group or the function was deleted.
+    ///
+    /// Where this reader was too slow and lines were left out, a line says how many.
+    pub async fn next(&mut self) -> Option<LiveLine> {
+        match self.lines.try_recv() {
+            Ok(line) => return Some(line),
+            Err(_) => match self.missed.swap(0, Ordering::Relaxed) {
+                0 => {}
+                missed => return Some(LiveLine::missed(now_ms(), missed)),
+            },
+        }
+        self.lines.recv().await
+    }
+}
+
+impl LiveLine {
+    fn missed(ms: u64, count: u64) -> Self {
+        Self {
+            group: None,
+            stream: "".into(),
+            ingested: ms,
+            line: dropped(ms, count),
+        }
+    }
+}
+
+/// The writer's end of a [`Tail`] or of a [`Live`].
+#[derive(Debug, Clone)]
 pub(super) struct Subscriber {
-    lines: mpsc::Sender<LogLine>,
+    lines: mpsc::Sender<LiveLine>,
     missed: Arc<AtomicU64>,
+    /// The function whose lines are wanted; none means all of the group.
+    function: Option<FunctionName>,
 }
 
 impl Subscriber {
-    /// Hands a line on if there is room for it. False when nobody reads any more.
-    pub(super) fn send(&mut self, line: &LogLine) -> bool {
+    pub(super) fn new(function: Option<FunctionName>) -> (Self, Live) {
+        let missed = Arc::new(AtomicU64::new(0));
+        let (lines, live) = mpsc::channel(WAITING);
+        let subscriber = Self {
+            lines,
+            missed: Arc::clone(&missed),
+            function,
+        };
+        let live = Live {
+            lines: live,
+            missed,
+        };
+        (subscriber, live)
+    }
+
+    /// Whether it reads along for this function alone.
+    pub(super) fn is_for(&self, function: &FunctionName) -> bool {
+        self.function.as_ref() == Some(function)
+    }
+
+    /// Hands the lines of a record on if there is room for them. False when nobody reads any more.
+    pub(super) fn send(
+        &mut self,
+        group: &LogGroupName,
+        stream: &Arc<str>,
+        record: &Record<'_>,
+    ) -> bool {
+        if let Some(function) = &self.function
+            && !is_of(record, group, function)
+        {
+            return !self.lines.is_closed();
+        }
+        let mut open = true;
+        record.lines(|line| {
+            open = open
+                && self.send_line(LiveLine {
+                    group: Some(group.clone()),
+                    stream: Arc::clone(stream),
+                    ingested: record.ingested(),
+                    line,
+                });
+        });
+        open
+    }
+
+    fn send_line(&mut self, line: LiveLine) -> bool {
         // The reader, too, says how many are missing, when it has read all that is there: whoever takes the number.
         if self.missed.load(Ordering::Relaxed) > 0 && self.lines.capacity() >= 2 {
             let missed = self.missed.swap(0, Ordering::Relaxed);
             if missed > 0
                 && self
                     .lines
-                    .try_send(dropped(line.timestamp, missed))
+                    .try_send(LiveLine::missed(line.line.timestamp, missed))
                     .is_err()
             {
                 return !self.lines.is_closed();
             }
         }
-        match self.lines.try_send(line.clone()) {
+        match self.lines.try_send(line) {
             Ok(()) => true,
             Err(TrySendError::Full(_)) => {
                 self.missed.fetch_add(1, Ordering::Relaxed);
@@ -130,19 +207,38 @@ impl Subscriber {
     }
 }
 
-fn send_last(segments: &[(u64, PathBuf, u64)], count: usize, to: &mpsc::Sender<LogLine>) {
+/// Whose lines are wanted, and the group that has them.
+struct Whose {
+    name: FunctionName,
+    group: LogGroupName,
+}
+
+/// Whether a record of the group is the function's. What somebody put into the function's own group is.
+fn is_of(record: &Record<'_>, group: &LogGroupName, function: &FunctionName) -> bool {
+    let own = || group.function().as_ref() == Some(function);
+    match record.origin() {
+        Origin::Function(Some(name), _) => name == function.as_str(),
+        Origin::Function(None, _) | Origin::Put(_) => own(),
+    }
+}
+
+fn send_last(segments: &[View], whose: &Whose, count: usize, to: &mpsc::Sender<LogLine>) {
     // Newest segment first, until there are enough.
     let mut lines = VecDeque::new();
-    for (_, path, bytes) in segments.iter().rev() {
+    for view in segments.iter().rev() {
         if lines.len() >= count {
             break;
         }
-        let mut segment = Vec::new();
-        read(path, *bytes, |line| {
-            segment.push(line);
+        let missing = count - lines.len();
+        let mut segment = VecDeque::new();
+        read(view, whose, |line| {
+            if segment.len() == missing {
+                segment.pop_front();
+            }
+            segment.push_back(line);
             true
         });
-        for line in segment.into_iter().rev().take(count - lines.len()) {
+        for line in segment.into_iter().rev() {
             lines.push_front(line);
         }
     }
@@ -153,13 +249,13 @@ fn send_last(segments: &[(u64, PathBuf, u64)], count: usize, to: &mpsc::Sender<L
     }
 }
 
-fn send_since(segments: &[(u64, PathBuf, u64)], ms: u64, to: &mpsc::Sender<LogLine>) {
+fn send_since(segments: &[View], whose: &Whose, ms: u64, to: &mpsc::Sender<LogLine>) {
     // The last segment that begins before it may hold lines after it.
     let first = segments
-        .partition_point(|(first_ms, ..)| *first_ms <= ms)
+        .partition_point(|view| view.first_ms <= ms)
         .saturating_sub(1);
-    for (_, path, bytes) in &segments[first..] {
-        let more = read(path, *bytes, |line| {
+    for view in &segments[first..] {
+        let more = read(view, whose, |line| {
             line.timestamp < ms || to.blocking_send(line).is_ok()
         });
         if !more {
@@ -168,24 +264,13 @@ fn send_since(segments: &[(u64, PathBuf, u64)], ms: u64, to: &mpsc::Sender<LogLi
     }
 }
 
-/// Gives the lines of a segment to `each` until that answers false. A segment that was deleted meanwhile has none, and
-/// what does not read as a record (a crash tore it) is passed over.
-fn read(path: &PathBuf, bytes: u64, mut each: impl FnMut(LogLine) -> bool) -> bool {
-    let Ok(file) = File::open(path) else {
-        return true;
-    };
-    let mut reader = BufReader::with_capacity(64 << 10, file.take(bytes));
-    let mut text = Vec::new();
-    let mut more = true;
-    while more {
-        text.clear();
-        match reader.read_until(b'\n', &mut text) {
-            Ok(0) | Err(_) => return true,
-            Ok(_) => {}
-        }
-        if let Ok(record) = serde_json::from_slice::<Record<'_>>(&text) {
+/// Gives the lines of a segment to `each` until that answers false; answers whether it never did.
+fn read(view: &View, whose: &Whose, mut each: impl FnMut(LogLine) -> bool) -> bool {
+    records(&view.path, view.bytes, |_, record| {
+        let mut more = true;
+        if is_of(&record, &whose.group, &whose.name) {
             record.lines(|line| more = more && each(line));
         }
-    }
-    false
+        more
+    })
 }

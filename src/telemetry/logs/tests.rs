@@ -1,7 +1,7 @@
-use std::fs;
+use std::{fs, sync::atomic::Ordering};
 
 use super::*;
-use crate::model::{Outcome, Start};
+use crate::model::{InvocationRecord, Outcome, RequestId, Start, Version};
 
 fn open(folder: &std::path::Path) -> Logs {
     Logs::open(folder, LogLimits::default()).unwrap()
@@ -25,6 +25,17 @@ fn record(request_id: RequestId) -> InvocationRecord {
         bytes_in: 0,
         bytes_out: 0,
     }
+}
+
+/// The files that have the lines of a group, oldest first.
+fn segments(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut segments: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|is| is == "jsonl"))
+        .collect();
+    segments.sort();
+    segments
 }
 
 async fn all(logs: &Logs, from: TailFrom) -> Vec<LogLine> {
@@ -162,14 +173,10 @@ async fn a_log_survives_a_restart_and_a_torn_line() {
             .platform(id, Version::Latest, Level::Error, text);
     };
     say("before");
-    let segment = fs::read_dir(folder.path().join("hello"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap();
-    let mut torn = fs::read(segment.path()).unwrap();
+    let segment = segments(&folder.path().join("hello")).remove(0);
+    let mut torn = fs::read(&segment).unwrap();
     torn.extend_from_slice(b"{\"kind\":\"line\",\"ms\":12");
-    fs::write(segment.path(), torn).unwrap();
+    fs::write(&segment, torn).unwrap();
     say("after");
     let logs = open(folder.path());
     let lines = all(&logs, TailFrom::Since(0)).await;
@@ -318,18 +325,24 @@ async fn a_disk_that_fails_costs_lines_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_deleted_function_takes_its_log_along() {
+async fn the_log_of_a_removed_function_stays_and_its_readers_end() {
     let folder = tempfile::tempdir().unwrap();
     let logs = open(folder.path());
-    logs.function(&hello()).report(
-        Version::Latest,
-        ByteSize::mb(128),
-        record(RequestId::generate()),
-    );
-    logs.flush();
-    logs.remove(&hello());
-    assert!(!folder.path().join("hello").exists());
-    assert!(all(&logs, TailFrom::Last(9)).await.is_empty());
+    let report = || {
+        logs.function(&hello()).report(
+            Version::Latest,
+            ByteSize::mb(128),
+            record(RequestId::generate()),
+        );
+    };
+    report();
+    let mut tail = logs.tail(&hello(), TailFrom::Last(1), true);
+    assert!(tail.next().await.unwrap().message.starts_with("REPORT"));
+    logs.forget(&hello());
+    assert_eq!(tail.next().await, None);
+    assert_eq!(all(&logs, TailFrom::Last(9)).await.len(), 3);
+    report();
+    assert_eq!(all(&logs, TailFrom::Last(9)).await.len(), 6);
 }
 
 /// Prints what the request path pays. Run it with `--ignored --nocapture`, optimised.

@@ -4,17 +4,21 @@ use std::{
     collections::{HashMap, HashSet},
     fs, io,
     path::PathBuf,
-    sync::{PoisonError, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use super::{
-    Buffer, Entry, LogLimits, LogStats, Shared, lock, now_ms,
+    FunctionLog, LogLimits, LogStats, Shared,
+    folder::{DELETED, Meta, folder_of},
+    function::{Buffer, Entry},
+    json, lock, now_ms,
     record::{Record, Report},
-    segment::Group,
+    segment::{Group, View},
+    streams::{self, Index, Indexer, Namer},
     tail::Subscriber,
 };
-use crate::model::{FunctionName, RequestId};
+use crate::model::{FunctionName, LogFormat, LogGroupName, RequestId};
 
 /// How long lines are gathered before they are written: one system call serves them all.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -89,8 +93,10 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct Disk {
     root: PathBuf,
+    /// The node's part of the names of log streams.
+    pub(super) node: Arc<str>,
     limits: LogLimits,
-    groups: HashMap<FunctionName, Group>,
+    pub(super) groups: HashMap<LogGroupName, Group>,
     /// Whether `groups` has what an earlier node left.
     indexed: bool,
     /// The bytes of all groups.
@@ -101,7 +107,7 @@ pub(super) struct Disk {
     expired: Instant,
     /// Invocations that said something and have not ended.
     started: HashSet<RequestId>,
-    subscribers: HashMap<FunctionName, Vec<Subscriber>>,
+    subscribers: HashMap<LogGroupName, Vec<Subscriber>>,
     encoded: Vec<u8>,
 }
 
@@ -109,6 +115,7 @@ impl Disk {
     pub(super) fn open(root: PathBuf, limits: LogLimits) -> io::Result<Self> {
         fs::create_dir_all(&root)?;
         Ok(Self {
+            node: streams::node(&root),
             root,
             limits,
             groups: HashMap::new(),
@@ -125,7 +132,7 @@ impl Disk {
 
     /// Finds what an earlier node left, once. Done on the writer's thread, unless somebody reads before that: a node with
     /// thousands of groups should not start later for it.
-    fn index(&mut self) {
+    pub(super) fn index(&mut self) {
         if std::mem::replace(&mut self.indexed, true) {
             return;
         }
@@ -137,13 +144,22 @@ impl Disk {
             }
         };
         for entry in entries.flatten() {
-            let name: Option<FunctionName> = entry
+            let folder = entry.path();
+            if entry
                 .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok());
-            if let Some(name) = name
+                .as_encoded_bytes()
+                .starts_with(DELETED.as_bytes())
+            {
+                // A node was killed while it deleted a group.
+                let _ = fs::remove_dir_all(&folder);
+                continue;
+            }
+            if !folder.is_dir() {
+                continue;
+            }
+            if let Some((name, meta)) = Meta::read(&folder)
                 && !self.groups.contains_key(&name)
-                && let Ok(group) = Group::read(entry.path())
+                && let Ok(group) = Group::read(folder, meta)
             {
                 self.total += group.bytes();
                 self.groups.insert(name, group);
@@ -154,38 +170,51 @@ impl Disk {
     }
 
     /// Encodes what a function said, stores it and hands it to its readers.
-    pub(super) fn write(&mut self, name: &FunctionName, buffer: Buffer, stats: &LogStats) {
+    pub(super) fn write(&mut self, log: &FunctionLog, buffer: Buffer, stats: &LogStats) {
         self.index();
+        let name = log.group();
         let mut encoded = std::mem::take(&mut self.encoded);
         encoded.clear();
+        let mut namer = Namer::new(Arc::clone(&self.node));
+        let mut indexer = Indexer::default();
         let mut subscribers = self.subscribers.remove(name);
         let mut emit = |record: Record<'_>| {
             record.write(&mut encoded);
+            let stream = namer.name(&record);
+            indexer.add(stream, &record);
             if let Some(subscribers) = &mut subscribers {
-                record.lines(|line| subscribers.retain_mut(|reader| reader.send(&line)));
+                subscribers.retain_mut(|reader| reader.send(name, stream, &record));
             }
         };
         for entry in &buffer.entries {
-            self.encode(entry, &mut emit);
+            self.encode(log, entry, &mut emit);
         }
         if buffer.dropped > 0 {
             stats.dropped.fetch_add(buffer.dropped, Ordering::Relaxed);
             emit(Record::Dropped {
                 ms: now_ms(),
                 count: buffer.dropped,
+                function: log.stranger().map(|function| function.as_str().into()),
+                format: log.logging().log_format,
             });
         }
         if let Some(subscribers) = subscribers.filter(|subscribers| !subscribers.is_empty()) {
             self.subscribers.insert(name.clone(), subscribers);
         }
-        self.store(name, &encoded, stats);
+        if !encoded.is_empty() {
+            // It is told and counted there; the function has nobody to tell.
+            let _ = self.store(name, &encoded, &indexer.finish(), stats);
+        }
         // A flood should not leave its buffer behind.
         encoded.shrink_to(1 << 20);
         self.encoded = encoded;
     }
 
-    fn encode(&mut self, entry: &Entry, emit: &mut impl FnMut(Record<'_>)) {
+    fn encode(&mut self, log: &FunctionLog, entry: &Entry, emit: &mut impl FnMut(Record<'_>)) {
         let mut id = [0; 36];
+        let floor = log.logging().system_floor();
+        let format = log.logging().log_format;
+        let function = log.stranger().map(FunctionName::as_str);
         match entry {
             Entry::Line {
                 at_ms,
@@ -195,24 +224,39 @@ impl Disk {
                 level,
                 message,
             } => {
+                if *stream == super::Stream::Platform
+                    && floor.is_some_and(|floor| json::system_level(*level) < floor)
+                {
+                    return;
+                }
                 let id = request_id.encode(&mut id);
+                let mut digits = [0; 10];
+                let version = version_text(*version, &mut digits);
                 if self.started.len() >= STARTED {
                     // Their ends were dropped. A second START line does less harm than memory that grows.
                     self.started.clear();
                 }
-                if self.started.insert(*request_id) {
+                // Where START is left out, END must know of it all the same.
+                if self.started.insert(*request_id)
+                    && floor.is_none_or(|floor| json::system_level(None) >= floor)
+                {
                     emit(Record::Start {
                         ms: *at_ms,
                         id: id.into(),
-                        version: version.to_string().into(),
+                        version: version.into(),
+                        function: function.map(Into::into),
+                        format,
                     });
                 }
                 emit(Record::Line {
                     ms: *at_ms,
                     id: id.into(),
+                    version: version.into(),
                     stream: *stream,
                     level: *level,
                     message: message.into(),
+                    function: function.map(Into::into),
+                    format,
                 });
             }
             Entry::Report {
@@ -221,41 +265,54 @@ impl Disk {
                 let id = record.request_id.encode(&mut id);
                 // Most invocations say nothing: then there is nothing to look up.
                 let started = !self.started.is_empty() && self.started.remove(&record.request_id);
-                let number;
-                let version = match version {
-                    crate::model::Version::Latest => "$LATEST",
-                    published @ crate::model::Version::Published(_) => {
-                        number = published.to_string();
-                        &number
-                    }
-                };
-                if let Some(report) = Report::of(entry, id, version, started) {
+                if format == LogFormat::Json
+                    && floor.is_some_and(|floor| json::report_level(record.outcome) < floor)
+                {
+                    return;
+                }
+                // A report that alone matters enough comes without START.
+                let started =
+                    started || floor.is_some_and(|floor| json::system_level(None) < floor);
+                let mut digits = [0; 10];
+                let version = version_text(*version, &mut digits);
+                if let Some(report) = Report::of(entry, id, version, started, function, format) {
                     emit(report);
                 }
             }
         }
     }
 
-    fn store(&mut self, name: &FunctionName, lines: &[u8], stats: &LogStats) {
+    /// Appends lines to a group, which begins with them if it is not there.
+    pub(super) fn store(
+        &mut self,
+        name: &LogGroupName,
+        lines: &[u8],
+        index: &Index,
+        stats: &LogStats,
+    ) -> io::Result<()> {
         let limit = (self.limits.function.as_u64() / 8).clamp(1, SEGMENT);
-        let group = self
-            .groups
-            .entry(name.clone())
-            .or_insert_with(|| Group::new(self.root.join(name.as_str())));
+        let root = &self.root;
+        let group = self.groups.entry(name.clone()).or_insert_with(|| {
+            let (meta, folder) = (Meta::new(name), root.join(folder_of(name)));
+            if let Err(error) = meta.write(&folder, false) {
+                tracing::debug!(group = %name, %error, "when a log group began is not kept");
+            }
+            Group::new(folder, meta)
+        });
         let (before, was_open) = (group.bytes(), group.is_open());
-        let result = group.append(lines, now_ms(), limit);
+        let result = group.append(lines, index, now_ms(), limit);
         while group.bytes() > self.limits.function.as_u64() && group.bytes() > limit * 2 {
             group.remove_oldest();
         }
         self.total = (self.total + group.bytes()).saturating_sub(before);
         self.open += usize::from(group.is_open());
         self.open = self.open.saturating_sub(usize::from(was_open));
-        match result {
+        match &result {
             Ok(()) => self.failing = false,
             Err(error) => {
                 stats.disk_errors.fetch_add(1, Ordering::Relaxed);
                 if !std::mem::replace(&mut self.failing, true) {
-                    tracing::warn!(function = %name, %error, "function log not written");
+                    tracing::warn!(group = %name, %error, "log not written");
                 }
             }
         }
@@ -264,10 +321,11 @@ impl Disk {
             self.open = 0;
         }
         self.shrink(Some(name));
+        result
     }
 
     /// Deletes the oldest segments until all groups together are below the limit. The last segment of `keep` stays.
-    fn shrink(&mut self, keep: Option<&FunctionName>) {
+    fn shrink(&mut self, keep: Option<&LogGroupName>) {
         let limit = self.limits.total.as_u64();
         if self.total <= limit {
             return;
@@ -277,7 +335,7 @@ impl Disk {
             let oldest = self
                 .groups
                 .iter_mut()
-                .filter(|(name, group)| Some(*name) != keep || group.snapshot().len() > 1)
+                .filter(|(name, group)| Some(*name) != keep || group.has_several())
                 .filter_map(|(_, group)| group.oldest_ms().map(|ms| (ms, group)))
                 .min_by_key(|(ms, _)| *ms);
             let Some((_, group)) = oldest else { return };
@@ -291,44 +349,119 @@ impl Disk {
         }
     }
 
-    fn expire_now(&mut self) {
+    /// Deletes what is older than it may get, and groups that nobody made and that have nothing any more.
+    pub(super) fn expire_now(&mut self) {
         self.expired = Instant::now();
-        let age = u64::try_from(self.limits.age.as_millis()).unwrap_or(u64::MAX);
-        let cutoff = now_ms().saturating_sub(age);
-        for group in self.groups.values_mut() {
+        let mut empty = Vec::new();
+        for (name, group) in &mut self.groups {
+            let cutoff = cutoff(&group.meta, &self.limits);
             self.total = self.total.saturating_sub(group.expire(cutoff));
+            let idle = group.oldest_ms().is_none() && group.meta.created_ms < cutoff;
+            if idle && group.meta.is_bare() && !self.subscribers.contains_key(name) {
+                empty.push(name.clone());
+            }
+        }
+        for name in empty {
+            if let Err(error) = self.delete(&name) {
+                tracing::debug!(group = %name, %error, "empty log group not deleted");
+            }
         }
     }
 
-    /// Deletes a group, and ends its readers.
-    pub(super) fn remove(&mut self, name: &FunctionName) {
+    /// Before when a group's events are not to be seen any more.
+    pub(super) fn cutoff(&self, name: &LogGroupName) -> u64 {
+        self.groups
+            .get(name)
+            .map_or(0, |group| cutoff(&group.meta, &self.limits))
+    }
+
+    /// Begins a group with what is set of it.
+    pub(super) fn make(&mut self, name: &LogGroupName, meta: Meta) -> io::Result<()> {
+        let folder = self.root.join(folder_of(name));
+        meta.write(&folder, true)?;
+        self.groups.insert(name.clone(), Group::new(folder, meta));
+        Ok(())
+    }
+
+    /// Deletes a group, and ends its readers. However it is interrupted, the group is there whole or not at all.
+    pub(super) fn delete(&mut self, name: &LogGroupName) -> io::Result<()> {
+        let folder = self.root.join(folder_of(name));
+        let gone = format!("{DELETED}{}", uuid::Uuid::new_v4().simple());
+        let gone = self.root.join(gone);
+        match fs::rename(&folder, &gone) {
+            // A group whose folder could not be made has none.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         self.subscribers.remove(name);
         if let Some(group) = self.groups.remove(name) {
             self.total = self.total.saturating_sub(group.bytes());
             self.open = self.open.saturating_sub(usize::from(group.is_open()));
         }
-        match fs::remove_dir_all(self.root.join(name.as_str())) {
+        match fs::remove_dir_all(&gone) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(function = %name, %error, "function log not deleted");
+                tracing::warn!(group = %name, %error, "a deleted log group's files are left until the next start");
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Ends the readers of a function that was removed. What it said stays, like the group.
+    pub(super) fn forget(&mut self, function: &FunctionName) {
+        for subscribers in self.subscribers.values_mut() {
+            subscribers.retain(|reader| !reader.is_for(function));
         }
     }
 
     /// The files of a group as they are now. Lines that come later go to `subscriber`, if there is one.
     pub(super) fn read(
         &mut self,
-        name: &FunctionName,
+        name: &LogGroupName,
         subscriber: Option<Subscriber>,
-    ) -> Vec<(u64, PathBuf, u64)> {
+    ) -> Vec<View> {
         self.index();
+        self.subscribe(name, subscriber);
+        self.groups.get(name).map(Group::views).unwrap_or_default()
+    }
+
+    pub(super) fn subscribe(&mut self, name: &LogGroupName, subscriber: Option<Subscriber>) {
         if let Some(subscriber) = subscriber {
             let subscribers = self.subscribers.entry(name.clone()).or_default();
             subscribers.push(subscriber);
         }
-        self.groups
-            .get(name)
-            .map(Group::snapshot)
-            .unwrap_or_default()
+    }
+
+    /// Hands records that somebody put into a group to its readers.
+    pub(super) fn tell(&mut self, name: &LogGroupName, stream: &Arc<str>, record: &Record<'_>) {
+        if let Some(subscribers) = self.subscribers.get_mut(name) {
+            subscribers.retain_mut(|reader| reader.send(name, stream, record));
+        }
+    }
+}
+
+fn cutoff(meta: &Meta, limits: &LogLimits) -> u64 {
+    let age = match meta.retention_days {
+        Some(days) => u64::from(days) * 24 * 3600 * 1000,
+        None => u64::try_from(limits.age.as_millis()).unwrap_or(u64::MAX),
+    };
+    now_ms().saturating_sub(age)
+}
+
+/// A version as text, without allocating.
+fn version_text(version: crate::model::Version, digits: &mut [u8; 10]) -> &str {
+    let mut number = match version {
+        crate::model::Version::Latest => return super::record::LATEST,
+        crate::model::Version::Published(number) => number,
+    };
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+        if number == 0 {
+            // Digits are text.
+            return std::str::from_utf8(&digits[at..]).unwrap_or_default();
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! time per request, and why requests still unanswered at the end are counted.
 //!
 //!     load ADDRESS [--connections N] [--seconds S | --requests N] [--path PATH] [--host HOST]
-//!          [--body TEXT] [--any] [--targets N] [--order random|sequence] [--pause MICROSECONDS] [--settle]
+//!          [--method METHOD] [--header 'NAME: VALUE']… [--send TEXT] [--body TEXT] [--any] [--targets N] [--order random|sequence] [--pause MICROSECONDS] [--settle]
 //!
 //! `{n}` in PATH or HOST stands for the number of a target below `--targets`. `--any` takes whatever status and body come.
 //! With `--settle` every connection is opened and has been answered once, one after the other, before the clock starts.
@@ -56,6 +56,10 @@ struct Plan {
     requests: Option<u64>,
     path: String,
     host: String,
+    method: String,
+    headers: Vec<String>,
+    /// The body of each request.
+    send: String,
     body: Option<String>,
     any: bool,
     targets: u64,
@@ -79,6 +83,9 @@ impl Plan {
             requests: None,
             path: "/".into(),
             host: String::new(),
+            method: "GET".into(),
+            headers: Vec::new(),
+            send: String::new(),
             body: None,
             any: false,
             targets: 1,
@@ -94,6 +101,9 @@ impl Plan {
                 Arg::Long("requests") => plan.requests = Some(args.value()?.parse()?),
                 Arg::Long("path") => plan.path = args.value()?.string()?,
                 Arg::Long("host") => plan.host = args.value()?.string()?,
+                Arg::Long("method") => plan.method = args.value()?.string()?,
+                Arg::Long("header") => plan.headers.push(args.value()?.string()?),
+                Arg::Long("send") => plan.send = args.value()?.string()?,
                 Arg::Long("body") => plan.body = Some(args.value()?.string()?),
                 Arg::Long("any") => plan.any = true,
                 Arg::Long("settle") => plan.settle = true,
@@ -131,7 +141,15 @@ impl Plan {
                 let n = n.to_string();
                 let path = self.path.replace("{n}", &n);
                 let host = self.host.replace("{n}", &n);
-                format!("GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: */*\r\n\r\n").into_bytes()
+                let mut request = format!("{} {path} HTTP/1.1\r\nhost: {host}\r\naccept: */*\r\n", self.method);
+                for header in &self.headers {
+                    request += &format!("{header}\r\n");
+                }
+                if !self.send.is_empty() {
+                    request += &format!("content-length: {}\r\n", self.send.len());
+                }
+                request += &format!("\r\n{}", self.send);
+                request.into_bytes()
             })
             .collect()
     }

@@ -47,7 +47,9 @@ impl Guest for Probe {
         };
         let number = |key: &str, default| parameters[key].as_u64().unwrap_or(default);
         let text = |key: &str, default| parameters[key].as_str().unwrap_or(default).to_owned();
-        match text("do", "echo").as_str() {
+        // Whatever the event says: it may be for another function first, or the record of an invocation.
+        let what = std::env::var("DO").unwrap_or_else(|_| text("do", "echo"));
+        match what.as_str() {
             "echo" => Ok(event),
             "answer" => Ok(parameters["with"].to_string()),
             "context" => Ok(describe(&context).to_string()),
@@ -55,6 +57,12 @@ impl Guest for Probe {
             "log" => {
                 println!("to standard output");
                 eprintln!("to standard error");
+                Ok("null".into())
+            }
+            // A line of the log that says what was given.
+            "print" => {
+                let given = json!({"event": parameters, "client_context": context.client_context});
+                println!("given: {given}");
                 Ok("null".into())
             }
             "sleep" => {
@@ -70,6 +78,18 @@ impl Guest for Probe {
             "count" => {
                 std::thread::sleep(Duration::from_millis(number("ms", 0)));
                 add(&text("key", "count"), number("by", 1)).map(|count| count.to_string())
+            }
+            // Which of the keys were never counted.
+            "absent" => {
+                let bucket = store::open("default").map_err(|error| key_value(&error))?;
+                let mut absent = Vec::new();
+                for key in parameters["keys"].as_array().into_iter().flatten() {
+                    let counted = bucket.exists(key.as_str().unwrap_or_default());
+                    if !counted.map_err(|error| key_value(&error))? {
+                        absent.push(key.clone());
+                    }
+                }
+                Ok(json!(absent).to_string())
             }
             "fail-until" => match add(&text("key", "count"), 1)? {
                 attempt if attempt < number("attempt", 1) => Err(FunctionError {
@@ -153,11 +173,15 @@ fn count_invocations() -> u64 {
 fn add(key: &str, by: u64) -> Result<u64, FunctionError> {
     store::open("default")
         .and_then(|bucket| atomics::increment(&bucket, key, by))
-        .map_err(|error| FunctionError {
-            error_type: "KeyValueError".into(),
-            error_message: format!("{error:?}"),
-            trace: Vec::new(),
-        })
+        .map_err(|error| key_value(&error))
+}
+
+fn key_value(error: &store::Error) -> FunctionError {
+    FunctionError {
+        error_type: "KeyValueError".into(),
+        error_message: format!("{error:?}"),
+        trace: Vec::new(),
+    }
 }
 
 /// Hands on the answer of another function; an error becomes one of the kind `InvokeError`, so that a test sees which.
