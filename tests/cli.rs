@@ -48,7 +48,15 @@ fn app(manifest: &str) -> TempDir {
 
 #[test]
 fn help_says_what_each_verb_does_with_examples() {
-    for verb in ["", "new", "build", "validate", "backup", "restore", "completion"] {
+    for verb in [
+        "",
+        "new",
+        "build",
+        "validate",
+        "backup",
+        "restore",
+        "completion",
+    ] {
         let arguments: &[&str] = if verb.is_empty() {
             &["--help"]
         } else {

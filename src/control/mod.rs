@@ -45,8 +45,9 @@ use axum::{
     routing::{get, post, put},
 };
 use bytes::Bytes;
-use http::{Method, StatusCode, Uri, header};
-use serde::Deserialize;
+use http::{HeaderValue, Method, StatusCode, Uri, header};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tower_service::Service as _;
 
 pub use auth::{
@@ -56,7 +57,7 @@ pub use auth::{
 use auth::{Scope, Subject};
 pub use axum::body::Body;
 pub use error::Error;
-pub use lambda::{folders, mend_layers};
+pub use lambda::{Permissions, folders, mend_layers};
 use verbs::{Control, MAX_COMPONENT};
 
 use crate::{model::Digest, telemetry::metrics::Metrics};
@@ -123,9 +124,9 @@ pub fn service(
     let iam = Arc::new(iam::Iam::new(control.catalog.clone(), identities.clone()));
     let services: Vec<Arc<dyn aws::Service>> = vec![
         Arc::new(lambda::LambdaService(Arc::clone(&lambda))),
+        Arc::new(cloudwatch_logs),
         iam.clone(),
         Arc::new(iam::Sts::new(control.catalog.clone(), identities.clone())),
-        Arc::new(cloudwatch_logs),
     ];
     let api = Arc::new(Api {
         control,
@@ -201,7 +202,8 @@ async fn aws(State(api): Shared, request: Request) -> Result<Response, Error> {
     let scope = target.as_ref().map_or_else(Scope::own, aws::Target::scope);
     let read = async {
         let request = Request::from_parts(head, body);
-        let (head, body) = api.access.admit(request, limit, &scope).await?.into_parts();
+        let request = api.access.admit(request, limit, &scope).await?;
+        let (head, body) = request.into_parts();
         let body = axum::body::to_bytes(body, limit)
             .await
             .map_err(|error| body_error(&error, limit))?;

@@ -8,8 +8,8 @@
 
 mod concurrency;
 mod event;
-mod http;
 mod failure;
+mod http;
 mod payload;
 mod stream;
 mod versions;
@@ -23,9 +23,9 @@ use arc_swap::ArcSwap;
 
 use concurrency::Gate;
 pub use event::EventAnswer;
+pub use failure::{error_document, stopped_document};
 pub use http::{Arrival, ResponseBody, UrlArrival};
 pub use stream::{AnswerStream, MAX_STREAM, StreamAnswer};
-pub use failure::{error_document, stopped_document};
 pub use versions::{Resolved, Versions};
 
 use crate::{

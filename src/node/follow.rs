@@ -12,7 +12,10 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::known::{Deployed, Known, SERVED};
+use super::{
+    known::{Deployed, Known, SERVED},
+    url::{Policies, UrlAccess},
+};
 use crate::{
     control::{code::Layers, verbs},
     ingress::{DataPlane, Target, UrlTarget},
@@ -34,6 +37,7 @@ pub(super) struct Follower {
     pub(super) catalog: Arc<dyn Catalog>,
     pub(super) invoke: Arc<Invoke>,
     pub(super) plane: Arc<DataPlane>,
+    pub(super) urls: Arc<UrlAccess>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) logs: Arc<Logs>,
     pub(super) runtime: Runtime,
@@ -102,6 +106,9 @@ impl Follower {
             })
             .collect();
         self.invoke.publish(functions);
+        if touched.permissions {
+            self.urls.publish(self.policies());
+        }
         if let Some(router) = router {
             self.plane.route(router);
         }
@@ -248,6 +255,19 @@ impl Follower {
             };
             (target.id.clone(), Target::Url(Arc::new(target)))
         })
+    }
+
+    /// The policies that say who may call function URLs.
+    fn policies(&self) -> Policies {
+        let permissions = self.known.permissions();
+        let policies = permissions.filter_map(|permissions| match permissions.parse() {
+            Ok(policy) => Some((permissions.of(), Arc::new(policy))),
+            Err(error) => {
+                tracing::error!(%error, "the policy of a function allows nothing");
+                None
+            }
+        });
+        policies.collect()
     }
 
     /// Has what is deployed compiled, where it is not.

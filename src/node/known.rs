@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
+    control::Permissions,
     model::{
         Alias, Deployment, EventInvokeConfig, FunctionName, FunctionSettings,
         ProvisionedConcurrency, Route, UrlConfig, Version,
@@ -20,6 +21,7 @@ pub(super) const SERVED: &[&str] = &[
     ProvisionedConcurrency::KIND,
     UrlConfig::KIND,
     EventInvokeConfig::KIND,
+    Permissions::KIND,
 ];
 
 /// What is known of the catalog.
@@ -41,6 +43,7 @@ pub(super) struct Deployed {
     provisioned: BTreeMap<String, ProvisionedConcurrency>,
     urls: BTreeMap<String, UrlConfig>,
     events: BTreeMap<String, EventInvokeConfig>,
+    permissions: BTreeMap<String, Permissions>,
 }
 
 /// What is not as it was.
@@ -48,6 +51,7 @@ pub(super) struct Deployed {
 pub(super) struct Touched {
     pub(super) functions: BTreeSet<FunctionName>,
     pub(super) routes: bool,
+    pub(super) permissions: bool,
 }
 
 impl Known {
@@ -63,6 +67,13 @@ impl Known {
             .flat_map(|deployed| deployed.urls.values())
     }
 
+    /// The resource policies of functions and aliases.
+    pub(super) fn permissions(&self) -> impl Iterator<Item = &Permissions> {
+        self.functions
+            .values()
+            .flat_map(|deployed| deployed.permissions.values())
+    }
+
     /// Takes in what changed, and says which functions it concerns.
     pub(super) fn learn(&mut self, delta: Delta) -> Touched {
         let mut touched = Touched::default();
@@ -70,6 +81,7 @@ impl Known {
             // What is not told again is no more.
             touched.functions = std::mem::take(&mut self.functions).into_keys().collect();
             touched.routes = !std::mem::take(&mut self.apps).is_empty();
+            touched.permissions = true;
         }
         self.revision = delta.revision;
         for (name, version) in delta.removed {
@@ -102,6 +114,7 @@ impl Known {
             };
             self.deployed(&name).document(kind, key, document);
             touched.routes |= kind == UrlConfig::KIND;
+            touched.permissions |= kind == Permissions::KIND;
             touched.functions.insert(name);
         }
         touched.routes |= !delta.routes.is_empty();
@@ -161,6 +174,8 @@ impl Deployed {
             set(&mut self.urls, key, document);
         } else if kind == EventInvokeConfig::KIND {
             set(&mut self.events, key, document);
+        } else if kind == Permissions::KIND {
+            set(&mut self.permissions, key, document);
         }
     }
 }

@@ -149,8 +149,13 @@ impl Node {
             account: config.account.clone(),
         };
         let sealer = store.sealer().clone();
-        let identities =
-            Identities::new(credentials, store.clone(), sealer.clone(), config.account);
+        let catalog: Arc<dyn Catalog> = store.clone();
+        let identities = Identities::new(
+            credentials,
+            catalog.clone(),
+            sealer.clone(),
+            config.account.clone(),
+        );
         let access = Arc::new(Access {
             token,
             identities: Arc::new(identities),
@@ -202,23 +207,21 @@ impl Node {
         );
         let empty =
             Router::new(std::iter::empty(), std::iter::empty(), None).context("route nothing")?;
+        let urls = Arc::new(UrlAccess::new(access.clone(), arns.clone()));
         let plane = Arc::new(DataPlane::new(
             empty,
             invoke.clone(),
             metrics.node().clone(),
-            Arc::new(UrlAccess {
-                access: access.clone(),
-                arns: arns.clone(),
-            }),
+            urls.clone(),
         ));
         let queue: Arc<dyn Queue> = store.clone();
-        let backups = Backups::new(folder, store.clone(), blobs.clone());
-        let catalog: Arc<dyn Catalog> = store;
+        let backups = Backups::new(folder, store, blobs.clone());
         let (served, watching) = watch::channel(0);
         let mut follower = Follower {
             catalog: catalog.clone(),
             invoke: invoke.clone(),
             plane: plane.clone(),
+            urls,
             metrics: metrics.clone(),
             logs: logs.clone(),
             runtime: runtime.clone(),

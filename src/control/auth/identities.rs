@@ -77,11 +77,6 @@ impl Identities {
         &self.file
     }
 
-    /// Where users, roles and policies are.
-    pub(super) fn catalog(&self) -> &Arc<dyn Catalog> {
-        &self.catalog
-    }
-
     /// What seals secrets.
     pub(in crate::control) fn sealer(&self) -> &Sealer {
         &self.sealer

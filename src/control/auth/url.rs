@@ -7,11 +7,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{StatusCode, header, request::Parts};
 
-use super::{
-    Access, Claim, Error, Scope,
-    policy::{Context, Policy},
-};
-use crate::{control::lambda::permissions, model::UrlCaller};
+use super::{Access, Caller, Claim, Error, IdentityKind, Scope};
+use crate::model::UrlCaller;
 
 /// Why a request to a function URL is not let in, as Lambda says it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,8 +46,7 @@ impl Access {
         head: Parts,
         body: B,
         limit: usize,
-        function: &str,
-    ) -> Result<(Parts, Bytes, UrlCaller), UrlRefusal>
+    ) -> Result<(Parts, Bytes, Caller, UrlCaller), UrlRefusal>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
@@ -59,28 +55,23 @@ impl Access {
         let claim = claim.ok_or_else(UrlRefusal::forbidden)?;
         let signed = self.signed(&claim, head, Body::new(body), limit, &Scope::own());
         let (mut head, body, caller) = signed.await.map_err(refused)?;
-        let context = Context::default().with("lambda:FunctionUrlAuthType", "AWS_IAM");
-        let allowed = |guard: Option<&Policy>| {
-            caller.authorize_on("lambda:InvokeFunctionUrl", function, guard, &context)
-        };
-        if allowed(None).is_err() {
-            let guard = permissions::guard(self.identities.catalog(), function).await;
-            let guard = guard.map_err(|error| refused(Error::from(error)))?;
-            let guard = guard.ok_or_else(UrlRefusal::forbidden)?;
-            allowed(Some(&guard)).map_err(|_| UrlRefusal::forbidden())?;
-        }
         // Whoever has it could send the request again.
         head.headers.remove(header::AUTHORIZATION);
         head.headers.remove("x-amz-security-token");
         let identity = &caller.identity;
-        let caller = UrlCaller {
+        let caller_id = match &identity.kind {
+            IdentityKind::Root => identity.account.clone(),
+            IdentityKind::User { name } => name.clone(),
+            IdentityKind::Session { role } => role.clone(),
+        };
+        let told = UrlCaller {
             access_key: claim.key_id,
             account_id: identity.account.clone(),
-            caller_id: identity.user_id.clone(),
+            caller_id,
             user_arn: identity.arn.clone(),
             user_id: identity.user_id.clone(),
         };
-        Ok((head, body, caller))
+        Ok((head, body, caller, told))
     }
 }
 

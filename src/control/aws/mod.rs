@@ -377,9 +377,9 @@ impl Services {
 struct Context {
     request_id: RequestId,
     authority: String,
-    caller: Caller,
     payload: Bytes,
     content_type: Option<String>,
+    caller: Caller,
 }
 
 impl Context {

@@ -16,6 +16,9 @@ use serde::Deserialize;
 pub(in crate::control) static LAMBDA: LazyLock<Model> =
     LazyLock::new(|| Model::read(include_str!("models/lambda.json")));
 
+/// CloudWatch Logs.
+pub(in crate::control) static LOGS: LazyLock<Model> =
+    LazyLock::new(|| Model::read(include_str!("models/logs.json")));
 /// AWS Identity and Access Management.
 pub(in crate::control) static IAM: LazyLock<Model> =
     LazyLock::new(|| Model::read(include_str!("models/iam.json")));
@@ -23,10 +26,6 @@ pub(in crate::control) static IAM: LazyLock<Model> =
 /// AWS Security Token Service.
 pub(in crate::control) static STS: LazyLock<Model> =
     LazyLock::new(|| Model::read(include_str!("models/sts.json")));
-
-/// CloudWatch Logs.
-pub(in crate::control) static LOGS: LazyLock<Model> =
-    LazyLock::new(|| Model::read(include_str!("models/logs.json")));
 
 /// A service.
 #[derive(Debug, Deserialize)]

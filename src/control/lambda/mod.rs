@@ -20,10 +20,11 @@ mod layer_permissions;
 mod layers;
 mod mappings;
 mod members;
-pub(in crate::control) mod permissions;
+mod permissions;
 mod proposal;
 mod reference;
 mod tags;
+mod urls;
 mod versions;
 
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use serde_json::{Map, Value, json};
 pub use code::{folders, mend_layers};
 pub(in crate::control) use code_signing::FunctionCodeSigning;
 pub(in crate::control) use downloads::Downloads;
-pub(in crate::control) use permissions::Permissions;
+pub use permissions::Permissions;
 pub(in crate::control) use proposal::Proposal;
 pub(in crate::control) use reference::{Reference, invalid};
 
@@ -84,7 +85,7 @@ impl Service for LambdaService {
     }
 
     async fn guard(&self, resource: &str) -> Result<Option<Policy>, Error> {
-        Ok(permissions::guard(&self.0.control.catalog, resource).await?)
+        self.0.guard(resource).await
     }
 
     async fn answer(&self, call: Call) -> Result<Answer, Error> {
@@ -165,6 +166,11 @@ impl Lambda {
             "AddLayerVersionPermission" => self.add_layer_permission(call).await,
             "RemoveLayerVersionPermission" => self.remove_layer_permission(call).await,
             "GetLayerVersionPolicy" => self.get_layer_policy(call).await,
+            "CreateFunctionUrlConfig" => self.create_url(call).await,
+            "UpdateFunctionUrlConfig" => self.update_url(call).await,
+            "GetFunctionUrlConfig" => self.get_url(call).await,
+            "DeleteFunctionUrlConfig" => self.delete_url(call).await,
+            "ListFunctionUrlConfigs" => self.list_urls(call).await,
             "PutFunctionEventInvokeConfig" => self.put_event_invoke(call).await,
             "UpdateFunctionEventInvokeConfig" => self.update_event_invoke(call).await,
             "GetFunctionEventInvokeConfig" => self.get_event_invoke(call).await,

@@ -1,6 +1,6 @@
 //! Resource policies: who else may invoke a function, a version or an alias.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -12,11 +12,11 @@ use super::{
 };
 use crate::{
     control::{
-        auth::policy::{Kind, Policy},
+        auth::policy::{Kind, Malformed, Policy},
         aws::{Call, Error},
     },
     model::{FunctionName, Version},
-    store::{self, Catalog, Change, Resource, Stored},
+    store::{Change, Resource, Stored},
 };
 
 /// The largest policy (Lambda quota: 20 KB).
@@ -24,7 +24,7 @@ pub(super) const MAX_POLICY: usize = 20 << 10;
 
 /// The statements about one function, version or alias.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(in crate::control) struct Permissions {
+pub struct Permissions {
     function: FunctionName,
     /// Empty for the function as a whole.
     qualifier: String,
@@ -41,6 +41,21 @@ impl Resource for Permissions {
 }
 
 impl Permissions {
+    /// The function that they are about, and the alias or version if it is one that they are about.
+    pub fn of(&self) -> (FunctionName, Option<String>) {
+        let qualifier = Some(self.qualifier.clone()).filter(|qualifier| !qualifier.is_empty());
+        (self.function.clone(), qualifier)
+    }
+
+    /// As a policy that requests are held against.
+    ///
+    /// # Errors
+    ///
+    /// A statement is none that is known here.
+    pub fn parse(&self) -> Result<Policy, Malformed> {
+        Policy::parse(&self.policy().to_string(), Kind::Resource)
+    }
+
     /// As a policy of IAM's language.
     pub(in crate::control) fn policy(&self) -> Value {
         let statements: Vec<&Value> = self.statements.values().collect();
@@ -187,26 +202,25 @@ fn qualifier(reference: &Reference) -> String {
     qualifier.map(ToString::to_string).unwrap_or_default()
 }
 
-/// The policy of the function, version or alias of an ARN, where it has one that can be read.
-pub(in crate::control) async fn guard(
-    catalog: &Arc<dyn Catalog>,
-    arn: &str,
-) -> Result<Option<Policy>, store::Error> {
-    let mut parts = arn.split(':').skip(5);
-    let (Some("function"), Some(name)) = (parts.next(), parts.next()) else {
-        return Ok(None);
-    };
-    let qualifier = parts.next().unwrap_or_default();
-    let key = format!("{name}/{qualifier}");
-    let Some(stored) = catalog.get::<Permissions>(&key).await? else {
-        return Ok(None);
-    };
-    let document = stored.value.policy().to_string();
-    match Policy::parse(&document, Kind::Resource) {
-        Ok(policy) => Ok(Some(policy)),
-        Err(error) => {
-            tracing::warn!(%error, arn, "the policy of a function allows nothing: it cannot be read");
-            Ok(None)
+impl Lambda {
+    /// The policy of the function, version or alias of an ARN, where it has one that can be read.
+    pub(in crate::control) async fn guard(&self, arn: &str) -> Result<Option<Policy>, Error> {
+        let mut parts = arn.split(':').skip(5);
+        let (Some("function"), Some(name)) = (parts.next(), parts.next()) else {
+            return Ok(None);
+        };
+        let qualifier = parts.next().unwrap_or_default();
+        let key = format!("{name}/{qualifier}");
+        let Some(stored) = self.control.catalog.get::<Permissions>(&key).await? else {
+            return Ok(None);
+        };
+        let document = stored.value.policy().to_string();
+        match Policy::parse(&document, Kind::Resource) {
+            Ok(policy) => Ok(Some(policy)),
+            Err(error) => {
+                tracing::warn!(%error, arn, "the policy of a function allows nothing: it cannot be read");
+                Ok(None)
+            }
         }
     }
 }
