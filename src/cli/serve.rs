@@ -67,6 +67,10 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "WHARF_API_PUBLIC")]
     api_public: bool,
 
+    /// Take functions only with roles that are here and that Lambda may assume; otherwise roles are only recorded
+    #[arg(long, env = "WHARF_CHECK_ROLES")]
+    check_roles: bool,
+
     /// The region that AWS clients sign their calls for, and that stands in ARNs [default: us-east-1]
     #[arg(long, env = "WHARF_REGION", value_name = "REGION", value_parser = region)]
     region: Option<String>,
@@ -138,6 +142,7 @@ struct NodeFile {
     certificates: Option<PathBuf>,
     api: Option<SocketAddr>,
     api_public: Option<bool>,
+    check_roles: Option<bool>,
     #[serde(default, deserialize_with = "region_in_file")]
     region: Option<String>,
     #[serde(default, deserialize_with = "account_in_file")]
@@ -334,6 +339,7 @@ impl NodeArgs {
             api,
             region,
             account: self.account.or(file.account).unwrap_or(default.account),
+            check_roles: self.check_roles || file.check_roles == Some(true),
             domain: self.domain.or(file.domain),
             concurrency,
             engine: crate::runtime::EngineSettings {

@@ -77,6 +77,8 @@ pub struct Control {
     pub sealer: Arc<Sealer>,
     /// Where code comes from.
     pub sources: Sources,
+    /// Whether functions are taken only with roles that are here and that Lambda may assume.
+    pub check_roles: bool,
 }
 
 impl Control {

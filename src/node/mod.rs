@@ -64,6 +64,8 @@ pub struct NodeConfig {
     pub region: String,
     /// The account that stands in ARNs: twelve digits.
     pub account: String,
+    /// Whether functions are taken only with roles that are here and that Lambda may assume.
+    pub check_roles: bool,
     /// A domain under which every function answers as `NAME.DOMAIN`, beside `NAME.localhost`.
     pub domain: Option<String>,
     /// The program that compiles components: this one.
@@ -96,6 +98,7 @@ impl NodeConfig {
             api: SocketAddr::from(([127, 0, 0, 1], 9080)),
             region: "us-east-1".to_owned(),
             account: "000000000000".to_owned(),
+            check_roles: false,
             domain: None,
             compiler,
             concurrency: 1000,
@@ -269,6 +272,7 @@ impl Node {
             arns,
             sealer,
             sources,
+            check_roles: config.check_roles,
         };
         control.register(&metrics);
         let listeners = std::iter::once(&http).chain(&https);

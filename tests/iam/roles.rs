@@ -229,3 +229,43 @@ async fn the_aws_command_line_makes_roles_and_asks_who_it_is() {
         "/aws-service-role/lambda.amazonaws.com/"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_checks_roles_wants_one_that_lambda_may_assume() {
+    let node = Node::start_with(|config| config.check_roles = true).await;
+    let component = node.data().join("probe.wasm");
+    fs::write(&component, guests::EVENT_PROBE.bytes()).unwrap();
+    let make = |role: &str| {
+        lambda(
+            "create_function",
+            json!({
+                "FunctionName": "made", "Role": format!("arn:aws:iam::{ACCOUNT}:role/{role}"),
+                "Runtime": "provided.al2023", "Handler": "probe", "Code": {"ZipFile": {"$file": component}},
+            }),
+        )
+    };
+    let role = |name: &str, trust: String| {
+        let parameters = json!({"RoleName": name, "AssumeRolePolicyDocument": trust});
+        iam("create_role", parameters)
+    };
+    let answers = aws::call(
+        &node,
+        json!([
+            make("runs"),
+            role("other", trust(json!({"Service": "ec2.amazonaws.com"}))),
+            make("other"),
+            role("runs", lambda_trust()),
+            make("path/runs"),
+            make("runs"),
+        ]),
+    )
+    .await;
+    let refused = "InvalidParameterValueException";
+    assert_eq!(
+        codes(&answers),
+        [refused, "", refused, "", refused, ""],
+        "{answers:#?}"
+    );
+    let message = "The role defined for the function cannot be assumed by Lambda.";
+    assert_eq!(answers[0]["message"], message);
+}
