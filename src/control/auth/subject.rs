@@ -7,6 +7,7 @@ use http::{Method, Uri};
 use serde_json::{Map, Value};
 
 use super::{Caller, policy::Context};
+use crate::{control::lambda::Reference, model::Version};
 
 /// An action on resources.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,29 +186,24 @@ impl Subject {
     }
 }
 
-/// The ARN of a function that is named as Lambda allows: by name, by ARN or by a part of it, each with a qualifier or not.
+/// The ARN of a function that is named in whatever way Lambda knows: read as the operation reads it, so that what is
+/// allowed is what is done. What names no function is held against policies for everything, and then refused as such.
 pub(in crate::control) fn function_arn(
     caller: &Caller,
     named: &str,
     qualifier: Option<&str>,
 ) -> String {
-    let full = if named.starts_with("arn:") {
-        named.to_owned()
-    } else {
-        let name = match named.split_once("function:") {
-            Some((_, name)) => name,
-            None => named,
-        };
-        caller.arn_of("lambda", &format!("function:{name}"))
-    };
-    // `$LATEST` is the function as it is, and policies are about that without a qualifier.
-    if let Some(unqualified) = full.strip_suffix(":$LATEST") {
-        return unqualified.to_owned();
-    }
-    let qualified = full.split(':').count() > 7;
-    match qualifier.filter(|qualifier| *qualifier != "$LATEST") {
-        Some(qualifier) if !qualified => format!("{full}:{qualifier}"),
-        Some(_) | None => full,
+    let arns = caller.arns();
+    match Reference::read(named, qualifier, &arns) {
+        // `$LATEST` is the function as it is, and policies are about that without a qualifier.
+        Ok(mut reference) => {
+            let latest = Some(Version::Latest);
+            if reference.version() == latest {
+                reference.qualifier = None;
+            }
+            reference.arn(&arns)
+        }
+        Err(_) => "*".to_owned(),
     }
 }
 
@@ -261,6 +257,36 @@ mod tests {
                 json!({"FunctionName": "000000000000:function:f"}),
                 "GetFunction",
                 "function:f",
+            ),
+            (
+                "GetFunction",
+                json!({"FunctionName": "us-east-1:000000000000:function:f"}),
+                "GetFunction",
+                "function:f",
+            ),
+            (
+                "GetFunction",
+                json!({"FunctionName": "myfunction:live"}),
+                "GetFunction",
+                "function:myfunction:live",
+            ),
+            (
+                "Invoke",
+                json!({"FunctionName": "f:$LATEST"}),
+                "InvokeFunction",
+                "function:f",
+            ),
+            (
+                "GetFunction",
+                json!({"FunctionName": "f:live", "Qualifier": "7"}),
+                "GetFunction",
+                "*",
+            ),
+            (
+                "GetFunction",
+                json!({"FunctionName": "arn:aws:lambda:eu-west-1:1:function:f"}),
+                "GetFunction",
+                "*",
             ),
             (
                 "Invoke",

@@ -34,13 +34,12 @@ impl UrlRefusal {
 }
 
 impl Access {
-    /// Who signed a request for the URL of a function, version or alias (its ARN), and the request without its signature; with
-    /// its body, of at most `limit` bytes.
+    /// Who signed a request, and the request without its signature; with its body, of at most `limit` bytes. Whether they
+    /// may call the URL is for who knows its function.
     ///
     /// # Errors
     ///
-    /// It is not signed, its signature does not hold, neither the caller's policies nor the function's allow it, or its body
-    /// is too large or broke off.
+    /// It is not signed, its signature does not hold, or its body is too large or broke off.
     pub async fn admit_to_url<B>(
         &self,
         head: Parts,
