@@ -67,6 +67,10 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "WHARF_API_PUBLIC")]
     api_public: bool,
 
+    /// Take functions only with roles that are here and that Lambda may assume; otherwise roles are only recorded
+    #[arg(long, env = "WHARF_CHECK_ROLES")]
+    check_roles: bool,
+
     /// The region that AWS clients sign their calls for, and that stands in ARNs [default: us-east-1]
     #[arg(long, env = "WHARF_REGION", value_name = "REGION", value_parser = region)]
     region: Option<String>,
@@ -74,10 +78,6 @@ pub(crate) struct NodeArgs {
     /// The account that stands in ARNs: twelve digits [default: 000000000000]
     #[arg(long, env = "WHARF_ACCOUNT", value_name = "ID", value_parser = account)]
     account: Option<String>,
-
-    /// Refuse functions whose role was not made with IAM's CreateRole on this node; without it roles are only recorded
-    #[arg(long, env = "WHARF_CHECK_ROLES")]
-    check_roles: bool,
 
     /// A domain under which every function answers as NAME.DOMAIN, beside NAME.localhost
     #[arg(long, env = "WHARF_DOMAIN", value_name = "DOMAIN")]
@@ -339,7 +339,7 @@ impl NodeArgs {
             api,
             region,
             account: self.account.or(file.account).unwrap_or(default.account),
-            check_roles: self.check_roles || file.check_roles.unwrap_or(default.check_roles),
+            check_roles: self.check_roles || file.check_roles == Some(true),
             domain: self.domain.or(file.domain),
             concurrency,
             engine: crate::runtime::EngineSettings {

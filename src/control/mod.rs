@@ -171,7 +171,7 @@ fn guarded(api: &Arc<Api>, limit: usize, routes: Router<Arc<Api>>) -> Router<Arc
             let request = api.access.admit(request, limit, &Scope::own()).await?;
             let (head, body) = request.into_parts();
             let caller = head.extensions.get::<Caller>();
-            may(&api, caller, &head.method, &head.uri).await?;
+            may(caller, &head.method, &head.uri)?;
             Ok::<_, Error>(next.run(Request::from_parts(head, body)).await)
         }
     };
@@ -180,13 +180,17 @@ fn guarded(api: &Arc<Api>, limit: usize, routes: Router<Arc<Api>>) -> Router<Arc
         .layer(middleware::from_fn(authorize))
 }
 
-/// Holds a request for one of the node's own paths, or for Invoke, against the policies of its caller, and of the function
-/// where those do not allow it.
-async fn may(api: &Api, caller: Option<&Caller>, method: &Method, uri: &Uri) -> Result<(), Error> {
+/// Holds a request for one of the node's own paths against the policies of its caller.
+fn may(caller: Option<&Caller>, method: &Method, uri: &Uri) -> Result<(), Error> {
     let caller = caller.ok_or(Refusal::Missing)?;
     let subject = Subject::of_request(method, uri, caller);
-    let lambda = lambda::LambdaService(Arc::clone(&api.lambda));
-    Ok(aws::authorize(&lambda, caller, &subject).await?)
+    let Subject {
+        action,
+        resources,
+        context,
+    } = &subject;
+    let denied = caller.authorize(action, resources, context);
+    Ok(denied.map_err(aws::Error::from)?)
 }
 
 /// A call of one of AWS's services, or nothing that is here.

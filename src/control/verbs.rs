@@ -75,10 +75,10 @@ pub struct Control {
     pub arns: Arns,
     /// What is kept encrypted.
     pub sealer: Arc<Sealer>,
-    /// Whether a function's role has to be one that was made on this node.
-    pub check_roles: bool,
     /// Where code comes from.
     pub sources: Sources,
+    /// Whether functions are taken only with roles that are here and that Lambda may assume.
+    pub check_roles: bool,
 }
 
 impl Control {

@@ -64,7 +64,7 @@ pub struct NodeConfig {
     pub region: String,
     /// The account that stands in ARNs: twelve digits.
     pub account: String,
-    /// Whether a function's role has to be one that was made on this node.
+    /// Whether functions are taken only with roles that are here and that Lambda may assume.
     pub check_roles: bool,
     /// A domain under which every function answers as `NAME.DOMAIN`, beside `NAME.localhost`.
     pub domain: Option<String>,

@@ -9,6 +9,7 @@ use std::{net::IpAddr, sync::Arc};
 use jiff::Timestamp;
 
 use super::policy::{self, Context, Decision, Policy, Principal, Request};
+use crate::model::Arns;
 
 /// Who somebody is.
 #[derive(Debug, Clone)]
@@ -230,9 +231,16 @@ impl Caller {
     }
 
     /// The ARN of something of a service in this node's region and account.
-    pub(in crate::control) fn arn_of(&self, service: &str, rest: &str) -> String {
-        let (region, account) = (&self.circumstances.region, &self.identity.account);
-        format!("arn:aws:{service}:{region}:{account}:{rest}")
+    pub(super) fn arn_of(&self, service: &str, rest: &str) -> String {
+        self.arns().of(service, rest)
+    }
+
+    /// What stands in ARNs.
+    pub(super) fn arns(&self) -> Arns {
+        Arns {
+            region: self.circumstances.region.clone(),
+            account: self.identity.account.clone(),
+        }
     }
 
     /// Everything that conditions and variables may ask about.

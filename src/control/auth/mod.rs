@@ -109,6 +109,19 @@ impl Access {
                 true => Refusal::Missing.into(),
             });
         };
+        let (head, bytes, _) = self.signed(&claim, head, body, limit, scope).await?;
+        Ok(Request::from_parts(head, Body::from(bytes)))
+    }
+
+    /// Holds a request against its signature, and reads it to its end.
+    async fn signed(
+        &self,
+        claim: &Claim,
+        mut head: Parts,
+        body: Body,
+        limit: usize,
+        scope: &Scope,
+    ) -> Result<(Parts, Bytes, Caller), Error> {
         let token = claim.token.as_deref();
         let found = self.identities.find(&claim.key_id, token).await?;
         let mut regions = vec![self.region.as_str()];
@@ -131,12 +144,12 @@ impl Access {
             None => claim.verify(&head, &found.secret, &digest)?,
         }
         tracing::debug!(caller = found.identity.arn, method = %head.method, path = head.uri.path(), "a signed call");
-        self.introduce(&mut head, found.identity);
-        Ok(Request::from_parts(head, Body::from(bytes)))
+        let caller = self.introduce(&mut head, found.identity);
+        Ok((head, bytes, caller))
     }
 
     /// Leaves in a request who makes it.
-    fn introduce(&self, head: &mut Parts, identity: Arc<Identity>) {
+    fn introduce(&self, head: &mut Parts, identity: Arc<Identity>) -> Caller {
         let agent = head.headers.get(header::USER_AGENT);
         let caller = Caller {
             identity,
@@ -147,7 +160,8 @@ impl Access {
                 region: self.region.clone(),
             },
         };
-        head.extensions.insert(caller);
+        head.extensions.insert(caller.clone());
+        caller
     }
 }
 

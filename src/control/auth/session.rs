@@ -102,3 +102,56 @@ impl Session {
         Ok(session)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{DataFolder, KeyValueLimits, Sqlite};
+
+    #[test]
+    fn a_token_is_good_for_its_key_and_its_time() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = DataFolder::open(data.path()).unwrap();
+        let store = Sqlite::open(&folder, KeyValueLimits::default()).unwrap();
+        let sealer: Arc<Sealer> = store.sealer().clone();
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let begun = at("2026-11-25T12:00:00Z");
+        let session = Session::begin(Whose::Root, begun, 900).unwrap();
+        let token = session.token(&sealer).unwrap();
+        assert!(!token.contains(&session.secret));
+        let open = |token: &str, key_id: &str, now| {
+            let opened = Session::open(token, key_id, &sealer, at(now));
+            opened.map(|session| session.secret)
+        };
+        let key = session.key_id.as_str();
+        assert_eq!(key.len(), 20);
+        assert_eq!(
+            open(&token, key, "2026-11-25T12:14:59Z"),
+            Ok(session.secret.clone())
+        );
+        assert_eq!(
+            open(&token, key, "2026-11-25T12:15:00Z"),
+            Err(Refusal::Expired)
+        );
+        for (token, key) in [
+            (token.as_str(), "WHARFSESSIONAAAAAAAA"),
+            (&token[..token.len() - 4], key),
+            ("", key),
+            ("v1.00000000.AAAA", key),
+            (&"a".repeat(LONGEST + 1), key),
+        ] {
+            assert_eq!(
+                open(token, key, "2026-11-25T12:00:00Z"),
+                Err(Refusal::Unrecognized)
+            );
+        }
+        // What is sealed for another use is no token.
+        let other = sealer.seal("access-key/X", b"{}").unwrap();
+        assert_eq!(
+            open(&other, key, "2026-11-25T12:00:00Z"),
+            Err(Refusal::Unrecognized)
+        );
+    }
+}

@@ -7,6 +7,7 @@ use http::{Method, Uri};
 use serde_json::{Map, Value};
 
 use super::{Caller, policy::Context};
+use crate::{control::lambda::Reference, model::Version};
 
 /// An action on resources.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,17 +144,10 @@ impl Subject {
         }
     }
 
-    /// A request for one of the node's own paths, or for Invoke.
+    /// A request for one of the node's own paths.
     pub(in crate::control) fn of_request(method: &Method, uri: &Uri, caller: &Caller) -> Self {
         let segments: Vec<&str> = uri.path().trim_matches('/').split('/').collect();
         match (method, &segments[..]) {
-            (_, ["2015-03-31", "functions", name, ..]) => {
-                let query = uri.query().unwrap_or_default();
-                let qualifier = url::form_urlencoded::parse(query.as_bytes())
-                    .find_map(|(name, value)| (name == "Qualifier").then_some(value));
-                let function = function_arn(caller, &percent_decoded(name), qualifier.as_deref());
-                Self::new("lambda:InvokeFunction", function)
-            }
             (_, ["metrics"]) => Self::new("wharf:GetMetrics", "*"),
             (_, ["wharf", "v1", "node"]) => Self::new("wharf:GetNode", "*"),
             (&Method::HEAD, ["wharf", "v1", "blobs", ..]) => Self::new("wharf:GetBlob", "*"),
@@ -192,29 +186,24 @@ impl Subject {
     }
 }
 
-/// The ARN of a function that is named as Lambda allows: by name, by ARN or by a part of it, each with a qualifier or not.
+/// The ARN of a function that is named in whatever way Lambda knows: read as the operation reads it, so that what is
+/// allowed is what is done. What names no function is held against policies for everything, and then refused as such.
 pub(in crate::control) fn function_arn(
     caller: &Caller,
     named: &str,
     qualifier: Option<&str>,
 ) -> String {
-    let full = if named.starts_with("arn:") {
-        named.to_owned()
-    } else {
-        let name = match named.split_once("function:") {
-            Some((_, name)) => name,
-            None => named,
-        };
-        caller.arn_of("lambda", &format!("function:{name}"))
-    };
-    // `$LATEST` is the function as it is, and policies are about that without a qualifier.
-    if let Some(unqualified) = full.strip_suffix(":$LATEST") {
-        return unqualified.to_owned();
-    }
-    let qualified = full.split(':').count() > 7;
-    match qualifier.filter(|qualifier| *qualifier != "$LATEST") {
-        Some(qualifier) if !qualified => format!("{full}:{qualifier}"),
-        Some(_) | None => full,
+    let arns = caller.arns();
+    match Reference::read(named, qualifier, &arns) {
+        // `$LATEST` is the function as it is, and policies are about that without a qualifier.
+        Ok(mut reference) => {
+            let latest = Some(Version::Latest);
+            if reference.version() == latest {
+                reference.qualifier = None;
+            }
+            reference.arn(&arns)
+        }
+        Err(_) => "*".to_owned(),
     }
 }
 
@@ -268,6 +257,36 @@ mod tests {
                 json!({"FunctionName": "000000000000:function:f"}),
                 "GetFunction",
                 "function:f",
+            ),
+            (
+                "GetFunction",
+                json!({"FunctionName": "us-east-1:000000000000:function:f"}),
+                "GetFunction",
+                "function:f",
+            ),
+            (
+                "GetFunction",
+                json!({"FunctionName": "myfunction:live"}),
+                "GetFunction",
+                "function:myfunction:live",
+            ),
+            (
+                "Invoke",
+                json!({"FunctionName": "f:$LATEST"}),
+                "InvokeFunction",
+                "function:f",
+            ),
+            (
+                "GetFunction",
+                json!({"FunctionName": "f:live", "Qualifier": "7"}),
+                "GetFunction",
+                "*",
+            ),
+            (
+                "GetFunction",
+                json!({"FunctionName": "arn:aws:lambda:eu-west-1:1:function:f"}),
+                "GetFunction",
+                "*",
             ),
             (
                 "Invoke",
@@ -361,18 +380,6 @@ mod tests {
     #[test]
     fn paths_of_the_node_are_actions_too() {
         for (method, path, action, resource) in [
-            (
-                Method::POST,
-                "/2015-03-31/functions/f%3Alive/invocations",
-                "lambda:InvokeFunction",
-                "function:f:live",
-            ),
-            (
-                Method::POST,
-                "/2015-03-31/functions/f/invocations?Qualifier=%24LATEST",
-                "lambda:InvokeFunction",
-                "function:f",
-            ),
             (
                 Method::GET,
                 "/wharf/v1/functions/f",

@@ -3,7 +3,7 @@
 //! The node's token opens the API, not functions: a URL that wants a signature takes nothing else. The whole body is read and
 //! held against what was signed before the function sees any of it.
 
-use axum::{body::Body, extract::Request};
+use axum::body::Body;
 use bytes::Bytes;
 use http::{StatusCode, header, request::Parts};
 
@@ -34,7 +34,8 @@ impl UrlRefusal {
 }
 
 impl Access {
-    /// Who signed a request, and the request without its signature; with its body, of at most `limit` bytes.
+    /// Who signed a request, and the request without its signature; with its body, of at most `limit` bytes. Whether they
+    /// may call the URL is for who knows its function.
     ///
     /// # Errors
     ///
@@ -51,15 +52,9 @@ impl Access {
     {
         let claim = Claim::of(&head).map_err(refused)?;
         let claim = claim.ok_or_else(UrlRefusal::forbidden)?;
-        let request = Request::from_parts(head, Body::new(body));
-        let admitted = self.admit(request, limit, &Scope::own()).await;
-        let (mut head, body) = admitted.map_err(refused)?.into_parts();
-        let caller = head.extensions.remove::<Caller>();
-        let caller = caller.ok_or_else(UrlRefusal::forbidden)?;
-        // It was read already, to be held against the signature.
-        let body = axum::body::to_bytes(body, limit)
-            .await
-            .map_err(|_| refused(Error::broken_off()))?;
+        let scope = Scope::own();
+        let signed = self.signed(&claim, head, Body::new(body), limit, &scope);
+        let (mut head, body, caller) = signed.await.map_err(refused)?;
         // Whoever has it could send the request again.
         head.headers.remove(header::AUTHORIZATION);
         head.headers.remove("x-amz-security-token");

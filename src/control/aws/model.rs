@@ -52,7 +52,6 @@ pub(in crate::control) struct Operation {
     pub(in crate::control) http: Http,
     pub(super) input: Option<Reference>,
     pub(super) output: Option<Output>,
-    pub(super) errors: Vec<String>,
 }
 
 impl Operation {

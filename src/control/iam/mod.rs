@@ -20,7 +20,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::{
-    auth::{Caller, Identities, IdentityKind, Subject},
+    auth::{
+        Caller, Denied, Identities, IdentityKind, Subject,
+        policy::{self, Policy, Principal},
+    },
     aws::{
         Answer, Call, Error, Service,
         model::{IAM, Model},
@@ -324,22 +327,33 @@ fn concurrent() -> Error {
     )
 }
 
-/// Whether a role is there, for who is to check it.
+/// Whether a role is there, and trusts Lambda.
 ///
 /// # Errors
 ///
 /// The catalog cannot be read.
-pub(super) async fn role_exists(
+pub(super) async fn lambda_may_assume(
     catalog: &Arc<dyn Catalog>,
-    arn: &str,
+    wanted: &str,
 ) -> Result<bool, store::Error> {
-    let name = arn.rsplit('/').next().unwrap_or(arn);
-    let stored = catalog.get::<Role>(&resource::key(name)).await?;
-    let account = arn.split(':').nth(4).unwrap_or_default();
-    Ok(stored.is_some_and(|stored| {
-        let role = stored.value;
-        resource::arn(account, "role", &role.path, &role.name) == arn
-    }))
+    let name = wanted.rsplit('/').next().unwrap_or(wanted);
+    let Some(stored) = catalog.get::<Role>(&resource::key(name)).await? else {
+        return Ok(false);
+    };
+    let role = stored.value;
+    let account = wanted.split(':').nth(4).unwrap_or_default();
+    let Ok(trust) = Policy::parse(&role.trust, policy::Kind::Trust) else {
+        return Ok(false);
+    };
+    let lambda = Principal::Service("lambda.amazonaws.com".to_owned());
+    let request = policy::Request {
+        principal: &lambda,
+        action: "sts:AssumeRole",
+        resource: wanted,
+        context: &policy::Context::default(),
+    };
+    let trusted = policy::evaluate_trust(&[], &trust, request) == policy::Decision::Allowed;
+    Ok(trusted && arn(account, "role", &role.path, &role.name) == wanted)
 }
 
 /// Whether who calls may give a function that role.
@@ -347,7 +361,7 @@ pub(super) async fn role_exists(
 /// # Errors
 ///
 /// They may not.
-pub(super) fn may_pass(caller: &Caller, role: &str) -> Result<(), super::auth::Denied> {
+pub(super) fn may_pass(caller: &Caller, role: &str) -> Result<(), Denied> {
     let context =
         super::auth::policy::Context::default().with("iam:PassedToService", "lambda.amazonaws.com");
     caller.authorize("iam:PassRole", &[role.to_owned()], &context)

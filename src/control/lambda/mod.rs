@@ -269,13 +269,13 @@ impl Lambda {
         }
     }
 
-    /// Whether the role that is given may be.
+    /// Whether the role that is given may be, where the node is to check it.
     async fn check_role(&self, members: &Map<String, Value>) -> Result<(), Error> {
-        let Some(role) = functions::given(members, "Role").filter(|_| self.control.check_roles)
-        else {
+        let role = functions::given(members, "Role").filter(|role| !role.is_empty());
+        let Some(role) = role.filter(|_| self.control.check_roles) else {
             return Ok(());
         };
-        match iam::role_exists(&self.control.catalog, role).await? {
+        match iam::lambda_may_assume(&self.control.catalog, role).await? {
             true => Ok(()),
             false => Err(invalid(
                 "The role defined for the function cannot be assumed by Lambda.",

@@ -20,10 +20,12 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::auth::Subject;
-use super::aws::{
-    Answer, Call, Error, Service,
-    model::{LOGS, Model},
+use super::{
+    auth::Subject,
+    aws::{
+        Answer, Call, Error, Service,
+        model::{LOGS, Model},
+    },
 };
 use crate::{
     model::{Arns, LogGroupName},
