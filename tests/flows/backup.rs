@@ -69,11 +69,8 @@ async fn a_node_is_backed_up_while_it_works_and_another_goes_on_from_there() {
 
     let second = place("second");
     let key = place("first").join("node-key");
-    let output = restore(
-        &archive,
-        &second,
-        &["--key", key.to_str().unwrap(), "--output", "json"],
-    );
+    let arguments = ["--key", key.to_str().unwrap(), "--output", "json"];
+    let output = restore(&archive, &second, &arguments);
     let told = &json_lines(&done(output.await))[0];
     assert_eq!(
         (&told["functions"], &told["has_key"]),

@@ -98,6 +98,9 @@ impl Lambda {
     /// CreateFunction.
     pub(super) async fn create_function(self: &Arc<Self>, call: Call) -> Result<Value, Error> {
         let members = call.input.clone();
+        if let Some(Value::Object(code)) = members.get("Code") {
+            members::refuse_of_code(code)?;
+        }
         let create: Create = call.read()?;
         let reference = self.reference(&create.function_name, None)?;
         let name = match reference {
@@ -176,6 +179,7 @@ impl Lambda {
 
     /// UpdateFunctionCode.
     pub(super) async fn update_function_code(self: &Arc<Self>, call: Call) -> Result<Value, Error> {
+        members::refuse_of_code(&call.input)?;
         let update: UpdateCode = call.read()?;
         let (name, found) = self.changeable(&update.function_name).await?;
         let mut deployment = found.deployment;

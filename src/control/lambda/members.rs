@@ -154,6 +154,26 @@ pub(super) fn apply(
     Ok(())
 }
 
+/// Refuses members that code may come with and that Wharf cannot honour.
+pub(super) fn refuse_of_code(input: &Map<String, Value>) -> Result<(), Error> {
+    for (member, why) in [
+        (
+            "PublishTo",
+            "this node publishes numbered versions only; use Publish",
+        ),
+        (
+            "S3ObjectStorageMode",
+            "this node copies code, and refers to none elsewhere",
+        ),
+    ] {
+        let taken = member == "S3ObjectStorageMode" && input.get(member) == Some(&json!("COPY"));
+        if input.get(member).is_some_and(says_something) && !taken {
+            return Err(invalid(format!("Wharf cannot honour {member}: {why}.")));
+        }
+    }
+    Ok(())
+}
+
 /// A member that is there, and not only to say that there is nothing.
 fn says_something(value: &Value) -> bool {
     match value {

@@ -38,6 +38,7 @@ struct List {
 impl Lambda {
     /// PublishVersion.
     pub(super) async fn publish_version(self: &Arc<Self>, call: Call) -> Result<Value, Error> {
+        members::refuse_of_code(&call.input)?;
         let publish: Publish = call.read()?;
         let reference = self.reference(&publish.function_name, None)?;
         if reference.version() != Some(Version::Latest) {
