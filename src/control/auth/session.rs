@@ -135,12 +135,13 @@ mod tests {
             open(&token, key, "2026-11-25T12:15:00Z"),
             Err(Refusal::Expired)
         );
+        let long = "a".repeat(LONGEST + 1);
         for (token, key) in [
             (token.as_str(), "WHARFSESSIONAAAAAAAA"),
             (&token[..token.len() - 4], key),
             ("", key),
             ("v1.00000000.AAAA", key),
-            (&"a".repeat(LONGEST + 1), key),
+            (long.as_str(), key),
         ] {
             assert_eq!(
                 open(token, key, "2026-11-25T12:00:00Z"),
