@@ -17,6 +17,9 @@ use wharf::{
     store::{Catalog, Change, Changes, DataFolder, KeyValueLimits, Sqlite},
 };
 
+/// How ARNs begin on these nodes.
+const ARN: &str = "arn:aws:lambda:us-east-1:000000000000";
+
 /// A node with `probe` (events) and `web` (HTTP, answers of 64 KB at most), and these URLs: function, alias, configuration.
 async fn node(urls: &[(&str, Option<&str>, Value)]) -> Node {
     let node = Node::start().await;
@@ -47,7 +50,33 @@ async fn with_urls(node: Node, urls: &[(&str, Option<&str>, Value)]) -> Node {
             })
             .unwrap()
         };
-        let changes: Vec<Change> = urls.iter().map(put).collect();
+        let anybody = |(function, alias, url): &(&str, Option<&str>, Value)| {
+            let qualifier = alias.unwrap_or_default();
+            let resource = match alias {
+                Some(alias) => format!("{ARN}:function:{function}:{alias}"),
+                None => format!("{ARN}:function:{function}"),
+            };
+            let statement = json!({
+                "Sid": "url",
+                "Effect": "Allow",
+                "Principal": "*",
+                "Action": "lambda:InvokeFunctionUrl",
+                "Resource": resource,
+                "Condition": {"StringEquals": {"lambda:FunctionUrlAuthType": url["AuthType"]}},
+            });
+            Change::Put {
+                kind: "permissions",
+                key: format!("{function}/{qualifier}"),
+                document: json!({
+                    "function": function,
+                    "qualifier": qualifier,
+                    "statements": {"url": statement},
+                }),
+                expected: None,
+            }
+        };
+        let open = urls.iter().filter(|(_, _, url)| url["AuthType"] == "NONE");
+        let changes: Vec<Change> = urls.iter().map(put).chain(open.map(anybody)).collect();
         store.apply(Changes::from(changes)).await.unwrap();
     }
     Node::start_in(data, |_| {}).await

@@ -192,7 +192,7 @@ async fn deployed(client: &Client) -> BTreeMap<String, u64> {
         .iter()
         .map(|function| {
             (
-                function.name.clone(),
+                function.name.to_string(),
                 round(&function.configuration).unwrap(),
             )
         })

@@ -22,7 +22,7 @@ async fn what_a_function_says_is_found_by_group_stream_time_and_pattern() {
             op("filter_log_events", json!({"logGroupName": GROUP, "filterPattern": "?output ?\"standard error\""})),
             op("filter_log_events", json!({"logGroupName": GROUP, "filterPattern": "%^to standard e%"})),
             op("filter_log_events", json!({"logGroupName": GROUP, "filterPattern": "[kind = REPORT, ..., outcome = function_error]"})),
-            op("filter_log_events", json!({"logGroupIdentifier": format!("{ARN}{GROUP}:*"), "endTime": start - 1})),
+            op("filter_log_events", json!({"logGroupIdentifier": format!("{ARN}{GROUP}"), "endTime": start - 1})),
             op("describe_log_groups", json!({"logGroupNamePattern": "lambda/pro"})),
             op("describe_log_groups", json!({"logGroupNamePattern": "lambda/x"})),
         ],

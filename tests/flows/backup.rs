@@ -8,7 +8,7 @@ const MANIFEST: &str = "name = 'shop'\n\
     [functions.web]\ncomponent = '{hostile}'\nenvironment = { PASSWORD = 'open-sesame' }\n\
     [functions.event]\ncomponent = '{event_probe}'\nkey_value = ['default']\n\
     [functions.slow]\ncomponent = '{event_probe}'\nkey_value = ['default']\nconcurrency = 1\n\
-    [[routes]]\npath = '/hello'\nfunction = 'web'";
+    [[routes]]\npath = '/'\nfunction = 'web'";
 
 fn count(key: &str, by: u32) -> String {
     format!(r#"{{"do": "count", "key": "{key}", "by": {by}}}"#)
@@ -64,7 +64,7 @@ async fn a_node_is_backed_up_while_it_works_and_another_goes_on_from_there() {
     assert!(again.contains("is there already"), "{again}");
     done(node.wharf(["backup", path, "--force"]).await);
     fs::write(&archive, bytes).unwrap();
-    assert_eq!(node.get("/hello").await.text(), "hello\n");
+    assert_eq!(node.get("/").await.text(), "hello\n");
     node.kill().await;
 
     let second = place("second");
@@ -78,7 +78,7 @@ async fn a_node_is_backed_up_while_it_works_and_another_goes_on_from_there() {
     );
     let node = Node::serve(&second).await;
     eventually("code is compiled again", async || {
-        node.get("/hello").await.text() == "hello\n"
+        node.get("/").await.text() == "hello\n"
     })
     .await;
     let environment = node.get_at("web.localhost", "/environment").await;
@@ -144,7 +144,7 @@ async fn without_its_key_a_restored_node_says_what_it_lacks() {
     done(restore(&archive, &third, &["--forget-secrets"]).await);
     let node = Node::serve(&third).await;
     eventually("code is compiled again", async || {
-        node.get("/hello").await.text() == "hello\n"
+        node.get("/").await.text() == "hello\n"
     })
     .await;
     let environment = node.get_at("web.localhost", "/environment").await;
