@@ -110,7 +110,7 @@ async fn change_singles(
         let name = format!("single-{}", turn % 4);
         let told = singles.entry(name.clone()).or_default();
         *rounds += 1;
-        let answer = if told.acknowledged.is_some() && *rounds % 3 == 0 {
+        let answer = if told.acknowledged.is_some() && rounds.is_multiple_of(3) {
             told.ask(None);
             client.remove(&name).await
         } else {

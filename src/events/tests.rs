@@ -700,9 +700,9 @@ async fn a_dead_letter_target_gets_the_event_and_why_it_comes() {
     );
 
     let foreign = "arn:aws:sqs:us-east-1:000000000000:queue".to_owned();
-    let mut dead_letters = bench.seen.dead_letters.lock().unwrap();
-    dead_letters.insert("crash".to_owned(), foreign.clone());
-    drop(dead_letters);
+    let dead_letters = &bench.seen.dead_letters;
+    let target = ("crash".to_owned(), foreign.clone());
+    dead_letters.lock().unwrap().extend([target]);
     bench.enqueue("crash").await;
     bench.emptied().await;
     let failure = (Receiver::DeadLetter(foreign), Undelivered::Foreign);

@@ -14,6 +14,8 @@
 
 #![allow(
     dead_code,
+    unused_imports,
+    unused_macros,
     unreachable_pub,
     clippy::unwrap_used,
     reason = "every test file uses its part of this, and what fails here fails the test"

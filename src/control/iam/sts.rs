@@ -80,18 +80,15 @@ impl Sts {
         refuse_members(call, NOT_HERE)?;
         let (wanted_arn, name) = (wanted(call, "RoleArn")?, wanted(call, "RoleSessionName")?);
         let account = self.identities.account();
-        let role = match self.role(wanted_arn).await? {
-            Some(role) => role,
+        let Some(role) = self.role(wanted_arn).await? else {
             // Whoever may not assume a role is not told whether it is there.
-            None => {
-                let who = &call.caller.identity.arn;
-                return Err(Error::new(
-                    "AccessDeniedException",
-                    format!(
-                        "User: {who} is not authorized to perform: sts:AssumeRole on resource: {wanted_arn}"
-                    ),
-                ));
-            }
+            let who = &call.caller.identity.arn;
+            return Err(Error::new(
+                "AccessDeniedException",
+                format!(
+                    "User: {who} is not authorized to perform: sts:AssumeRole on resource: {wanted_arn}"
+                ),
+            ));
         };
         let trust =
             Policy::parse(&role.trust, Kind::Trust).map_err(|error| Error::internal(&error))?;

@@ -123,7 +123,8 @@ impl Lambda {
                 false => "PackageType Image needs an ImageUri.",
             }));
         }
-        if !is_image && !(members.contains_key("Runtime") && members.contains_key("Handler")) {
+        let described = members.contains_key("Runtime") && members.contains_key("Handler");
+        if !is_image && !described {
             return Err(invalid(
                 "Runtime and Handler are mandatory parameters for functions created with deployment packages.",
             ));

@@ -124,6 +124,12 @@ impl Lambda {
         permissions
             .statements
             .insert(add.statement_id, statement.clone());
+        // A statement that cannot be read would have the whole policy allow nothing.
+        if permissions.parse().is_err() {
+            return Err(invalid(
+                "The provided principal was invalid. Please check the principal and try again.",
+            ));
+        }
         if permissions.policy().to_string().len() > MAX_POLICY {
             return Err(Error::new(
                 "PolicyLengthExceededException",
@@ -214,8 +220,7 @@ impl Lambda {
         let Some(stored) = self.control.catalog.get::<Permissions>(&key).await? else {
             return Ok(None);
         };
-        let document = stored.value.policy().to_string();
-        match Policy::parse(&document, Kind::Resource) {
+        match stored.value.parse() {
             Ok(policy) => Ok(Some(policy)),
             Err(error) => {
                 tracing::warn!(%error, arn, "the policy of a function allows nothing: it cannot be read");

@@ -76,8 +76,7 @@ impl Lambda {
         let versions = self.control.catalog.versions(name).await?;
         if let Some(last) = versions
             .iter()
-            .filter(|version| version.version != Version::Latest)
-            .next_back()
+            .rfind(|version| version.version != Version::Latest)
             && same(last, &latest, &description)
         {
             let number = last.version.to_string();

@@ -47,12 +47,14 @@ async fn filled() -> Fixture {
     for blob in BLOBS {
         fixture.blobs.put(Bytes::from_static(blob)).await.unwrap();
     }
-    let mut lambda = LambdaSettings::default();
-    lambda.package = Some(crate::model::Package {
-        digest: Digest::of(BLOBS[1]),
-        size: 7,
-        image: None,
-    });
+    let lambda = LambdaSettings {
+        package: Some(crate::model::Package {
+            digest: Digest::of(BLOBS[1]),
+            size: 7,
+            image: None,
+        }),
+        ..LambdaSettings::default()
+    };
     let deployment = Deployment {
         name: "cart".parse().unwrap(),
         version: Version::Latest,

@@ -154,7 +154,7 @@ fn test(name: &str, values: &[String], variables: bool) -> Option<Result<(Test, 
         .map(|values| Test::Date(order, values))
     };
     let arn = || read(values, |value| arn(value, variables)).map(Test::Arn);
-    let network = || read(values, |value| Network::parse(value)).map(Test::Network);
+    let network = || read(values, Network::parse).map(Test::Network);
     let truth = || {
         read(values, |value| {
             truth(value).ok_or_else(|| format!("`{value}` is neither true nor false"))
