@@ -1,6 +1,11 @@
 //! What becomes of events: retries, age, destinations and dead letters, configured with AWS's clients and seen in what
 //! other functions are given.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails in a test's own work fails the test"
+)]
+
 mod support;
 
 use std::time::Duration;

@@ -1,6 +1,11 @@
 //! Event source mappings and code signing configurations, as AWS's clients see them: stored, listed, held against what
 //! Lambda says, and honest about what is not run. And what Wharf does not have, which is said.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails in a test's own work fails the test"
+)]
+
 mod support;
 
 use serde_json::{Value, json};

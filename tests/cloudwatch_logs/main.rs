@@ -1,5 +1,10 @@
 //! What functions say is found with AWS's own clients, as in CloudWatch Logs.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails in a test's own work fails the test"
+)]
+
 mod errors;
 mod following;
 mod groups;
