@@ -17,7 +17,7 @@
 //! | `DELETE /wharf/v1/apps/NAME` | remove an app |
 //! | `GET /wharf/v1/users`, `PUT`, `DELETE …/NAME` | who may call, see [`api::AddUser`] |
 //! | `GET /wharf/v1/code/DIGEST?expires=…&signature=…` | code, with a link that the API gave out |
-//! | `/YYYY-MM-DD/…`, `POST /` | operations of AWS's services: see [`aws`] |
+//! | `/YYYY-MM-DD/…`, `POST /` | operations of AWS's services: see `aws` |
 
 pub mod api;
 mod auth;

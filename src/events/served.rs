@@ -125,7 +125,7 @@ impl Functions for Served {
                 Some(error_document(error))
             }
             Err(outcome) if Verdict::from(*outcome) == Verdict::Refusal => None,
-            Err(outcome) => Some(stopped_document(*outcome, &answer, timeout)),
+            Err(outcome) => Some(stopped_document(*outcome, answer.request_id, timeout)),
         };
         let (outcome, answer) = match answer.result {
             Ok(Ok(json)) => (Outcome::Ok, Some(json)),

@@ -3,19 +3,12 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::json;
 
-use super::EventAnswer;
-use crate::{model::Outcome, runtime::FunctionError};
-
-/// The document of an error that a function answered with.
-pub fn error_document(error: &FunctionError) -> String {
-    let document = ErrorDocument {
-        error_type: &error.error_type,
-        error_message: &error.message,
-        trace: Some(&error.trace),
-    };
-    document.to_json()
-}
+use crate::{
+    model::{Outcome, RequestId},
+    runtime::FunctionError,
+};
 
 /// An error as Lambda's runtimes write it, in their order.
 #[derive(Serialize)]
@@ -33,47 +26,83 @@ impl ErrorDocument<'_> {
     }
 }
 
+/// The document of an error that a function answered with.
+pub fn error_document(error: &FunctionError) -> String {
+    let document = ErrorDocument {
+        error_type: &error.error_type,
+        error_message: &error.message,
+        trace: Some(&error.trace),
+    };
+    document.to_json()
+}
+
 /// What Lambda says of a function that it stopped.
-pub fn stopped_document(outcome: Outcome, answer: &EventAnswer, timeout: Duration) -> String {
-    let id = answer.request_id;
-    let (error_type, message) = match outcome {
+pub fn stopped_document(outcome: Outcome, request_id: RequestId, timeout: Duration) -> String {
+    let (error_type, what) = match outcome {
         Outcome::Timeout => (
             "Sandbox.Timedout",
-            format!(
-                "RequestId: {id} Error: Task timed out after {:.2} seconds",
-                timeout.as_secs_f64()
-            ),
+            format!("Task timed out after {:.2} seconds", timeout.as_secs_f64()),
         ),
         Outcome::OutOfMemory => (
             "Runtime.OutOfMemory",
-            format!("RequestId: {id} Error: out of memory"),
+            "Runtime exited with error: out of memory".to_owned(),
         ),
-        Outcome::OutOfFuel => (
-            "Runtime.OutOfFuel",
-            format!("RequestId: {id} Error: out of fuel"),
-        ),
-        Outcome::OutOfCpu => (
-            "Runtime.OutOfCpu",
-            format!("RequestId: {id} Error: out of processor time"),
-        ),
-        Outcome::ResponseTooLarge => (
-            "Function.ResponseSizeTooLarge",
-            "Response payload size exceeded maximum allowed payload size (6291556 bytes)."
-                .to_owned(),
-        ),
+        Outcome::OutOfFuel => ("Runtime.OutOfFuel", "out of fuel".to_owned()),
+        Outcome::OutOfCpu => ("Runtime.OutOfCpu", "out of processor time".to_owned()),
+        Outcome::ResponseTooLarge => {
+            let message =
+                "Response payload size exceeded maximum allowed payload size (6291556 bytes).";
+            let document = json!({
+                "errorType": "Function.ResponseSizeTooLarge",
+                "errorMessage": message,
+            });
+            return document.to_string();
+        }
         Outcome::BadResponse => (
             "Runtime.BadResponse",
-            format!("RequestId: {id} Error: the answer is not JSON"),
+            "the function gave no valid answer".to_owned(),
         ),
-        _ => (
+        Outcome::Ok
+        | Outcome::FunctionError
+        | Outcome::NoRoute
+        | Outcome::BadRequest
+        | Outcome::Throttled
+        | Outcome::Overloaded
+        | Outcome::Trap
+        | Outcome::Cancelled
+        | Outcome::OriginUnreachable
+        | Outcome::OriginTimeout
+        | Outcome::Internal => (
             "Runtime.ExitError",
-            format!("RequestId: {id} Error: Runtime exited with error: {outcome}"),
+            format!("Runtime exited with error: {outcome}"),
         ),
     };
     let document = ErrorDocument {
         error_type,
-        error_message: &message,
+        error_message: &format!("RequestId: {request_id} Error: {what}"),
         trace: None,
     };
     document.to_json()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_that_was_stopped_is_told_as_lambda_tells_it() {
+        let id = RequestId::generate();
+        assert_eq!(
+            stopped_document(Outcome::Timeout, id, Duration::from_secs(3)),
+            format!(
+                r#"{{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: {id} Error: Task timed out after 3.00 seconds"}}"#
+            )
+        );
+        assert_eq!(
+            stopped_document(Outcome::Trap, id, Duration::from_secs(3)),
+            format!(
+                r#"{{"errorType":"Runtime.ExitError","errorMessage":"RequestId: {id} Error: Runtime exited with error: trap"}}"#
+            )
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! The node: binds everything, wires it, runs, drains. The only place that knows all parts.
 //!
 //! [`Node::bind`] gets every error out before anything is served; [`Node::run`] serves until it is told to stop. Beside
-//! what listens run [`follow`], which turns the catalog into what is served, and [`sweep`], which removes what nothing
+//! what listens run `follow`, which turns the catalog into what is served, and `sweep`, which removes what nothing
 //! needs any more.
 
 mod follow;

@@ -47,7 +47,7 @@ pub trait Catalog: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Deployment>, Error>;
 
-    /// A document, or none. See [`get`](dyn Catalog::get) for one whose type is known.
+    /// A document, or none. See `get` for one whose type is known.
     async fn document(&self, kind: &'static str, key: &str) -> Result<Option<Document>, Error>;
 
     /// Up to `limit` documents of a kind whose keys begin with `prefix`, by key, after the key `after`.
@@ -92,7 +92,7 @@ impl dyn Catalog {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
+    /// As `get`.
     pub async fn list<R: Resource>(
         &self,
         prefix: &str,

@@ -5,6 +5,8 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use super::Error;
@@ -41,7 +43,7 @@ impl DataFolder {
             .write(true)
             .open(&lock_path)
             .map_err(failed)?;
-        match lock.try_lock() {
+        match lock_soon(&lock) {
             Ok(()) if path.join(RESTORING).exists() => Err(Error::Unfinished {
                 folder: path.to_owned(),
             }),
@@ -60,6 +62,19 @@ impl DataFolder {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Takes the lock, or finds out that somebody keeps it. A program that was started by whoever had it last has it too, until
+/// it executes: so long is waited for.
+fn lock_soon(lock: &File) -> Result<(), TryLockError> {
+    const TRIES: u32 = 25;
+    for _ in 1..TRIES {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(20)),
+            locked => return locked,
+        }
+    }
+    lock.try_lock()
 }
 
 /// Makes a folder and those above it. State may hold secrets, so that others may not read it.

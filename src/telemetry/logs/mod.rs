@@ -6,7 +6,7 @@
 //!
 //! An invocation is one record on disk; [`LogLine`]s (`START`, `END`, `REPORT`) are made of it when somebody reads. A
 //! busy function thus costs one short record a request, not three lines. What log streams there are, and which events at
-//! what times, is found out from the records too, when somebody asks: see [`groups`] and [`query`].
+//! what times, is found out from the records too, when somebody asks: see `groups` and `query`.
 //!
 //! A function that is removed leaves its group behind, until the lines are too old or somebody deletes it.
 //!

@@ -141,7 +141,10 @@ impl Plan {
                 let n = n.to_string();
                 let path = self.path.replace("{n}", &n);
                 let host = self.host.replace("{n}", &n);
-                let mut request = format!("{} {path} HTTP/1.1\r\nhost: {host}\r\naccept: */*\r\n", self.method);
+                let mut request = format!(
+                    "{} {path} HTTP/1.1\r\nhost: {host}\r\naccept: */*\r\n",
+                    self.method
+                );
                 for header in &self.headers {
                     request += &format!("{header}\r\n");
                 }

@@ -5,7 +5,7 @@
 //! policies or the resource's policy allow; between accounts both must.
 //!
 //! Pure: no clock, no files, no names of our own. What a document takes to be judged is bounded by its size: see
-//! [`pattern`].
+//! `pattern`.
 
 mod condition;
 mod document;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
 
-use failure::{error_document, refusal, stopped_document};
+use failure::refusal;
 
 use super::{
     super::{
@@ -24,7 +24,9 @@ use super::{
     Lambda, invalid,
 };
 use crate::{
-    invoke::{AnswerStream, Function, MAX_ASYNC_EVENT, StreamAnswer},
+    invoke::{
+        AnswerStream, Function, MAX_ASYNC_EVENT, StreamAnswer, error_document, stopped_document,
+    },
     model::{EventTarget, Outcome, RequestId},
 };
 
