@@ -49,7 +49,7 @@ def asynchronous(options: Options) -> Iterator[Sample]:
             process.wait_until_answers(HELLO.path, HELLO.body, servers.READY_SECONDS)
             asked = time.perf_counter()
             before = run(node)
-            measure(sample, process, load, invocations(node, connections, options.seconds))
+            measure(sample, process, load, invocations(node, connections, options.seconds), node.api)
             drained(sample, node, before, asked)
             if rate := raw.values.get("rps"):
                 sample.values["rps_x_raw"] = sample.values["rps"] / rate

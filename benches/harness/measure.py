@@ -26,9 +26,12 @@ class Options:
     wharf: Path | None  # the program; None: peers alone
 
 
-def measure(sample: Sample, process: Process, load: LoadGenerator, wanted: Load) -> None:
+def measure(
+    sample: Sample, process: Process, load: LoadGenerator, wanted: Load, port: int | None = None
+) -> None:
+    """Under a load of the port that the process answers at, or of another one of it."""
     before = process.cpu_seconds()
-    outcome = load.run(wanted, process.port)
+    outcome = load.run(wanted, port or process.port)
     cpu = process.cpu_seconds() - before
     sample.values.update(
         rps=outcome.requests / outcome.seconds,

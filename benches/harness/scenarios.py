@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from . import asynchronous, cold, neighbour, under_load
+from . import asynchronous, cold, invoke, neighbour, under_load
 from .measure import Options, row
 from .report import Bar, Column, Rows, Sample
 
@@ -116,6 +116,20 @@ SCENARIOS = [
                 0,
                 "µs",
                 lambda rows: rows.median("hello beside guest", "p50") - rows.median("hello beside native", "p50"),
+            )
+        ],
+    ),
+    Scenario(
+        "invoke",
+        "an event function by its route and through the API, signed as AWS's clients do",
+        invoke.invoke,
+        [RATE, CPU, P50, P99],
+        [
+            Bar(
+                "CPU of a signed Invoke to that of plain HTTP",
+                2.0,
+                "×",
+                lambda rows: rows.median("signed Invoke", "cpu") / rows.median("plain HTTP", "cpu"),
             )
         ],
     ),
