@@ -1,6 +1,7 @@
 """Concurrency, permissions and tags."""
 
 import concurrent.futures
+import threading
 
 from promises import *
 
@@ -15,15 +16,20 @@ def reserved_concurrency_throttles_and_zero_switches_off():
     assert lambda_.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"] == before - 2
     assert lambda_.get_function(FunctionName="f")["Concurrency"] == {"ReservedConcurrentExecutions": 2}
 
-    def slow(_):
+    # They are made before, and call at one moment: making one takes its time.
+    callers = [client() for _ in range(6)]
+    together = threading.Barrier(len(callers))
+
+    def slow(caller):
+        together.wait()
         try:
-            invoke(client(), "f", {"do": "sleep", "ms": 1500})
+            invoke(caller, "f", {"do": "sleep", "ms": 2000})
             return None
         except ClientError as error:
             return error.response
 
-    with concurrent.futures.ThreadPoolExecutor(6) as threads:
-        answers = list(threads.map(slow, range(6)))
+    with concurrent.futures.ThreadPoolExecutor(len(callers)) as threads:
+        answers = list(threads.map(slow, callers))
     throttled = [answer for answer in answers if answer]
     assert answers.count(None) == 2 and len(throttled) == 4, answers
     for answer in throttled:
