@@ -83,7 +83,8 @@ def drained(sample: Sample, node: Wharf, before: float, asked: float) -> None:
             raise BenchError(f"{done:.0f} of {accepted:.0f} accepted events were run in {DRAIN_SECONDS:.0f} s")
         time.sleep(0.05)
     failed = node.metric("wharf_async_events_dropped_total")
-    if done != accepted or failed:
+    # An event whose client had gone before it was answered is run, and was not acknowledged.
+    if done < accepted or failed:
         raise BenchError(f"{accepted:.0f} events accepted, {done:.0f} invocations, {failed:.0f} dropped")
     sample.values["drained"] = done / (time.perf_counter() - asked)
 
