@@ -58,7 +58,7 @@ CONFIGURATION = {
     "DeadLetterConfig": "differs: a function of this node; SQS and SNS are refused",
     "SnapStart": "differs: stored; instances are made ahead of every version anyway",
     "Architectures": "differs: stored; a component runs on either",
-    "LoggingConfig": "works",
+    "LoggingConfig": "differs: levels act with LogFormat JSON, and are passed over with Text",
     "Layers": "differs: layers of this account; a component in a layer is linked into the function's imports",
     "TenancyConfig": "refused",
     "CapacityProviderConfig": "refused",
@@ -120,7 +120,7 @@ HEAD = """# How far Wharf is Lambda's API
 What becomes of each operation and each input member of AWS Lambda's service model (2015-03-31, as botocore has it): it
 **works** as AWS documents it, it **differs**, or it is **refused** with an error of Lambda's shape
 (`InvalidParameterValueException`, which names what cannot be done). A member that the model does not have is refused with
-a `ValidationException`. Nothing is taken and passed over. This page is made by `docs/lambda-compatibility.py`.
+a `ValidationException`. This page is made by `docs/lambda-compatibility.py`.
 
 Beside Lambda the API has CloudWatch Logs ([cloudwatch-logs.md](cloudwatch-logs.md)), and IAM and STS as far as scripts that
 deploy functions need them: users, access keys, roles, managed and inline policies, GetCallerIdentity, AssumeRole,

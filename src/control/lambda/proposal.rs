@@ -208,8 +208,26 @@ impl Lambda {
         };
         match self.control.apply(changes).await {
             Ok(_) => Ok(()),
-            // It was removed, or replaced, while it was compiled.
-            Err(crate::control::Error::Conflict) => Ok(()),
+            Err(crate::control::Error::Conflict) => self.overtaken(proposal, stored.revision).await,
+            Err(error) => Err(Error::internal(&error)),
+        }
+    }
+
+    /// Gives a proposal up that something else came before, so that the function can be changed again. One that was removed,
+    /// or replaced, while it was compiled is left as it is.
+    async fn overtaken(&self, mut proposal: Proposal, revision: u64) -> Result<(), Error> {
+        let latest = self
+            .control
+            .catalog
+            .deployment(&proposal.name, Version::Latest)
+            .await?;
+        if let Some(latest) = latest {
+            proposal.base = latest.revision;
+        }
+        proposal.failed = Some("The function was deployed in another way meanwhile.".to_owned());
+        let change = Change::put_expecting(&proposal, revision)?;
+        match self.control.apply(vec![change]).await {
+            Ok(_) | Err(crate::control::Error::Conflict) => Ok(()),
             Err(error) => Err(Error::internal(&error)),
         }
     }
