@@ -1,8 +1,11 @@
-//! Lambda's API, called with boto3: what stands in `tests/aws/functions.py` and `tests/aws/concurrency.py`.
+//! Lambda's API, called with boto3: what stands in `tests/aws/functions.py` and `tests/aws/concurrency.py`; and what needs a
+//! node of its own.
 
 mod support;
 
-use support::aws::promises;
+use serde_json::{Value, json};
+use support::{Node, aws, aws::promises, guests};
+use wharf::model::{FunctionConfiguration, Vpc};
 
 promises!("functions.py":
     a_function_is_created_active_and_found_as_it_was_described,
@@ -23,3 +26,85 @@ promises!("concurrency.py":
     permissions_are_statements_of_a_policy,
     tags_are_kept,
 );
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vpc_opens_what_its_subnets_have_and_its_security_groups_let_out_to() {
+    let origin = Node::start().await;
+    let port = origin.http.port();
+    let vpc = format!(
+        r#"
+        [subnets]
+        subnet-here = ["127.0.0.0/8"]
+        subnet-there = ["10.0.0.0/8"]
+        [security_groups]
+        sg-here = [{{ to = "127.0.0.1", port = {port} }}]
+        sg-other = [{{ to = "127.0.0.1", port = 1 }}]
+        "#
+    );
+    let vpc: Vpc = toml::from_str(&vpc).unwrap();
+    let node = Node::start_with(|config| config.vpc = vpc).await;
+    let configuration = FunctionConfiguration::default();
+    let function = node
+        .function("caller", guests::HOSTILE, configuration)
+        .await;
+    let reaches = async || {
+        // By address, and by a name that is resolved.
+        let mut reached = Vec::new();
+        for host in ["127.0.0.1", "localhost"] {
+            let url = format!("/fetch?url=http://{host}:{port}/");
+            let reply = function.get(&url).await.json();
+            reached.push(reply["status"] == 404);
+        }
+        assert_eq!(reached[0], reached[1]);
+        reached[0]
+    };
+    let update = async |subnets: &[&str], groups: &[&str]| -> Value {
+        let config = json!({"SubnetIds": subnets, "SecurityGroupIds": groups});
+        let calls = json!([
+            {"operation": "update_function_configuration", "parameters": {"FunctionName": "caller", "VpcConfig": config}},
+            {"operation": "function_updated_v2", "parameters": {"FunctionName": "caller"}, "wait": {"Delay": 0.1}},
+        ]);
+        aws::call(&node, calls).await.swap_remove(0)
+    };
+    assert!(!reaches().await, "without a VPC nothing private is open");
+    let updated = update(&["subnet-here"], &["sg-here", "sg-other"]).await;
+    assert_eq!(updated["VpcConfig"]["SubnetIds"], json!(["subnet-here"]));
+    assert!(reaches().await);
+    for (subnets, groups) in [
+        (["subnet-there"], ["sg-here"]),
+        (["subnet-here"], ["sg-other"]),
+    ] {
+        update(&subnets, &groups).await;
+        assert!(!reaches().await, "{subnets:?} {groups:?}");
+    }
+    for (subnets, groups, why) in [
+        (
+            &["subnet-none"][..],
+            &["sg-here"][..],
+            "The subnet ID 'subnet-none' does not exist",
+        ),
+        (
+            &["subnet-here"],
+            &["sg-none"],
+            "The security group ID 'sg-none' does not exist",
+        ),
+        (&["subnet-here"], &[], "must coexist"),
+    ] {
+        let refused = update(subnets, groups).await;
+        assert_eq!(
+            refused["code"], "InvalidParameterValueException",
+            "{refused}"
+        );
+        assert!(
+            refused["message"].as_str().unwrap().contains(why),
+            "{refused}"
+        );
+    }
+    update(&["subnet-here"], &["sg-here"]).await;
+    assert!(reaches().await);
+    update(&[], &[]).await;
+    assert!(
+        !reaches().await,
+        "an empty configuration takes it out of the VPC"
+    );
+}

@@ -18,7 +18,7 @@ use super::output::Output;
 use crate::{
     control::code::{RegistrySettings, S3Settings},
     ingress::{CertificateSource, TlsConfig},
-    model::{ByteSize, parse_duration},
+    model::{ByteSize, Vpc, parse_duration},
     node::{Node, NodeConfig},
     telemetry::subscriber::{self, Format},
 };
@@ -163,6 +163,7 @@ struct NodeFile {
     registry_credentials: Option<PathBuf>,
     #[serde(default, deserialize_with = "duration")]
     grace: Option<Duration>,
+    vpc: Option<Vpc>,
     log: Option<String>,
     #[serde(default, deserialize_with = "parsed")]
     log_format: Option<Format>,
@@ -341,6 +342,7 @@ impl NodeArgs {
             account: self.account.or(file.account).unwrap_or(default.account),
             check_roles: self.check_roles || file.check_roles == Some(true),
             domain: self.domain.or(file.domain),
+            vpc: file.vpc.unwrap_or_default(),
             concurrency,
             engine: crate::runtime::EngineSettings {
                 slots,

@@ -25,6 +25,7 @@ mod aws;
 mod backup;
 pub mod client;
 pub mod code;
+mod doors;
 mod error;
 mod iam;
 mod lambda;
@@ -50,11 +51,12 @@ use serde::Deserialize;
 use tower_service::Service as _;
 
 pub use auth::{
-    Access, CREDENTIALS_FILE, Caller, Credentials, CredentialsError, Denied, Identities, Identity,
-    IdentityKind, Peer, Refusal, TOKEN_FILE, Token, UrlRefusal, policy,
+    Access, Bodies, CREDENTIALS_FILE, Caller, Credentials, CredentialsError, Denied, Identities,
+    Identity, IdentityKind, Peer, Refusal, TOKEN_FILE, Token, UrlRefusal, policy,
 };
 use auth::{Scope, Subject};
 pub use axum::body::Body;
+pub use doors::Doors;
 pub use error::Error;
 pub use lambda::{Permissions, folders, mend_layers};
 use verbs::{Control, MAX_COMPONENT};

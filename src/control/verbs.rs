@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::{
     api::{Deploy, DeployFunction, Deployed, FunctionSummary, NodeSummary},
     code::Sources,
+    doors::Doors,
     error::Error,
     lambda::{FunctionCodeSigning, Permissions, Proposal},
 };
@@ -23,7 +24,7 @@ use crate::{
     model::{
         Alias, Arns, AsyncEvent, Deployment, Digest, EventInvokeConfig, EventTarget, FunctionName,
         FunctionSettings, Kind, LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource,
-        UrlConfig, Version,
+        UrlConfig, Version, Vpc,
     },
     runtime::Runtime,
     store::{
@@ -69,14 +70,16 @@ pub struct Control {
     pub logs: Arc<Logs>,
     /// The catalog's revision that is served.
     pub served: watch::Receiver<u64>,
-    /// Where functions answer, as `127.0.0.1:8080`.
-    pub http: std::net::SocketAddr,
+    /// Where functions answer.
+    pub doors: Doors,
     /// What stands in ARNs.
     pub arns: Arns,
     /// What is kept encrypted.
     pub sealer: Arc<Sealer>,
     /// Where code comes from.
     pub sources: Sources,
+    /// What functions may be opened to beside public addresses.
+    pub vpc: Vpc,
     /// Whether functions are taken only with roles that are here and that Lambda may assume.
     pub check_roles: bool,
 }
@@ -366,8 +369,9 @@ impl Control {
             code_size: deployment.code_size,
             app: deployment.app.clone(),
             modified_ms: deployment.modified_ms,
-            url: format!("http://{}.localhost:{}/", deployment.name, self.http.port())
-                .to_ascii_lowercase(),
+            url: self
+                .doors
+                .url(|domain| format!("{}.{domain}", deployment.name)),
             in_flight: function.in_flight(),
             configuration,
         }
@@ -406,7 +410,7 @@ impl Control {
     pub fn node(&self) -> NodeSummary {
         NodeSummary {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            http: format!("http://{}", self.http),
+            http: format!("http://{}", self.doors.http),
             functions: self.invoke.functions().len(),
             in_flight: self.invoke.in_flight(),
             free_slots: self.runtime.free_slots(),

@@ -47,7 +47,6 @@ pub use self::{
     connection::ConnectionInfo,
     progress::Protocol,
     request::{DataPlane, Target},
-    sanitize::Network,
     stats::{Counter, ListenerStats},
     tls::{CertificateFiles, CertificateSource, TlsConfig, TlsError, TlsInfo, TlsVersion},
     url::{Authorize, UrlDenied, UrlTarget},
@@ -58,7 +57,7 @@ use self::{
     progress::{Progress, Stage},
     tls::Certificates,
 };
-use crate::model::ByteSize;
+use crate::model::{ByteSize, Network};
 
 /// What a connection hands each request to.
 pub trait Handler: Send + Sync + 'static {

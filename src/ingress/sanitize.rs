@@ -8,7 +8,7 @@
 //!
 //! Pure: neither sockets nor clocks.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use bytes::Bytes;
 use http::{
@@ -432,59 +432,6 @@ fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
     }
 }
 
-/// Addresses that begin with the same bits, written `10.0.0.0/8` or `::1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    prefix: u8,
-}
-
-/// Why a text is no [`Network`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a network: write an address, or an address and a prefix length such as `10.0.0.0/8`")]
-pub struct ParseNetworkError;
-
-impl std::str::FromStr for Network {
-    type Err = ParseNetworkError;
-
-    fn from_str(text: &str) -> Result<Self, ParseNetworkError> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| ParseNetworkError)?;
-        let longest = match address {
-            IpAddr::V4(_) => 32,
-            IpAddr::V6(_) => 128,
-        };
-        let prefix = match prefix {
-            Some(prefix) => prefix.parse().map_err(|_| ParseNetworkError)?,
-            None => longest,
-        };
-        if prefix > longest {
-            return Err(ParseNetworkError);
-        }
-        Ok(Self { address, prefix })
-    }
-}
-
-impl Network {
-    /// Whether `address` is one of these. An IPv4 address in IPv6 clothes is an IPv4 address.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let differing = network.to_bits() ^ address.to_bits();
-                differing.leading_zeros() >= u32::from(self.prefix)
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let differing = network.to_bits() ^ address.to_bits();
-                differing.leading_zeros() >= u32::from(self.prefix)
-            }
-            _ => false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::{Request, Response};
@@ -755,38 +702,6 @@ mod tests {
         assert_eq!(check(200, &[("content-length", "+5")]), invalid);
         assert_eq!(check(200, &[("content-length", "5, 5")]), invalid);
         assert_eq!(check(101, &[]), Err(InvalidResponse::Informational));
-    }
-
-    #[test]
-    fn a_network_is_a_prefix() {
-        for (network, inside, outside) in [
-            ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
-            ("10.1.2.3", "10.1.2.3", "10.1.2.4"),
-            ("10.1.2.3", "::ffff:10.1.2.3", "::1"),
-            ("0.0.0.0/0", "8.8.8.8", "::1"),
-            ("2001:db8::/32", "2001:db8:1::", "2001:db9::"),
-        ] {
-            let network: Network = network.parse().unwrap();
-            assert!(
-                network.contains(inside.parse().unwrap()),
-                "{network:?} {inside}"
-            );
-            assert!(
-                !network.contains(outside.parse().unwrap()),
-                "{network:?} {outside}"
-            );
-        }
-        for bad in [
-            "",
-            "10.0.0.0/33",
-            "::/129",
-            "10/8",
-            "h",
-            "1.1.1.1/",
-            "1.1.1.1/-1",
-        ] {
-            assert!(bad.parse::<Network>().is_err(), "{bad}");
-        }
     }
 
     proptest! {

@@ -11,12 +11,14 @@ mod function;
 mod logging;
 mod manifest;
 mod name;
+mod network;
 mod outcome;
 mod record;
 mod route;
 mod size;
 mod text;
 mod url;
+mod vpc;
 
 pub use alias::{
     Alias, AttachedLayer, FunctionSettings, InvalidQualifier, LambdaSettings, Package,
@@ -34,6 +36,7 @@ pub use logging::{
 };
 pub use manifest::{Code, Manifest, ManifestError, ManifestFunction, Problem, manifest_schema};
 pub use name::{FunctionName, InvalidName};
+pub use network::{Network, ParseNetworkError};
 pub use outcome::{Fault, Outcome};
 pub use record::{InvocationRecord, RequestId, Start};
 pub use route::{
@@ -45,3 +48,4 @@ pub use text::{ParseDurationError, parse_duration};
 pub use url::{
     Cors, FunctionUrl, InvokeMode, URL_LABEL, UrlAuthType, UrlCaller, UrlConfig, url_host, url_id,
 };
+pub use vpc::{Egress, Reach, Vpc, VpcConfig};

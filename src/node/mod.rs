@@ -24,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     control::{
-        self, Access, CREDENTIALS_FILE, Credentials, Identities, Peer, Readiness, Token,
+        self, Access, Bodies, CREDENTIALS_FILE, Credentials, Doors, Identities, Peer, Readiness,
+        Token,
         code::{Layers, Registries, RegistrySettings, S3, S3Settings, Sources},
         verbs::Control,
     },
@@ -34,7 +35,7 @@ use crate::{
         ServerConfig, TlsConfig, sanitize,
     },
     invoke::Invoke,
-    model::Arns,
+    model::{Arns, Vpc},
     router::Router,
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
     store::{Blobs, Catalog, DataFolder, Folders, KeyValueLimits, Queue, Sqlite, archive::Backups},
@@ -68,6 +69,8 @@ pub struct NodeConfig {
     pub check_roles: bool,
     /// A domain under which every function answers as `NAME.DOMAIN`, beside `NAME.localhost`.
     pub domain: Option<String>,
+    /// What is beside the node and not public, and functions may be opened to.
+    pub vpc: Vpc,
     /// The program that compiles components: this one.
     pub compiler: PathBuf,
     /// Invocations at one moment (Lambda's account limit: 1,000).
@@ -100,6 +103,7 @@ impl NodeConfig {
             account: "000000000000".to_owned(),
             check_roles: false,
             domain: None,
+            vpc: Vpc::default(),
             compiler,
             concurrency: 1000,
             engine: EngineSettings::default(),
@@ -163,6 +167,7 @@ impl Node {
             token,
             identities: Arc::new(identities),
             region: config.region,
+            bodies: Bodies::default(),
         });
         let runtime = Runtime::start(
             RuntimeSettings {
@@ -174,6 +179,7 @@ impl Node {
                 compile: CompileLimits::default(),
                 tmp: config.data.join("tmp"),
                 arn_prefix: arns.lambda(),
+                vpc: config.vpc.clone(),
             },
             store.clone(),
             metrics.node().clone(),
@@ -229,7 +235,7 @@ impl Node {
             logs: logs.clone(),
             runtime: runtime.clone(),
             layers: layers.clone(),
-            domain: config.domain,
+            domain: config.domain.clone(),
             arns: arns.clone(),
             served,
             known: Known::default(),
@@ -268,10 +274,15 @@ impl Node {
             invoke,
             logs,
             served: watching,
-            http: http.local_addr(),
+            doors: Doors {
+                http: http.local_addr(),
+                https: https.as_ref().map(Server::local_addr),
+                domain: config.domain,
+            },
             arns,
             sealer,
             sources,
+            vpc: config.vpc,
             check_roles: config.check_roles,
         };
         control.register(&metrics);

@@ -23,7 +23,7 @@ use super::{
     pool::Pool,
 };
 use crate::{
-    model::Deployment,
+    model::{Deployment, Vpc, VpcConfig},
     store::KeyValue,
     telemetry::{logs::FunctionLog, metrics::NodeMetrics},
 };
@@ -46,6 +46,8 @@ pub(super) struct Services {
     pub(super) key_value: Arc<dyn KeyValue>,
     /// What functions call through `wasi:http`.
     pub(super) outbound: OutboundClient,
+    /// What is beside the node and not public.
+    pub(super) vpc: Vpc,
     /// Invocations that wait for a slot.
     pub(super) waiting: AtomicUsize,
     /// Where outbound requests are counted.
@@ -137,7 +139,10 @@ impl Function {
             .map_err(FunctionFailed)?;
         Ok(Arc::new(Self {
             code: Arc::new(Code {
-                outbound: services.outbound.pool(&configuration.outbound),
+                outbound: services.outbound.pool(
+                    &configuration.outbound,
+                    services.vpc.reach(&VpcConfig::of(&deployment.lambda)),
+                ),
                 mounts,
                 deployment,
                 log,

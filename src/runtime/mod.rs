@@ -66,7 +66,7 @@ use limits::Bounded;
 use pool::Lease;
 
 use crate::{
-    model::{Deployment, Digest, Kind, Outcome},
+    model::{Deployment, Digest, Kind, Outcome, Vpc},
     store::{Blobs, KeyValue},
     telemetry::{logs::FunctionLog, metrics::NodeMetrics},
 };
@@ -93,6 +93,8 @@ pub struct RuntimeSettings {
     pub tmp: PathBuf,
     /// The beginning of ARNs: `arn:aws:lambda:REGION:ACCOUNT`.
     pub arn_prefix: String,
+    /// What is beside the node and not public.
+    pub vpc: Vpc,
 }
 
 /// Runs components. Cheap to clone.
@@ -174,6 +176,7 @@ impl Runtime {
                 outbound: OutboundClient::new(OutboundTimeouts::default(), &[])
                     .map_err(|error| StartError::Outbound(error.to_string()))?,
                 arn_prefix: settings.arn_prefix,
+                vpc: settings.vpc,
             }),
             slots: Arc::new(Semaphore::new(settings.engine.slots as usize)),
             total_slots: settings.engine.slots as usize,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use wharf::{
     control::code::{CodeError, LayerContent, Layers, Package, Prepared},
-    model::{Digest, FunctionConfiguration},
+    model::{Digest, FunctionConfiguration, Vpc},
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
     store::{Blobs, DataFolder, Folders, KeyValueLimits, Sqlite},
     telemetry::metrics::Metrics,
@@ -48,6 +48,7 @@ impl Shelf {
             compile,
             tmp: data.path().join("tmp"),
             arn_prefix: String::new(),
+            vpc: Vpc::default(),
         };
         let store = Arc::new(Sqlite::open(&folder, KeyValueLimits::default()).unwrap());
         let metrics = Metrics::new().node().clone();

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::process::{App, Node, failed, run, serving, wharf};
+use super::process::{App, Node, done, failed, run, serving, wharf};
 
 /// Why `wharf serve` does not start.
 async fn refused(command: &mut Command) -> String {
@@ -132,6 +132,9 @@ async fn a_configuration_file_is_read_and_its_problems_name_file_and_key() {
         ("region = ''", "region"),
         ("account = 'mine'", "account"),
         ("http = ", "http"),
+        ("[vpc.subnets]\nsubnet-a = ['10.0.0.0/33']", "subnet-a"),
+        ("[vpc.security_groups]\nsg-a = [{ port = 80 }]", "sg-a"),
+        ("[vpc.groups]", "groups"),
     ] {
         let said = refused(&mut start(text)).await;
         assert!(said.contains(key), "{text}: {said}");
@@ -148,7 +151,12 @@ async fn a_configuration_file_is_read_and_its_problems_name_file_and_key() {
     })
     .await;
     let app = App::new("name = 'a'\n[functions.a]\ncomponent = '{hostile}'");
-    node.deploy(app.path()).await;
+    let told = done(
+        node.wharf(["deploy".as_ref(), app.path().as_os_str()])
+            .await,
+    );
+    let address = format!("http://a.from.file:{}/", node.http.port());
+    assert!(told.contains(&address), "{told}");
     assert_eq!(node.get_at("a.from.file", "/").await.text(), "hello\n");
     node.stop().await;
     let node = Node::serve_with(&data, |wharf| {

@@ -28,6 +28,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use caller::{Caller, Denied, Identity, IdentityKind, Peer};
 pub use credentials::{CREDENTIALS_FILE, Credentials, CredentialsError};
@@ -52,6 +53,10 @@ const LAMBDA: &str = "/2015-03-31/";
 /// Where AWS's clients think that services are which are everywhere, such as IAM.
 const GLOBAL: &str = "us-east-1";
 
+/// Bytes of all bodies that wait for their signature to be judged, or to be answered: some uploads of the largest packages at
+/// one moment. An access key's id, which is all it takes to have a body read, is no secret.
+const BODIES: usize = 512 << 20;
+
 /// What opens the API of a node.
 #[derive(Debug)]
 pub struct Access {
@@ -61,6 +66,37 @@ pub struct Access {
     pub identities: Arc<Identities>,
     /// The region that calls are signed for.
     pub region: String,
+    /// Room for the bodies of signed requests.
+    pub bodies: Bodies,
+}
+
+/// Room for the bodies of signed requests, in bytes.
+#[derive(Debug)]
+pub struct Bodies(Arc<Semaphore>);
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(BODIES)))
+    }
+}
+
+/// The room that a body takes, for as long as this is kept.
+#[derive(Debug, Clone)]
+struct Held(
+    #[expect(dead_code, reason = "it is kept, and not looked at")] Arc<OwnedSemaphorePermit>,
+);
+
+impl Bodies {
+    /// Room for `bytes` more. Nobody waits for it: who does would keep what it has.
+    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = self.0.clone().try_acquire_many_owned(bytes);
+        room.map_err(|_| {
+            Error::Unavailable(
+                "it has no room for the body among those that it reads now; try again".to_owned(),
+            )
+        })
+    }
 }
 
 /// What a request may be signed for.
@@ -132,7 +168,8 @@ impl Access {
         if let Some(announced) = &claim.payload {
             claim.verify(&head, &found.secret, announced)?;
         }
-        let (bytes, digest) = read(body, limit).await?;
+        let (bytes, digest, held) = read(body, limit, &self.bodies).await?;
+        head.extensions.insert(Held(Arc::new(held)));
         match &claim.payload {
             Some(announced) if *announced == digest => {}
             Some(_) => {
@@ -165,8 +202,12 @@ impl Access {
     }
 }
 
-/// A body, and its digest, computed as it comes.
-async fn read(mut body: Body, limit: usize) -> Result<(Bytes, Digest), Error> {
+/// A body, its digest, computed as it comes, and the room that it takes.
+async fn read(
+    mut body: Body,
+    limit: usize,
+    room: &Bodies,
+) -> Result<(Bytes, Digest, OwnedSemaphorePermit), Error> {
     let mut hasher = Sha256::new();
     let mut bytes = BytesMut::new();
     // What announces itself as too large is not read at all.
@@ -174,6 +215,7 @@ async fn read(mut body: Body, limit: usize) -> Result<(Bytes, Digest), Error> {
     if announced > limit {
         return Err(Error::TooLarge(limit));
     }
+    let mut held = room.take(0)?;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Error::broken_off())?;
         let Some(data) = frame.data_ref() else {
@@ -182,9 +224,30 @@ async fn read(mut body: Body, limit: usize) -> Result<(Bytes, Digest), Error> {
         if data.len() > limit - bytes.len() {
             return Err(Error::TooLarge(limit));
         }
+        held.merge(room.take(data.len())?);
         hasher.update(data);
         bytes.extend_from_slice(data);
     }
     let digest = Digest::from_array(hasher.finalize().into());
-    Ok((bytes.freeze(), digest))
+    Ok((bytes.freeze(), digest, held))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bodies_take_no_more_room_than_there_is_and_give_it_back() {
+        let room = Bodies(Arc::new(Semaphore::new(10)));
+        let body = |size| Body::from(vec![0; size]);
+        let (_, _, held) = read(body(6), 100, &room).await.unwrap();
+        let refused = read(body(5), 100, &room).await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+        drop(refused);
+        assert!(read(body(4), 100, &room).await.is_ok());
+        drop(held);
+        assert!(read(body(10), 100, &room).await.is_ok());
+        let large = read(body(10), 9, &room).await;
+        assert!(matches!(large, Err(Error::TooLarge(9))), "{large:?}");
+    }
 }

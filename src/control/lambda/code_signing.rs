@@ -226,25 +226,27 @@ impl Lambda {
     pub(super) async fn put_function_code_signing(&self, call: Call) -> Result<Value, Error> {
         let (reference, arn) = self.code_signing_of(call)?;
         let arn = arn.unwrap_or_default();
-        let config = match self.code_signing(&arn).await {
-            Ok(stored) => stored.value,
+        let tie = self.tie(&reference.name, &arn).await?;
+        self.existing(&reference).await?;
+        self.apply(vec![tie]).await?;
+        Ok(json!({"CodeSigningConfigArn": arn, "FunctionName": reference.name}))
+    }
+
+    /// What ties a function to a configuration.
+    pub(super) async fn tie(&self, function: &FunctionName, arn: &str) -> Result<Change, Error> {
+        match self.code_signing(arn).await {
+            Ok(config) => Ok(Change::put(&FunctionCodeSigning {
+                function: function.clone(),
+                config: config.value.id,
+            })?),
             Err(error) if error.name == "ResourceNotFoundException" => {
                 let message = format!(
                     "The code signing configuration cannot be found. Check that the provided configuration is not deleted: {arn}."
                 );
-                return Err(
-                    Error::new("CodeSigningConfigNotFoundException", message).with("Type", "User")
-                );
+                Err(Error::new("CodeSigningConfigNotFoundException", message).with("Type", "User"))
             }
-            Err(error) => return Err(error),
-        };
-        self.existing(&reference).await?;
-        let tie = FunctionCodeSigning {
-            function: reference.name.clone(),
-            config: config.id,
-        };
-        self.apply(vec![Change::put(&tie)?]).await?;
-        Ok(json!({"CodeSigningConfigArn": arn, "FunctionName": reference.name}))
+            Err(error) => Err(error),
+        }
     }
 
     /// GetFunctionCodeSigningConfig. A function without one gets an empty answer.

@@ -130,7 +130,7 @@ impl Lambda {
             ));
         }
         self.check_role(&members).await?;
-        self.check_signing(&members)?;
+        members::check_vpc(&members, &self.control.vpc)?;
         let handler = members.get("Handler").and_then(Value::as_str);
         let mut configuration = FunctionConfiguration::default();
         let mut lambda = LambdaSettings::default();
@@ -168,7 +168,11 @@ impl Lambda {
             ..FunctionSettings::new(name.clone())
         };
         tags::check(&settings.tags)?;
-        let changes = vec![Change::put_expecting(&settings, 0)?];
+        let mut changes = vec![Change::put_expecting(&settings, 0)?];
+        let signing = given(&members, "CodeSigningConfigArn");
+        if let Some(arn) = signing.filter(|arn| !arn.is_empty()) {
+            changes.push(self.tie(&name, arn).await?);
+        }
         self.propose(proposal, changes).await?;
         let mut document = self.present(&name, None).await?;
         if create.publish {
@@ -236,6 +240,7 @@ impl Lambda {
         let expected = members.get("RevisionId").and_then(Value::as_str);
         expect_revision(&deployment, expected)?;
         self.check_role(&members).await?;
+        members::check_vpc(&members, &self.control.vpc)?;
         members::apply(
             &members,
             &self.control.arns,

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use super::reference::{Reference, invalid};
@@ -12,7 +13,7 @@ use crate::{
     control::aws::Error,
     model::{
         Arns, AttachedLayer, ByteSize, Deployment, Digest, FunctionConfiguration, LambdaSettings,
-        MAX_ENVIRONMENT, Version,
+        MAX_ENVIRONMENT, Version, Vpc, VpcConfig,
     },
 };
 
@@ -40,10 +41,6 @@ const KEPT: &[&str] = &[
 
 /// Members that Wharf cannot honour, unless they say nothing, and why.
 const REFUSED: &[(&str, &str)] = &[
-    (
-        "VpcConfig",
-        "this node has no VPCs; what a function may reach beside public addresses is granted in its manifest",
-    ),
     (
         "FileSystemConfigs",
         "this node has no EFS; a folder of the node is granted in the function's manifest",
@@ -125,6 +122,18 @@ pub(super) fn apply(
         .and_then(|config| config["TargetArn"].as_str())
     {
         dead_letter_target(target, arns)?;
+    }
+    if let Some(logging) = input.get("LoggingConfig") {
+        let level = ["ApplicationLogLevel", "SystemLogLevel"]
+            .into_iter()
+            .find(|level| logging.get(level).is_some_and(says_something));
+        if let Some(level) = level
+            && logging.get("LogFormat") != Some(&json!("JSON"))
+        {
+            return Err(invalid(format!(
+                "{level} is only supported when the LogFormat is set to JSON. Set LogFormat to JSON, or leave {level} out."
+            )));
+        }
     }
     if let Some(description) = input.get("Description").and_then(Value::as_str) {
         description.clone_into(&mut configuration.description);
@@ -228,6 +237,36 @@ fn variables(environment: &Value) -> Result<BTreeMap<String, String>, Error> {
         .iter()
         .map(|(name, value)| (name.clone(), text(value)))
         .collect())
+}
+
+/// Whether the node has the subnets and security groups that a function is to be in.
+pub(super) fn check_vpc(input: &Map<String, Value>, vpc: &Vpc) -> Result<(), Error> {
+    let Some(config) = input
+        .get("VpcConfig")
+        .filter(|config| says_something(config))
+    else {
+        return Ok(());
+    };
+    let config = VpcConfig::deserialize(config).map_err(|error| invalid(error.to_string()))?;
+    if config.subnet_ids.is_empty() || config.security_group_ids.is_empty() {
+        return Err(invalid(
+            "SubnetIds and SecurityIds must coexist or be both empty list.",
+        ));
+    }
+    let mut subnets = config.subnet_ids.iter();
+    if let Some(id) = subnets.find(|id| !vpc.subnets.contains_key(*id)) {
+        return Err(invalid(format!(
+            "The subnet ID '{id}' does not exist: the node's configuration file names its subnets below [vpc.subnets]."
+        )));
+    }
+    let mut groups = config.security_group_ids.iter();
+    if let Some(id) = groups.find(|id| !vpc.security_groups.contains_key(*id)) {
+        return Err(invalid(format!(
+            "The security group ID '{id}' does not exist: the node's configuration file names its security groups below \
+             [vpc.security_groups]."
+        )));
+    }
+    Ok(())
 }
 
 /// Whether dead letters can go there.

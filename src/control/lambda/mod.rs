@@ -282,16 +282,6 @@ impl Lambda {
             )),
         }
     }
-
-    /// Whether code has to be signed, which cannot be seen to here.
-    fn check_signing(&self, members: &Map<String, Value>) -> Result<(), Error> {
-        match functions::given(members, "CodeSigningConfigArn") {
-            None | Some("") => Ok(()),
-            Some(_) => Err(invalid(
-                "Wharf cannot honour CodeSigningConfigArn: it does not check signatures of code.",
-            )),
-        }
-    }
 }
 
 /// A page of a list (Lambda API, `Marker` and `MaxItems`).

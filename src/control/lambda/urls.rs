@@ -163,9 +163,8 @@ impl Lambda {
     fn url_document(&self, config: &UrlConfig) -> Value {
         let arns = &self.control.arns;
         let id = url_id(&arns.account, &config.function, config.alias.as_deref());
-        let host = url_host(&id, &arns.region, "localhost");
         let mut document = json!({
-            "FunctionUrl": format!("http://{host}:{}/", self.control.http.port()),
+            "FunctionUrl": self.control.doors.url(|domain| url_host(&id, &arns.region, domain)),
             "FunctionArn": self.url_arn(config),
             "AuthType": config.url.auth_type,
             "InvokeMode": config.url.invoke_mode,

@@ -13,6 +13,7 @@ use super::{
     Context, Effect, Malformed,
     pattern::{Pattern, Reading, Syntax},
 };
+use crate::model::Network;
 
 /// One key, held against values.
 #[derive(Debug, Clone)]
@@ -55,12 +56,6 @@ enum Order {
     LessOrEqual,
     Greater,
     GreaterOrEqual,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Network {
-    address: IpAddr,
-    length: u32,
 }
 
 impl Condition {
@@ -154,7 +149,13 @@ fn test(name: &str, values: &[String], variables: bool) -> Option<Result<(Test, 
         .map(|values| Test::Date(order, values))
     };
     let arn = || read(values, |value| arn(value, variables)).map(Test::Arn);
-    let network = || read(values, Network::parse).map(Test::Network);
+    let network = || {
+        read(values, |text| {
+            text.parse()
+                .map_err(|_| format!("`{text}` is neither an address nor a network"))
+        })
+        .map(Test::Network)
+    };
     let truth = || {
         read(values, |value| {
             truth(value).ok_or_else(|| format!("`{value}` is neither true nor false"))
@@ -243,7 +244,7 @@ impl Test {
             Self::Network(wanted) => Some(
                 value
                     .parse::<IpAddr>()
-                    .is_ok_and(|found| wanted.iter().any(|network| network.has(found))),
+                    .is_ok_and(|found| wanted.iter().any(|network| network.contains(found))),
             ),
             Self::Null(_) => Some(false),
         }
@@ -337,41 +338,4 @@ fn time(text: &str) -> Option<Timestamp> {
     TimeZone::UTC
         .to_timestamp(day.to_datetime(civil::Time::midnight()))
         .ok()
-}
-
-impl Network {
-    fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is neither an address nor a network");
-        let (address, length) = match text.split_once('/') {
-            Some((address, length)) => (address, Some(length)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let length = match length {
-            None => most,
-            Some(length) => length.parse().map_err(|_| wrong())?,
-        };
-        (length <= most)
-            .then_some(Self { address, length })
-            .ok_or_else(wrong)
-    }
-
-    fn has(self, found: IpAddr) -> bool {
-        let same = |shift: u32, one: u128, other: u128| {
-            one.checked_shr(shift).unwrap_or(0) == other.checked_shr(shift).unwrap_or(0)
-        };
-        // An IPv4 client of a socket for both.
-        match (self.address, found.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(found)) => same(
-                32 - self.length,
-                u128::from(network.to_bits()),
-                u128::from(found.to_bits()),
-            ),
-            (IpAddr::V6(network), IpAddr::V6(found)) => {
-                same(128 - self.length, network.to_bits(), found.to_bits())
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
-    }
 }

@@ -16,7 +16,7 @@ use super::{
     connect::{Connector, Dialer, Grants, Resolve, SystemResolver},
     error::{self, Refused},
 };
-use crate::model::OutboundGrant;
+use crate::model::{OutboundGrant, Reach};
 
 /// The longest that a guest may let the node wait. A guest's request options can only shorten these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,15 +97,16 @@ impl OutboundClient {
         })
     }
 
-    /// The connections for functions with these grants; to be made once a function and kept with it.
+    /// The connections for functions with these grants, and this reach into the node's VPC; to be made once a function and
+    /// kept with it.
     ///
     /// Functions without grants share one pool. Each other gets its own: a kept connection would hand the grant it was
     /// made under to whoever asks for the same host next.
-    pub(crate) fn pool(&self, grants: &[OutboundGrant]) -> OutboundPool {
-        if grants.is_empty() {
+    pub(crate) fn pool(&self, grants: &[OutboundGrant], reach: Reach) -> OutboundPool {
+        if grants.is_empty() && reach.is_empty() {
             self.public.clone()
         } else {
-            let grants = Grants::new(grants);
+            let grants = Grants::new(grants, reach);
             OutboundPool::new(self.timeouts, &self.tls, &self.resolver, grants)
         }
     }

@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -28,7 +28,7 @@ use super::{
     address,
     error::{ConnectTimeout, Refused, Unresolved},
 };
-use crate::model::OutboundGrant;
+use crate::model::{OutboundGrant, Reach};
 
 /// The most names that are being resolved at one moment. The system's resolver blocks a thread for each.
 const LOOKUPS: usize = 64;
@@ -70,11 +70,35 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// Resolves names, and keeps back what is not public unless told otherwise.
+/// Resolves names, and keeps back addresses that may not be called.
 #[derive(Clone)]
 struct Resolver {
     inner: Arc<dyn Resolve>,
-    public_only: bool,
+    open: Open,
+}
+
+/// Which addresses may be called.
+#[derive(Clone)]
+enum Open {
+    All,
+    Public,
+    /// Public ones, and on this port what a function reaches in its VPC.
+    Within(Arc<Reach>, u16),
+}
+
+impl Open {
+    fn judge(&self, address: IpAddr) -> Result<(), Refused> {
+        let reason = match self {
+            Self::All => None,
+            Self::Public => address::refusal(address),
+            Self::Within(reach, port) if reach.allows(address, *port) => None,
+            Self::Within(..) => address::refusal(address),
+        };
+        match reason {
+            Some(reason) => Err(Refused { address, reason }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Service<Name> for Resolver {
@@ -88,21 +112,19 @@ impl Service<Name> for Resolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         let addresses = self.inner.resolve(name.as_str().to_owned());
-        let public_only = self.public_only;
+        let open = self.open.clone();
         Box::pin(async move {
             let mut addresses = addresses.await.map_err(Unresolved)?;
-            if public_only {
-                let mut refused = None;
-                addresses.retain(|address| match judge(address.ip()) {
-                    Ok(()) => true,
-                    Err(refusal) => {
-                        refused = Some(refusal);
-                        false
-                    }
-                });
-                if let (Some(refused), true) = (refused, addresses.is_empty()) {
-                    return Err(refused.into());
+            let mut refused = None;
+            addresses.retain(|address| match open.judge(address.ip()) {
+                Ok(()) => true,
+                Err(refusal) => {
+                    refused = Some(refusal);
+                    false
                 }
+            });
+            if let (Some(refused), true) = (refused, addresses.is_empty()) {
+                return Err(refused.into());
             }
             if addresses.is_empty() {
                 return Err(Unresolved(io::ErrorKind::NotFound.into()).into());
@@ -112,16 +134,12 @@ impl Service<Name> for Resolver {
     }
 }
 
-fn judge(address: IpAddr) -> Result<(), Refused> {
-    match address::refusal(address) {
-        Some(reason) => Err(Refused { address, reason }),
-        None => Ok(()),
-    }
-}
-
-/// The hosts and ports that a function was granted.
+/// What a function may call beside public addresses: hosts and ports that it was granted, and what it reaches in its VPC.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Grants(Arc<HashSet<(Host, u16)>>);
+pub(super) struct Grants {
+    hosts: Arc<HashSet<(Host, u16)>>,
+    reach: Arc<Reach>,
+}
 
 /// A host as it is compared: an address is one however it is written, and names have no case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -144,13 +162,23 @@ impl Host {
 }
 
 impl Grants {
-    pub(super) fn new(grants: &[OutboundGrant]) -> Self {
-        Self(Arc::new(
-            grants
-                .iter()
-                .map(|grant| (Host::of(&grant.host), grant.port))
-                .collect(),
-        ))
+    pub(super) fn new(grants: &[OutboundGrant], reach: Reach) -> Self {
+        let hosts = grants
+            .iter()
+            .map(|grant| (Host::of(&grant.host), grant.port));
+        Self {
+            hosts: Arc::new(hosts.collect()),
+            reach: Arc::new(reach),
+        }
+    }
+
+    /// What may be called at a host and port.
+    fn open(&self, host: Host, port: u16) -> Open {
+        match self.hosts.contains(&(host, port)) {
+            true => Open::All,
+            false if self.reach.is_empty() => Open::Public,
+            false => Open::Within(self.reach.clone(), port),
+        }
     }
 }
 
@@ -158,27 +186,27 @@ impl Grants {
 #[derive(Clone)]
 pub(super) struct Dialer {
     grants: Grants,
-    granted: HttpConnector<Resolver>,
-    public: HttpConnector<Resolver>,
+    resolver: Arc<dyn Resolve>,
 }
 
 impl Dialer {
     pub(super) fn new(grants: Grants, resolver: &Arc<dyn Resolve>) -> Self {
-        let connector = |public_only| {
-            let mut connector = HttpConnector::new_with_resolver(Resolver {
-                inner: Arc::clone(resolver),
-                public_only,
-            });
-            connector.enforce_http(false);
-            connector.set_nodelay(true);
-            connector.set_keepalive(Some(Duration::from_secs(60)));
-            connector
-        };
         Self {
             grants,
-            granted: connector(false),
-            public: connector(true),
+            resolver: Arc::clone(resolver),
         }
+    }
+
+    /// What dials where `open` says: made for each connection, of which there are few.
+    fn connector(&self, open: Open) -> HttpConnector<Resolver> {
+        let mut connector = HttpConnector::new_with_resolver(Resolver {
+            inner: Arc::clone(&self.resolver),
+            open,
+        });
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_keepalive(Some(Duration::from_secs(60)));
+        connector
     }
 }
 
@@ -187,9 +215,9 @@ impl Service<Uri> for Dialer {
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        ready!(self.granted.poll_ready(context))?;
-        self.public.poll_ready(context).map_err(Into::into)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // The connectors and their resolvers are always ready.
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
@@ -202,15 +230,12 @@ impl Service<Uri> for Dialer {
             Host::Address(address) => Some(*address),
             Host::Name(_) => None,
         };
-        if self.grants.0.contains(&(host, port)) {
-            let dialled = self.granted.call(uri);
-            return Box::pin(async { Ok(dialled.await?) });
-        }
+        let open = self.grants.open(host, port);
         // An address in the URL never reaches the resolver.
-        if let Some(Err(refused)) = literal.map(judge) {
+        if let Some(Err(refused)) = literal.map(|address| open.judge(address)) {
             return Box::pin(async { Err(refused.into()) });
         }
-        let dialled = self.public.call(uri);
+        let dialled = self.connector(open).call(uri);
         Box::pin(async { Ok(dialled.await?) })
     }
 }
@@ -259,8 +284,9 @@ mod tests {
             host: host.to_owned(),
             port,
         };
-        let grants = Grants::new(&[grant("DB.internal", 5432), grant("::1", 80)]);
-        let granted = |host: &str, port| grants.0.contains(&(Host::of(host), port));
+        let grants = [grant("DB.internal", 5432), grant("::1", 80)];
+        let grants = Grants::new(&grants, Reach::default());
+        let granted = |host: &str, port| matches!(grants.open(Host::of(host), port), Open::All);
         assert!(granted("db.Internal", 5432));
         assert!(granted("[::1]", 80));
         assert!(granted("[0:0::1]", 80));

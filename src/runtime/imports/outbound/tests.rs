@@ -27,7 +27,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
 use super::{connect::Resolve, *};
-use crate::model::OutboundGrant;
+use crate::model::{OutboundGrant, Reach};
 
 /// A server on this machine, and what it saw. It ends when dropped.
 struct Origin {
@@ -210,7 +210,7 @@ impl Function {
         concurrency: u32,
     ) -> Self {
         let log = Arc::<Log>::default();
-        let mut outbound = Outbound::new(client.pool(grants));
+        let mut outbound = Outbound::new(client.pool(grants, Reach::default()));
         outbound.begin(requests, concurrency, Arc::<Log>::clone(&log));
         Self { outbound, log }
     }
