@@ -43,6 +43,56 @@ REFUSED = {
     "PutResourcePolicy": POLICY,
 }
 
+# Errors that the node answers with, and when.
+RAISED = {
+    "CodeSigningConfigNotFoundException": "a function is to be tied to a code signing configuration that is not there",
+    "InvalidParameterValueException": "a value breaks a rule, or asks for what Wharf has not",
+    "InvalidRequestContentException": "a payload is not JSON",
+    "PolicyLengthExceededException": "a resource policy would be larger than 20 KB",
+    "PreconditionFailedException": "the RevisionId is not the present one",
+    "ProvisionedConcurrencyConfigNotFoundException": "a version or alias has no provisioned concurrency",
+    "RequestTooLargeException": "a payload is larger than 6 MB, or 1 MB for an Event",
+    "ResourceConflictException": "it exists already, is being changed, or was changed meanwhile",
+    "ResourceNotFoundException": "there is none of that name",
+    "ServiceException": "the node failed, or its disk is full",
+    "TooManyRequestsException": "concurrency is used up; the Reason is Lambda's",
+    "UnsupportedMediaTypeException": "a payload is not announced as JSON",
+}
+
+# Errors that the node never answers with, by what they begin with, and why.
+NEVER = {
+    "AliasLimitExceeded": "aliases have no quota",
+    "Callback": DURABLE,
+    "CapacityProviderLimit": CAPACITY,
+    "CodeArtifactUser": "nothing is taken from CodeArtifact",
+    "CodeStorageExceeded": "code has no quota but the disk, which is a ServiceException",
+    "CodeVerificationFailed": "signatures of code are not checked",
+    "DurableExecution": DURABLE,
+    "EC2": "a VPC needs no network interfaces",
+    "EFS": "there is no EFS",
+    "ENI": "a VPC needs no network interfaces",
+    "FunctionVersionsPerCapacityProvider": CAPACITY,
+    "InvalidCodeSignature": "signatures of code are not checked",
+    "InvalidRuntime": "what the package holds decides, when it is deployed",
+    "InvalidSecurityGroupID": "the ids are checked when the function is changed: InvalidParameterValueException",
+    "InvalidSubnetID": "the ids are checked when the function is changed: InvalidParameterValueException",
+    "InvalidZipFile": "packages are read when they are deployed: InvalidParameterValueException",
+    "KMS": "there is no KMS",
+    "ModeNotSupported": "every function can be invoked in every way",
+    "NoPublishedVersion": CAPACITY,
+    "PublicPolicy": "public access cannot be blocked for an account",
+    "RecursiveInvocation": "a function that calls itself through others gets the error of the call, which it may handle",
+    "ResourceInUse": "mappings are changed and deleted at once",
+    "ResourceNotReady": "a function that is not ready answers with ResourceConflictException",
+    "RuntimeAliasDeleted": "components bring their runtime",
+    "RuntimeVersionDeleted": "components bring their runtime",
+    "S3Files": "no file systems are mounted from S3",
+    "SerializedRequestEntityTooLarge": "a payload is measured as it came: RequestTooLargeException",
+    "ServiceQuotaExceeded": CAPACITY,
+    "SnapStart": "instances are made ahead of every version, and none is restored",
+    "SubnetIPAddressLimitReached": "a VPC needs no addresses",
+}
+
 CONFIGURATION = {
     "Role": "differs: recorded; checked where the node runs with --check-roles",
     "Runtime": "differs: stored; what the package holds decides",
@@ -50,7 +100,7 @@ CONFIGURATION = {
     "MemorySize": "differs: at most 10,240; it bounds all memories and tables of an instance together",
     "Timeout": "differs: at most 900",
     "EphemeralStorage": "differs: at most 10,240",
-    "VpcConfig": "refused unless empty: the node has no VPCs",
+    "VpcConfig": "works: subnets and security groups of the node's configuration file; VpcId is not given back",
     "KMSKeyArn": "refused unless empty: the node's own key encrypts",
     "FileSystemConfigs": "refused unless empty",
     "ImageConfig": "refused unless empty",
@@ -58,7 +108,7 @@ CONFIGURATION = {
     "DeadLetterConfig": "differs: a function of this node; SQS and SNS are refused",
     "SnapStart": "differs: stored; instances are made ahead of every version anyway",
     "Architectures": "differs: stored; a component runs on either",
-    "LoggingConfig": "differs: levels act with LogFormat JSON, and are passed over with Text",
+    "LoggingConfig": "works: levels want LogFormat JSON, as Lambda's do",
     "Layers": "differs: layers of this account; a component in a layer is linked into the function's imports",
     "TenancyConfig": "refused",
     "CapacityProviderConfig": "refused",
@@ -66,7 +116,7 @@ CONFIGURATION = {
     "RuntimeConfig": "refused",
     "AcceleratorConfig": "refused",
     "PublishTo": "refused",
-    "CodeSigningConfigArn": "refused unless empty: signatures of code are not checked",
+    "CodeSigningConfigArn": "differs: stored; signatures of code are not checked, and a configuration that enforces is refused",
 }
 
 CODE = {
@@ -140,6 +190,16 @@ What is true of all operations:
 
 """
 
+ERRORS = """
+## Errors
+
+Those that the model names, with Lambda's words where AWS documents them. Beside them stand those of every AWS API, such as
+`AccessDeniedException` and `ValidationException`.
+
+| error | when |
+| --- | --- |
+"""
+
 
 def members(operation):
     shape = MODEL["operations"][operation].get("input", {}).get("shape")
@@ -161,6 +221,14 @@ def main():
         note = NOTES.get(operation)
         status = f"works: {note}" if note else "works"
         lines.append(f"| {operation} | {status} | {', '.join(plain)} | {'; '.join(rest)} |\n")
+    lines.append(ERRORS)
+    named = {name for operation in MODEL["operations"].values() for name in operation.get("errors", [])}
+    for name in sorted(named):
+        if name in RAISED:
+            lines.append(f"| {name} | {RAISED[name]} |\n")
+            continue
+        [why] = [why for start, why in NEVER.items() if name.startswith(start)]
+        lines.append(f"| {name} | never: {why} |\n")
     (ROOT / "docs/lambda-compatibility.md").write_text("".join(lines))
 
 

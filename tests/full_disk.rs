@@ -100,6 +100,16 @@ async fn a_full_disk_is_told_and_what_is_served_is_served_on() {
         }
     }
     assert!(told.contains("the disk is full"), "{told}");
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("http://{}/2015-03-31/functions/event/invocations", node.api);
+    let refused = client
+        .post(url)
+        .bearer_auth(node.token())
+        .header("x-amz-invocation-type", "Event")
+        .body(fs::read(app.path().join("event.json")).unwrap());
+    let refused = refused.send().await.unwrap();
+    assert_eq!(refused.status(), 500);
+    assert_eq!(refused.headers()["x-amzn-errortype"], "ServiceException");
     serves("after functions and events").await;
 
     fs::remove_file(ballast).unwrap();
