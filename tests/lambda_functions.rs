@@ -3,8 +3,10 @@
 
 mod support;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::Method;
 use serde_json::{Value, json};
-use support::{Node, aws, aws::promises, guests};
+use support::{Node, Reply, aws, aws::promises, guests};
 use wharf::model::{FunctionConfiguration, Vpc};
 
 promises!("functions.py":
@@ -107,4 +109,54 @@ async fn a_vpc_opens_what_its_subnets_have_and_its_security_groups_let_out_to() 
         !reaches().await,
         "an empty configuration takes it out of the VPC"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_a_deployment_comes_before_fails_and_says_why() {
+    let node = Node::start().await;
+    let deploy = |guest| node.function("raced", guest, FunctionConfiguration::default());
+    // Both are compiled now, so that to deploy them again is quick.
+    deploy(guests::P3_HELLO).await;
+    deploy(guests::HOSTILE).await;
+    let path = "/2015-03-31/functions/raced";
+    let configuration = async || {
+        let request = node.authorized(Method::GET, &format!("{path}/configuration"));
+        Reply::of(request).await.json()
+    };
+    // Compiling takes far longer than what comes before it; were it ever quicker, the next one is for it.
+    for attempt in 0..5_u8 {
+        let mut code = guests::EVENT_PROBE.bytes().to_vec();
+        // A custom section, so that it has to be compiled.
+        code.extend([0, 3, 1, b'x', attempt]);
+        let zip = BASE64_STANDARD.encode(code);
+        let update = node
+            .authorized(Method::PUT, &format!("{path}/code"))
+            .json(&json!({"ZipFile": zip}));
+        let updated = Reply::of(update).await.json();
+        assert_eq!(updated["LastUpdateStatus"], "InProgress", "{updated}");
+        deploy(if attempt % 2 == 0 {
+            guests::P3_HELLO
+        } else {
+            guests::HOSTILE
+        })
+        .await;
+        let ended = support::eventually(async || {
+            let found = configuration().await;
+            (found["LastUpdateStatus"] != "InProgress").then_some(found)
+        })
+        .await;
+        if ended["LastUpdateStatus"] == "Failed" {
+            let why = ended["LastUpdateStatusReason"].as_str().unwrap();
+            assert!(why.contains("deployed in another way"), "{why}");
+            assert_eq!(ended["State"], "Active");
+            // It can be changed again.
+            let update = node
+                .authorized(Method::PUT, &format!("{path}/configuration"))
+                .json(&json!({"Timeout": 9}));
+            let updated = Reply::of(update).await.json();
+            assert_eq!(updated["Timeout"], 9, "{updated}");
+            return;
+        }
+    }
+    panic!("no deployment came before an update that was being compiled");
 }
