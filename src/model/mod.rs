@@ -5,6 +5,7 @@
 
 mod alias;
 mod arn;
+mod cors;
 mod digest;
 mod event;
 mod function;
@@ -25,6 +26,7 @@ pub use alias::{
     ProvisionedConcurrency, Qualifier, RecursiveLoop,
 };
 pub use arn::Arns;
+pub use cors::Cors;
 pub use digest::{Digest, ParseDigestError};
 pub use event::{AsyncEvent, EventInvokeConfig, EventTarget, InvalidTarget};
 pub use function::{
@@ -46,6 +48,6 @@ pub use route::{
 pub use size::{ByteSize, ParseSizeError};
 pub use text::{ParseDurationError, parse_duration};
 pub use url::{
-    Cors, FunctionUrl, InvokeMode, URL_LABEL, UrlAuthType, UrlCaller, UrlConfig, url_host, url_id,
+    FunctionUrl, InvokeMode, URL_LABEL, UrlAuthType, UrlCaller, UrlConfig, url_host, url_id,
 };
 pub use vpc::{Egress, Reach, Vpc, VpcConfig};

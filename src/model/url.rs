@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, FunctionName};
+use super::{Cors, Digest, FunctionName};
 
 /// What stands between a URL's id and its region, in its host.
 pub const URL_LABEL: &str = "lambda-url";
@@ -67,30 +67,6 @@ pub enum InvokeMode {
     Buffered,
     /// Piece by piece.
     ResponseStream,
-}
-
-/// What pages of other origins may do with a function URL (Fetch standard, "CORS protocol").
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Cors {
-    /// Whether they may send cookies and other credentials.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub allow_credentials: Option<bool>,
-    /// The header fields they may send; `*` is all.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub allow_headers: Vec<String>,
-    /// The methods they may use; `*` is all.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub allow_methods: Vec<String>,
-    /// The origins; `*` is all.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub allow_origins: Vec<String>,
-    /// The header fields of an answer that they may see.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub expose_headers: Vec<String>,
-    /// For how many seconds a browser may remember all this.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_age: Option<u32>,
 }
 
 /// Who signed a request to a function URL (`requestContext.authorizer.iam` of its event).
