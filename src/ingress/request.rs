@@ -168,10 +168,7 @@ impl DataPlane {
                     url: None,
                 };
                 let request = Request::from_parts(head, body);
-                Ok(self
-                    .invoke
-                    .http(&function, request, arrival, sanitize::response)
-                    .await?)
+                Ok(self.invoke.http(&function, request, arrival).await?)
             }
             Found::Url(url) => {
                 let arrival = Arrival {

@@ -1,4 +1,4 @@
-//! What of a message is for this hop only, and what a client may not say.
+//! What of a request is for this hop only, and what a client may not say.
 //!
 //! hyper decides the framing (RFC 9112 §6); this decides the meaning. After [`request()`]
 //! * the URI is absolute: scheme, authority, path and query; there is no `Host` beside it that could say something else;
@@ -13,12 +13,11 @@ use std::net::Ipv6Addr;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request,
-    response,
     uri::{Authority, PathAndQuery, Scheme},
 };
 
 use super::ConnectionInfo;
-use crate::model::Outcome;
+use crate::model::{Outcome, hop};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -92,8 +91,8 @@ pub fn request(head: &mut request::Parts, connection: &ConnectionInfo) -> Result
         if !is_only_chunked(&head.headers) {
             return Err(Refusal::TransferCoding);
         }
-        let trailers = accepts_trailers(&head.headers);
-        strip_hop_by_hop(&mut head.headers);
+        let trailers = hop::accepts_trailers(&head.headers);
+        hop::strip(&mut head.headers);
         if trailers {
             head.headers
                 .insert(header::TE, HeaderValue::from_static("trailers"));
@@ -118,49 +117,11 @@ pub fn request(head: &mut request::Parts, connection: &ConnectionInfo) -> Result
     Ok(())
 }
 
-/// Why what a function or an origin answered is no response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidResponse {
-    /// 101 and its kind end no exchange.
-    #[error("an informational status is no answer")]
-    Informational,
-    /// The length cannot be known.
-    #[error("the answer's Content-Length is not one number")]
-    ContentLength,
-}
-
-/// Makes the head of a response safe to send, or says why it is none.
-///
-/// hyper adds `date`, frames the body, and sends none for HEAD, 204 and 304; a `Content-Length` that the answer has for HEAD is
-/// kept.
-pub fn response(head: &mut response::Parts) -> Result<(), InvalidResponse> {
-    if head.status.is_informational() {
-        return Err(InvalidResponse::Informational);
-    }
-    let present = Present::of(&head.headers);
-    if present.hop_by_hop {
-        strip_hop_by_hop(&mut head.headers);
-    }
-    if present.content_length {
-        let mut values = head.headers.get_all(header::CONTENT_LENGTH).iter();
-        let one = values.next().is_some_and(is_number) && values.next().is_none();
-        if !one {
-            return Err(InvalidResponse::ContentLength);
-        }
-        // RFC 9110 §8.6.
-        if head.status == StatusCode::NO_CONTENT {
-            head.headers.remove(header::CONTENT_LENGTH);
-        }
-    }
-    Ok(())
-}
-
 /// What one pass over the names finds, so that a usual message costs no look-ups.
 #[derive(Default)]
 struct Present {
     hop_by_hop: bool,
     host: bool,
-    content_length: bool,
     forwarding: bool,
 }
 
@@ -170,8 +131,7 @@ impl Present {
         for name in headers.keys() {
             match name.as_str() {
                 "host" => present.host = true,
-                "content-length" => present.content_length = true,
-                name if is_hop_by_hop(name) => present.hop_by_hop = true,
+                name if hop::is_for_one(name) => present.hop_by_hop = true,
                 name if is_forwarding(name) => present.forwarding = true,
                 _ => {}
             }
@@ -180,52 +140,9 @@ impl Present {
     }
 }
 
-/// Fields that are for one hop. `Expect` is among them because hyper has answered it; `Trailer` is not: it describes the message.
-fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "expect"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "http2-settings"
-    )
-}
-
 /// Fields by which a proxy says for whom it speaks.
 fn is_forwarding(name: &str) -> bool {
     name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
-}
-
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let stripped: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        // The framing is hyper's: a length is not taken away from a message by naming it here.
-        .filter(|name| *name != header::CONTENT_LENGTH)
-        .collect();
-    for name in stripped {
-        headers.remove(name);
-    }
-    remove_named(headers, is_hop_by_hop);
-}
-
-fn remove_named(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
-    let names: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| unwanted(name.as_str()))
-        .cloned()
-        .collect();
-    for name in names {
-        headers.remove(name);
-    }
 }
 
 /// Whether the body has no coding, or `chunked` alone: hyper removes only that one.
@@ -236,19 +153,6 @@ fn is_only_chunked(headers: &HeaderMap) -> bool {
         (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => false,
     }
-}
-
-fn accepts_trailers(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::TE)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-}
-
-fn is_number(value: &HeaderValue) -> bool {
-    let digits = value.as_bytes();
-    !digits.is_empty() && digits.len() <= 19 && digits.iter().all(u8::is_ascii_digit)
 }
 
 /// The authority a request is for: `:authority`, or the absolute target, or `Host`; where there are two, they must agree.
@@ -367,7 +271,7 @@ fn forward(
     present: bool,
 ) -> Scheme {
     if present && !connection.trusted {
-        remove_named(headers, is_forwarding);
+        hop::remove_named(headers, is_forwarding);
     }
     let before = present && connection.trusted;
     let scheme = match headers.get(FORWARDED_PROTO).filter(|_| before) {
@@ -434,7 +338,7 @@ fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use http::{Request, Response};
+    use http::Request;
     use proptest::prelude::*;
 
     use super::*;
@@ -662,46 +566,6 @@ mod tests {
         let many = [("host", "h"), ("a", ""), ("a", "")];
         let refusal = check(Version::HTTP_11, "GET", "/", &many, &connection);
         assert_eq!(refusal.unwrap_err(), Refusal::TooManyFields);
-    }
-
-    #[test]
-    fn an_answer_frames_nothing_and_ends_the_exchange() {
-        let check = |status: u16, fields: &[(&str, &str)]| {
-            let mut builder = Response::builder().status(status);
-            for (name, value) in fields {
-                builder = builder.header(*name, *value);
-            }
-            let (mut head, ()) = builder.body(()).unwrap().into_parts();
-            response(&mut head).map(|()| {
-                let mut names: Vec<_> = head.headers.keys().map(|name| name.to_string()).collect();
-                names.sort();
-                names.join(" ")
-            })
-        };
-        let length = ("content-length", "5");
-        let invalid = Err(InvalidResponse::ContentLength);
-        assert_eq!(
-            check(200, &[length, ("x", "1")]).unwrap(),
-            "content-length x"
-        );
-        assert_eq!(check(304, &[length]).unwrap(), "content-length");
-        assert_eq!(check(204, &[length]).unwrap(), "");
-        assert_eq!(
-            check(
-                200,
-                &[
-                    ("connection", "x"),
-                    ("x", ""),
-                    ("transfer-encoding", "chunked"),
-                    ("upgrade", "a")
-                ]
-            ),
-            Ok(String::new())
-        );
-        assert_eq!(check(200, &[length, length]), invalid);
-        assert_eq!(check(200, &[("content-length", "+5")]), invalid);
-        assert_eq!(check(200, &[("content-length", "5, 5")]), invalid);
-        assert_eq!(check(101, &[]), Err(InvalidResponse::Informational));
     }
 
     proptest! {

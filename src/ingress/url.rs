@@ -14,7 +14,6 @@ use serde_json::json;
 use super::{
     RequestBody,
     request::{DataPlane, Failure},
-    sanitize,
 };
 use crate::{
     invoke::{Arrival, MAX_EVENT, ResponseBody, UrlArrival},
@@ -144,10 +143,7 @@ impl DataPlane {
                     ..arrival
                 };
                 let request = Request::from_parts(head, body);
-                let response = self
-                    .invoke
-                    .http(&function, request, arrival, sanitize::response)
-                    .await;
+                let response = self.invoke.http(&function, request, arrival).await;
                 Ok(response?)
             }
             UrlAuthType::AwsIam => {
@@ -159,10 +155,7 @@ impl DataPlane {
                     ..arrival
                 };
                 let request = Request::from_parts(head, Full::new(body));
-                let response = self
-                    .invoke
-                    .http(&function, request, arrival, sanitize::response)
-                    .await;
+                let response = self.invoke.http(&function, request, arrival).await;
                 Ok(response?)
             }
         }

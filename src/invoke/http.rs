@@ -7,7 +7,7 @@ use http::{HeaderName, Request, Response, response::Parts};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 
-use super::{Admitted, Function, Invoke, MAX_EVENT, payload};
+use super::{Admitted, Function, Invoke, MAX_EVENT, answer, payload};
 use crate::{
     model::{InvocationRecord, InvokeMode, Kind, Outcome, RequestId, UrlCaller},
     runtime::{GuestBody, IncompleteBody, Invocation},
@@ -43,23 +43,21 @@ pub struct UrlArrival<'a> {
 }
 
 impl Invoke {
-    /// Has a function answer an HTTP request, whatever its kind: one that takes events gets the request as one. `check` makes
-    /// the head of the answer safe to send, or says why it is none; the invocation is then recorded as `bad_response`.
+    /// Has a function answer an HTTP request, whatever its kind: one that takes events gets the request as one. The head
+    /// of the answer is safe to send.
     ///
     /// # Errors
     ///
     /// The outcome says what happened; the function's log has the cause.
-    pub async fn http<B, E>(
+    pub async fn http<B>(
         &self,
         function: &Arc<Function>,
         request: Request<B>,
         arrival: Arrival<'_>,
-        check: impl FnOnce(&mut Parts) -> Result<(), E>,
     ) -> Result<Response<ResponseBody>, Outcome>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Display,
-        E: Display,
     {
         self.admit(function, arrival.request_id)?;
         let configuration = &function.deployment().configuration;
@@ -75,16 +73,21 @@ impl Invoke {
         let buffered = (arrival.url).is_some_and(|url| url.invoke_mode == InvokeMode::Buffered);
         let mut response = match function.deployment().kind {
             Kind::HttpP2 | Kind::HttpP3 if buffered => {
-                self.http_buffered(function, request, invocation, check)
-                    .await?
+                self.http_buffered(function, request, invocation).await?
             }
             Kind::HttpP2 | Kind::HttpP3 => self
                 .runtime
-                .http(&function.runtime, request, invocation, check, wants_receipt)
+                .http(
+                    &function.runtime,
+                    request,
+                    invocation,
+                    answer::check,
+                    wants_receipt,
+                )
                 .await?
                 .map(ResponseBody::Guest),
             Kind::Event | Kind::CommandP2 | Kind::CommandP3 | Kind::Hook => self
-                .http_as_event(function, request, invocation, &arrival, check)
+                .http_as_event(function, request, invocation, &arrival)
                 .await?
                 .map(|body| ResponseBody::Complete(Some(body))),
         };
@@ -99,19 +102,17 @@ impl Invoke {
     }
 
     /// The answer when it is complete.
-    async fn http_buffered<B, E>(
+    async fn http_buffered<B>(
         &self,
         function: &Arc<Function>,
         request: Request<B>,
         invocation: Invocation,
-        check: impl FnOnce(&mut Parts) -> Result<(), E>,
     ) -> Result<Response<ResponseBody>, Outcome>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Display,
-        E: Display,
     {
-        let read = |mut head: Parts, body| match check(&mut head) {
+        let read = |mut head: Parts, body| match answer::check(&mut head) {
             Ok(()) => Ok(Response::from_parts(
                 head,
                 ResponseBody::Complete(Some(body)),
@@ -123,18 +124,16 @@ impl Invoke {
             .await
     }
 
-    async fn http_as_event<B, E>(
+    async fn http_as_event<B>(
         &self,
         function: &Arc<Function>,
         request: Request<B>,
         invocation: Invocation,
         arrival: &Arrival<'_>,
-        check: impl FnOnce(&mut Parts) -> Result<(), E>,
     ) -> Result<Response<Bytes>, Outcome>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Display,
-        E: Display,
     {
         let (head, body) = request.into_parts();
         let admitted = Admitted(&function.ledger);
@@ -158,10 +157,10 @@ impl Invoke {
                 caller: arrival.url.and_then(|url| url.caller),
             },
         );
-        let read = |answer| {
-            let response = payload::response(answer).map_err(|error| error.to_string())?;
+        let read = |answered| {
+            let response = payload::response(answered).map_err(|error| error.to_string())?;
             let (mut head, body) = response.into_parts();
-            check(&mut head).map_err(|error| error.to_string())?;
+            answer::check(&mut head).map_err(|error| error.to_string())?;
             Ok::<_, String>(Response::from_parts(head, body))
         };
         let answer = self

@@ -9,6 +9,7 @@ mod cors;
 mod digest;
 mod event;
 mod function;
+pub mod hop;
 mod logging;
 mod manifest;
 mod name;
