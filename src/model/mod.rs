@@ -7,7 +7,9 @@ mod alias;
 mod arn;
 mod digest;
 mod event;
+mod field;
 mod function;
+pub mod hook;
 mod logging;
 mod manifest;
 mod name;
@@ -25,8 +27,9 @@ pub use alias::{
 pub use arn::Arns;
 pub use digest::{Digest, ParseDigestError};
 pub use event::{AsyncEvent, EventInvokeConfig, EventTarget, InvalidTarget};
+pub use field::is_for_one_hop;
 pub use function::{
-    Deployment, FileGrant, FunctionConfiguration, InvalidConfiguration, Isolation, Kind,
+    Deployment, FileGrant, FunctionConfiguration, InvalidConfiguration, Isolation, Kind, Limits,
     MAX_ENVIRONMENT, OutboundGrant, Pool, SecretSource, Version,
 };
 pub use logging::{
