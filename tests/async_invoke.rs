@@ -362,7 +362,7 @@ async fn every_acknowledged_event_is_run_although_the_node_is_killed_in_the_midd
     // Narrow, so that most events wait when the node dies. Nobody waits for the leases of the others: they last longer
     // than this test.
     let configuration = |concurrency| FunctionConfiguration {
-        timeout: Duration::from_secs(300),
+        timeout: Some(Duration::from_secs(300)),
         concurrency,
         ..counting()
     };

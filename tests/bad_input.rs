@@ -63,7 +63,7 @@ async fn a_refused_deployment_leaves_the_one_before_served() {
         .await;
     assert!(refused.is_err());
     let out_of_range = FunctionConfiguration {
-        timeout: Duration::ZERO,
+        timeout: Some(Duration::ZERO),
         ..configuration()
     };
     let refused = node

@@ -53,10 +53,10 @@ impl Bystander {
 /// Short limits, so that what runs into them does so soon.
 fn tight() -> FunctionConfiguration {
     FunctionConfiguration {
-        timeout: Duration::from_millis(700),
-        memory: ByteSize::mb(16),
+        timeout: Some(Duration::from_millis(700)),
+        memory: Some(ByteSize::mb(16)),
         // More than any machine burns in that time: a fast one is through the default in less.
-        fuel: 1 << 50,
+        fuel: Some(1 << 50),
         ..FunctionConfiguration::default()
     }
 }
@@ -64,13 +64,16 @@ fn tight() -> FunctionConfiguration {
 /// The same with time enough for a machine that is busy with other tests.
 fn patient() -> FunctionConfiguration {
     FunctionConfiguration {
-        timeout: Duration::from_secs(20),
+        timeout: Some(Duration::from_secs(20)),
         ..tight()
     }
 }
 
 fn fuel(fuel: u64) -> FunctionConfiguration {
-    FunctionConfiguration { fuel, ..patient() }
+    FunctionConfiguration {
+        fuel: Some(fuel),
+        ..patient()
+    }
 }
 
 /// One case: what is asked of the guest, and what comes of it.
@@ -282,7 +285,7 @@ async fn answers_stream_within_the_deadline_and_stop_with_their_reader() {
     let node = Node::start().await;
     let bystander = Bystander::on(&node).await;
     let patient = FunctionConfiguration {
-        timeout: Duration::from_secs(20),
+        timeout: Some(Duration::from_secs(20)),
         ..tight()
     };
     let hostile = node.function("hostile", guests::HOSTILE, patient).await;
@@ -541,7 +544,7 @@ async fn a_key_value_store_takes_so_much_and_no_more() {
     let bystander = Bystander::on(&node).await;
     let configuration = FunctionConfiguration {
         key_value: [("default".to_owned(), "store".to_owned())].into(),
-        timeout: Duration::from_secs(50),
+        timeout: Some(Duration::from_secs(50)),
         ..FunctionConfiguration::default()
     };
     let hostile = node
@@ -673,7 +676,7 @@ async fn who_waits_for_an_instance_gets_one_that_comes_back() {
     let node = Node::start_with(|config| config.engine.slots = 4).await;
     let reuse = FunctionConfiguration {
         isolation: Isolation::REUSE,
-        timeout: Duration::from_secs(20),
+        timeout: Some(Duration::from_secs(20)),
         ..FunctionConfiguration::default()
     };
     let slow = node.function("slow", guests::HOSTILE, reuse).await;
@@ -691,7 +694,7 @@ async fn idle_instances_of_one_function_make_room_for_another() {
     let node = Node::start_with(|config| config.engine.slots = 4).await;
     let reuse = FunctionConfiguration {
         isolation: Isolation::REUSE,
-        timeout: Duration::from_secs(20),
+        timeout: Some(Duration::from_secs(20)),
         ..FunctionConfiguration::default()
     };
     let greedy = node.function("greedy", guests::HOSTILE, reuse).await;
@@ -729,7 +732,7 @@ async fn functions_of_events_are_held_to_the_same_limits() {
     let node = Node::start().await;
     let bystander = Bystander::on(&node).await;
     let roomy = FunctionConfiguration {
-        memory: ByteSize::mb(64),
+        memory: Some(ByteSize::mb(64)),
         ..patient()
     };
     let probe = node.function("probe", guests::EVENT_PROBE, roomy).await;

@@ -85,7 +85,7 @@ fn function(name: &str, code: Digest, round: u64) -> DeployFunction {
             config: [("round".to_owned(), round.to_string())].into(),
             environment: [("ROUND".to_owned(), round.to_string())].into(),
             key_value: [("default".to_owned(), "default".to_owned())].into(),
-            timeout: process::PATIENCE,
+            timeout: Some(process::PATIENCE),
             ..FunctionConfiguration::default()
         },
     }

@@ -163,7 +163,7 @@ async fn an_event_that_is_no_request_is_an_error_of_the_function_and_harms_nobod
 async fn what_goes_wrong_inside_is_told_as_lambda_tells_it() {
     let node = node_with_functions().await;
     let short = FunctionConfiguration {
-        timeout: Duration::from_secs(1),
+        timeout: Some(Duration::from_secs(1)),
         ..FunctionConfiguration::default()
     };
     node.function("short", guests::EVENT_PROBE, short.clone())
@@ -439,7 +439,7 @@ async fn a_function_is_named_by_its_arn_or_a_part_of_it() {
 async fn an_answer_is_streamed_in_messages_that_botocore_reads() {
     let node = node_with_functions().await;
     let short = FunctionConfiguration {
-        timeout: Duration::from_secs(1),
+        timeout: Some(Duration::from_secs(1)),
         ..FunctionConfiguration::default()
     };
     node.function("short", guests::HOSTILE, short).await;

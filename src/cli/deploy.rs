@@ -58,7 +58,7 @@ struct Served(FunctionSummary);
 
 impl fmt::Display for Served {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}\t{}", self.0.name, self.0.url)
+        write!(formatter, "{}\t{}", self.0.name, self.0.place())
     }
 }
 

@@ -34,14 +34,14 @@ impl fmt::Display for Listed {
             kind,
             code_size,
             app,
-            url,
             ..
         } = &self.0;
         let (kind, size) = (kind.to_string(), code_size.div_ceil(1024));
         let app = app.as_deref().unwrap_or("-");
+        let place = self.0.place();
         write!(
             formatter,
-            "{name:<24} {kind:<16} {size:>8} KB  {app:<16} {url}"
+            "{name:<24} {kind:<16} {size:>8} KB  {app:<16} {place}"
         )
     }
 }

@@ -6,7 +6,10 @@ use anyhow::{Context as _, anyhow};
 use serde::Serialize;
 
 use super::output::Output;
-use crate::runtime::{Inspection, inspect};
+use crate::{
+    model::Kind,
+    runtime::{Inspection, inspect},
+};
 
 /// Look into a component: what it exports and imports, how it would be called, whether it can be run
 ///
@@ -46,6 +49,7 @@ impl fmt::Display for Shown<'_> {
             compiled_size.div_ceil(1024)
         )?;
         match (kind, problem) {
+            (Some(Kind::Hook(points)), _) => writeln!(formatter, "called    at {points}")?,
             (Some(kind), _) => writeln!(formatter, "called    as {kind}")?,
             (None, Some(problem)) => writeln!(formatter, "called    not at all: {problem}")?,
             (None, None) => writeln!(formatter, "called    not at all")?,

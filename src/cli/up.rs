@@ -130,7 +130,7 @@ impl App<'_> {
         for function in served {
             self.output.status(
                 "Function",
-                format_args!("{} {}", function.name, function.url),
+                format_args!("{} {}", function.name, function.place()),
             );
             told = true;
         }

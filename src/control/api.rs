@@ -58,12 +58,22 @@ pub struct FunctionSummary {
     pub app: Option<String>,
     /// When it was deployed: milliseconds since 1970-01-01T00:00:00Z.
     pub modified_ms: u64,
-    /// Where it answers.
-    pub url: String,
+    /// Where it answers; a request hook does so nowhere.
+    pub url: Option<String>,
     /// Invocations at this moment.
     pub in_flight: u32,
-    /// How it runs. The values of its environment are not shown.
+    /// How it runs, with the limits that follow from its kind. The values of its environment are not shown.
     pub configuration: FunctionConfiguration,
+}
+
+impl FunctionSummary {
+    /// Where it is met: its URL, or the points at which a hook can stand.
+    pub fn place(&self) -> String {
+        match &self.url {
+            Some(url) => url.clone(),
+            None => self.kind.points().to_string(),
+        }
+    }
 }
 
 /// A user of the node's API.

@@ -4,7 +4,7 @@
 //! changes something returns when it is served: who deploys and then asks gets what was deployed.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -20,11 +20,11 @@ use super::{
     lambda::{FunctionCodeSigning, Permissions, Proposal},
 };
 use crate::{
-    invoke::{Function, Invoke},
+    invoke::{Function, HOOK_IS_NOT_INVOCABLE, Invoke},
     model::{
-        Alias, Arns, AsyncEvent, Deployment, Digest, EventInvokeConfig, EventTarget, FunctionName,
-        FunctionSettings, Kind, LambdaSettings, ProvisionedConcurrency, RequestId, SecretSource,
-        UrlConfig, Version, Vpc,
+        Alias, Answer, Arns, AsyncEvent, Deployment, Digest, EventInvokeConfig, EventTarget,
+        FunctionName, FunctionSettings, Kind, LambdaSettings, ProvisionedConcurrency, RequestId,
+        SecretSource, UrlConfig, Version, Vpc,
     },
     runtime::Runtime,
     store::{
@@ -171,6 +171,7 @@ impl Control {
         }
         let mut changes = Vec::new();
         let mut names = HashSet::new();
+        let mut kinds = HashMap::new();
         for function in &deploy.functions {
             if !names.insert(function.name.clone()) {
                 return Err(Error::Invalid(format!(
@@ -203,13 +204,7 @@ impl Control {
                 .compile(&path, &function.code)
                 .await
                 .map_err(|error| Error::component(&function.name, &error))?;
-            if kind == Kind::Hook {
-                return Err(Error::Component {
-                    function: function.name.clone(),
-                    problem: "it is a request hook; hooks run in distributions, which this version does not serve yet"
-                        .to_owned(),
-                });
-            }
+            kinds.insert(function.name.clone(), kind);
             let code_size = tokio::fs::metadata(&path)
                 .await
                 .map_or(0, |metadata| metadata.len());
@@ -231,7 +226,7 @@ impl Control {
         }
         if let Some(app) = &deploy.app {
             for route in &deploy.routes {
-                self.check_route(route, &names)?;
+                self.check_route(route, &kinds)?;
             }
             changes.extend(removals(&deployed, app, &names));
             changes.push(Change::Route {
@@ -259,17 +254,23 @@ impl Control {
     fn check_route(
         &self,
         route: &crate::model::Route,
-        names: &HashSet<FunctionName>,
+        kinds: &HashMap<FunctionName, Kind>,
     ) -> Result<(), Error> {
-        match &route.answer {
-            crate::model::Answer::Function(name)
-                if !names.contains(name) && self.invoke.find(name.as_str()).is_none() =>
-            {
-                Err(Error::Invalid(format!(
-                    "a route leads to the function `{name}`, which is not there"
-                )))
+        let name = match &route.answer {
+            Answer::Function(name) => name,
+            Answer::Respond { .. } | Answer::Redirect { .. } => return Ok(()),
+        };
+        let served = || Some(self.invoke.find(name.as_str())?.deployment().kind);
+        match kinds.get(name).copied().or_else(served) {
+            None => Err(Error::Invalid(format!(
+                "a route leads to the function `{name}`, which is not there"
+            ))),
+            Some(Kind::Hook(_)) => Err(Error::Invalid(format!(
+                "a route leads to `{name}`, which answers no requests: {HOOK_IS_NOT_INVOCABLE}"
+            ))),
+            Some(Kind::HttpP2 | Kind::HttpP3 | Kind::Event | Kind::CommandP2 | Kind::CommandP3) => {
+                Ok(())
             }
-            _ => Ok(()),
         }
     }
 
@@ -356,6 +357,10 @@ impl Control {
     fn summary(&self, function: &Function) -> FunctionSummary {
         let deployment = function.deployment();
         let mut configuration = deployment.configuration.clone();
+        let limits = deployment.limits();
+        configuration.memory = Some(limits.memory);
+        configuration.timeout = Some(limits.timeout);
+        configuration.fuel = Some(limits.fuel);
         // Values are often secrets, whatever their name.
         configuration
             .environment
@@ -369,9 +374,13 @@ impl Control {
             code_size: deployment.code_size,
             app: deployment.app.clone(),
             modified_ms: deployment.modified_ms,
-            url: self
-                .doors
-                .url(|domain| format!("{}.{domain}", deployment.name)),
+            url: match deployment.kind {
+                Kind::HttpP2 | Kind::HttpP3 | Kind::Event | Kind::CommandP2 | Kind::CommandP3 => {
+                    let host = |domain: &str| format!("{}.{domain}", deployment.name);
+                    Some(self.doors.url(host))
+                }
+                Kind::Hook(_) => None,
+            },
             in_flight: function.in_flight(),
             configuration,
         }

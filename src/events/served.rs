@@ -66,7 +66,7 @@ impl Functions for Served {
         let versions = self.invoke.versions(function)?;
         let timeouts = versions
             .all()
-            .map(|function| function.deployment().configuration.timeout);
+            .map(|function| function.deployment().limits().timeout);
         Some(Bounds {
             timeout: timeouts.max()?,
             // All versions have the same.
@@ -111,7 +111,7 @@ impl Functions for Served {
             .invoke
             .event(&function, request_id, event, client_context)
             .await;
-        let timeout = function.deployment().configuration.timeout;
+        let timeout = function.deployment().limits().timeout;
         let failure = match &answer.result {
             Ok(Ok(_)) => None,
             Ok(Err(error)) => {

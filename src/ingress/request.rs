@@ -137,8 +137,8 @@ impl DataPlane {
                     function.clone(),
                     match function.deployment().kind {
                         // Only an event carries them; a component that speaks HTTP reads its path itself.
-                        Kind::HttpP2 | Kind::HttpP3 => Vec::new(),
-                        Kind::Event | Kind::CommandP2 | Kind::CommandP3 | Kind::Hook => found
+                        Kind::HttpP2 | Kind::HttpP3 | Kind::Hook(_) => Vec::new(),
+                        Kind::Event | Kind::CommandP2 | Kind::CommandP3 => found
                             .parameters
                             .iter()
                             .map(|(name, value)| (name.to_owned(), value.to_owned()))

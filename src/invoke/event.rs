@@ -82,11 +82,12 @@ impl Invoke {
                     .await;
                 answer.map(Ok)
             }
-            Kind::Event | Kind::CommandP2 | Kind::CommandP3 | Kind::Hook => {
+            Kind::Event | Kind::CommandP2 | Kind::CommandP3 => {
                 self.runtime
                     .event(&function.runtime, event, invocation, Ok::<_, Infallible>)
                     .await
             }
+            Kind::Hook(_) => Ok(Err(self.refuse_hook(function, &event, &invocation))),
         }
     }
 
@@ -121,7 +122,7 @@ pub(super) fn begin(
     Invocation {
         request_id,
         started,
-        deadline: started + function.deployment().configuration.timeout,
+        deadline: started + function.deployment().limits().timeout,
         hops: 0,
         traceparent: None,
         client_context,
@@ -160,8 +161,7 @@ impl InProcess for Invoke {
             let invocation = Invocation {
                 request_id,
                 started,
-                deadline: caller_deadline
-                    .min(started + function.deployment().configuration.timeout),
+                deadline: caller_deadline.min(started + function.deployment().limits().timeout),
                 hops,
                 traceparent,
                 client_context: None,

@@ -43,8 +43,8 @@ pub struct UrlArrival<'a> {
 }
 
 impl Invoke {
-    /// Has a function answer an HTTP request, whatever its kind: one that takes events gets the request as one. The head
-    /// of the answer is safe to send.
+    /// Has a function answer an HTTP request, whatever its kind: one that takes events gets the request as one, and a hook
+    /// none. The head of the answer is safe to send.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl Invoke {
         let invocation = Invocation {
             request_id: arrival.request_id,
             started: arrival.started,
-            deadline: arrival.started + configuration.timeout,
+            deadline: arrival.started + function.deployment().limits().timeout,
             hops: 0,
             traceparent: traceparent(request.headers()),
             client_context: None,
@@ -86,10 +86,15 @@ impl Invoke {
                 )
                 .await?
                 .map(ResponseBody::Guest),
-            Kind::Event | Kind::CommandP2 | Kind::CommandP3 | Kind::Hook => self
+            Kind::Event | Kind::CommandP2 | Kind::CommandP3 => self
                 .http_as_event(function, request, invocation, &arrival)
                 .await?
                 .map(|body| ResponseBody::Complete(Some(body))),
+            // It was a function when the route was made.
+            Kind::Hook(_) => {
+                drop(Admitted(&function.ledger));
+                return Err(Outcome::NoRoute);
+            }
         };
         if wants_receipt
             && let Some(record) = response.extensions_mut().remove::<InvocationRecord>()

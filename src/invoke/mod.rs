@@ -10,6 +10,7 @@ mod answer;
 mod concurrency;
 mod event;
 mod failure;
+mod hook;
 mod http;
 mod payload;
 mod stream;
@@ -25,6 +26,7 @@ use arc_swap::ArcSwap;
 use concurrency::Gate;
 pub use event::EventAnswer;
 pub use failure::{error_document, stopped_document};
+pub use hook::HOOK_IS_NOT_INVOCABLE;
 pub use http::{Arrival, ResponseBody, UrlArrival};
 pub use stream::{AnswerStream, MAX_STREAM, StreamAnswer};
 pub use versions::{Resolved, Versions};
@@ -161,7 +163,7 @@ impl Invoke {
                 .function_with(&deployment.name, &deployment.logging()),
             metrics: self.metrics.function(&deployment.name),
             version: deployment.version,
-            memory: deployment.configuration.memory,
+            memory: deployment.limits().memory,
         });
         let log = ledger.log.clone();
         let runtime = self

@@ -126,7 +126,7 @@ impl Invoke {
                     left: MAX_STREAM,
                 }))
             }
-            Kind::Event | Kind::CommandP2 | Kind::CommandP3 | Kind::Hook => {
+            Kind::Event | Kind::CommandP2 | Kind::CommandP3 => {
                 let answer = self
                     .runtime
                     .event(&function.runtime, event, invocation, Ok::<_, Infallible>)
@@ -137,6 +137,7 @@ impl Invoke {
                     left: MAX_STREAM,
                 }))
             }
+            Kind::Hook(_) => Ok(Err(self.refuse_hook(function, &event, &invocation))),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Digest, FunctionName, LambdaSettings, LoggingConfig};
+use super::{ByteSize, Digest, FunctionName, LambdaSettings, LoggingConfig, hook::Points};
 
 /// The most bytes all environment variables of a function may have together (Lambda quota: 4 KB).
 pub const MAX_ENVIRONMENT: usize = 4096;
@@ -23,8 +23,20 @@ pub enum Kind {
     CommandP2,
     /// `wasi:cli/run@0.3.x`.
     CommandP3,
-    /// One or more of `wharf:edge/*@0.1.x`.
-    Hook,
+    /// One or more of `wharf:edge/*@0.1.x`: which.
+    Hook(Points),
+}
+
+impl Kind {
+    /// The places of a distribution at which it can stand: those of a hook, and none of anything else.
+    pub const fn points(self) -> Points {
+        match self {
+            Self::Hook(points) => points,
+            Self::HttpP2 | Self::HttpP3 | Self::Event | Self::CommandP2 | Self::CommandP3 => {
+                Points::NONE
+            }
+        }
+    }
 }
 
 impl fmt::Display for Kind {
@@ -35,7 +47,7 @@ impl fmt::Display for Kind {
             Self::Event => "wharf:function",
             Self::CommandP2 => "wasi:cli 0.2",
             Self::CommandP3 => "wasi:cli 0.3",
-            Self::Hook => "wharf:edge",
+            Self::Hook(_) => "wharf:edge",
         })
     }
 }
@@ -122,18 +134,51 @@ pub struct FileGrant {
     pub writable: bool,
 }
 
+/// What one invocation may use: what its function's configuration says, and what follows from its kind where that says
+/// nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// All linear memories and tables of an instance together.
+    pub memory: ByteSize,
+    /// Wall-clock time, host calls included.
+    pub timeout: Duration,
+    /// Instructions, about one unit each.
+    pub fuel: u64,
+    /// Processor time.
+    pub cpu: Duration,
+}
+
+impl Limits {
+    /// Of a function.
+    pub const FUNCTION: Self = Self {
+        memory: ByteSize::mb(128),
+        timeout: Duration::from_secs(3),
+        fuel: 10_000_000_000,
+        cpu: Duration::from_secs(3),
+    };
+
+    /// Of a request hook. Every request of a distribution waits for it, up to four times.
+    pub const HOOK: Self = Self {
+        memory: ByteSize::mb(16),
+        timeout: Duration::from_millis(10),
+        fuel: 1_000_000,
+        cpu: Duration::from_millis(10),
+    };
+}
+
 /// How a function runs: what Lambda's `FunctionConfiguration` holds, and what an edge node adds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FunctionConfiguration {
     /// What the function is for, in words.
     pub description: String,
-    /// All linear memories and tables of an instance together; 128 MB by default, 1 MB to 10,240 MB.
-    pub memory: ByteSize,
-    /// Wall-clock time of an invocation, host calls included; 3 s by default, 900 s at most.
-    pub timeout: Duration,
-    /// Instructions of an invocation, about one unit each; 10 thousand million by default.
-    pub fuel: u64,
+    /// All linear memories and tables of an instance together, 1 MB to 10,240 MB; none means the kind's
+    /// [default](Limits).
+    pub memory: Option<ByteSize>,
+    /// Wall-clock time of an invocation, host calls included, 900 s at most; none means the kind's [default](Limits).
+    pub timeout: Option<Duration>,
+    /// Instructions of an invocation, about one unit each; none means the kind's [default](Limits).
+    pub fuel: Option<u64>,
     /// Processor time of an invocation; none means as long as the timeout.
     pub cpu: Option<Duration>,
     /// Environment variables, 4 KB in all.
@@ -172,9 +217,9 @@ impl Default for FunctionConfiguration {
     fn default() -> Self {
         Self {
             description: String::new(),
-            memory: ByteSize::mb(128),
-            timeout: Duration::from_secs(3),
-            fuel: 10_000_000_000,
+            memory: None,
+            timeout: None,
+            fuel: None,
             cpu: None,
             environment: BTreeMap::new(),
             secrets: BTreeMap::new(),
@@ -206,22 +251,40 @@ pub struct InvalidConfiguration {
 }
 
 impl FunctionConfiguration {
+    /// What an invocation of a function of this kind may use.
+    pub fn limits(&self, kind: Kind) -> Limits {
+        let default = match kind {
+            Kind::HttpP2 | Kind::HttpP3 | Kind::Event | Kind::CommandP2 | Kind::CommandP3 => {
+                Limits::FUNCTION
+            }
+            Kind::Hook(_) => Limits::HOOK,
+        };
+        let timeout = self.timeout.unwrap_or(default.timeout);
+        Limits {
+            memory: self.memory.unwrap_or(default.memory),
+            timeout,
+            fuel: self.fuel.unwrap_or(default.fuel),
+            cpu: self.cpu.unwrap_or(timeout),
+        }
+    }
+
     /// Whether every value is in its range. The first that is not is named.
     pub fn validate(&self) -> Result<(), InvalidConfiguration> {
         let invalid = |key, problem: String| Err(InvalidConfiguration { key, problem });
-        if !(ByteSize::mb(1)..=ByteSize::mb(10_240)).contains(&self.memory) {
-            return invalid(
-                "memory",
-                format!("{} is not from 1 MB to 10,240 MB", self.memory),
-            );
+        if let Some(memory) = self.memory
+            && !(ByteSize::mb(1)..=ByteSize::mb(10_240)).contains(&memory)
+        {
+            return invalid("memory", format!("{memory} is not from 1 MB to 10,240 MB"));
         }
-        if self.timeout.is_zero() || self.timeout > Duration::from_secs(900) {
+        if let Some(timeout) = self.timeout
+            && (timeout.is_zero() || timeout > Duration::from_secs(900))
+        {
             return invalid(
                 "timeout",
-                format!("{:?} is not above 0 and at most 900 s", self.timeout),
+                format!("{timeout:?} is not above 0 and at most 900 s"),
             );
         }
-        if self.fuel == 0 {
+        if self.fuel == Some(0) {
             return invalid("fuel", "0 lets nothing run; give at least 1".to_owned());
         }
         if self.cpu.is_some_and(|cpu| cpu.is_zero()) {
@@ -295,6 +358,11 @@ pub struct Deployment {
 }
 
 impl Deployment {
+    /// What one of its invocations may use.
+    pub fn limits(&self) -> Limits {
+        self.configuration.limits(self.kind)
+    }
+
     /// The blobs that it refers to: its component, what that came in, and its layers.
     pub fn blobs(&self) -> impl Iterator<Item = Digest> {
         let package = self.lambda.package.as_ref().map(|package| package.digest);

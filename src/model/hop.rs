@@ -16,8 +16,15 @@ pub fn is_for_one(name: &str) -> bool {
             | "proxy-connection"
             | "proxy-authenticate"
             | "proxy-authorization"
+            | "proxy-authentication-info"
             | "http2-settings"
     )
+}
+
+/// Whether a field, its name in lower case, is for one hop or frames a message: nothing that an event, a hook or what they
+/// answer can say.
+pub fn is_framing(name: &str) -> bool {
+    is_for_one(name) || name == "trailer"
 }
 
 /// Takes out the fields for this hop, and those that `Connection` names.

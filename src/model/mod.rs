@@ -9,6 +9,7 @@ mod cors;
 mod digest;
 mod event;
 mod function;
+pub mod hook;
 pub mod hop;
 mod logging;
 mod manifest;
@@ -31,7 +32,7 @@ pub use cors::Cors;
 pub use digest::{Digest, ParseDigestError};
 pub use event::{AsyncEvent, EventInvokeConfig, EventTarget, InvalidTarget};
 pub use function::{
-    Deployment, FileGrant, FunctionConfiguration, InvalidConfiguration, Isolation, Kind,
+    Deployment, FileGrant, FunctionConfiguration, InvalidConfiguration, Isolation, Kind, Limits,
     MAX_ENVIRONMENT, OutboundGrant, Pool, SecretSource, Version,
 };
 pub use logging::{

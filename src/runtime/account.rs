@@ -81,15 +81,14 @@ impl Account {
 
     /// Notes that the guest was stopped at a limit, and tells its function's log.
     pub(super) fn stop(&self, limit: Outcome) {
-        let configuration = &self.code.deployment.configuration;
+        let limits = self.code.limits;
         let message = match limit {
             Outcome::Timeout => {
-                let seconds = configuration.timeout.as_secs_f64();
+                let seconds = limits.timeout.as_secs_f64();
                 format!("Task timed out after {seconds:.2} seconds")
             }
             Outcome::OutOfCpu => {
-                let most = configuration.cpu.unwrap_or(configuration.timeout);
-                format!("{limit}: more than {most:?} of processor time")
+                format!("{limit}: more than {:?} of processor time", limits.cpu)
             }
             limit => limit.to_string(),
         };

@@ -1,5 +1,5 @@
-//! What `bindgen!` makes of `wit`: the imports that are implemented in [`imports`](super::imports), and the event
-//! function's export.
+//! What `bindgen!` makes of `wit`: the imports that are implemented in [`imports`](super::imports), and the exports of
+//! event functions and of hooks.
 //!
 //! wasi:cli, clocks, random, io, filesystem and http are not here: their bindings are wasmtime's.
 
@@ -46,8 +46,30 @@ mod event {
     });
 }
 
+/// The exports of `wharf:edge`. A component has one or more of them, so each is looked up by itself.
+pub(crate) mod hook {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        inline: "
+            package wharf:bindings;
+            world hooks {
+                export wharf:edge/viewer-request@0.1.0;
+                export wharf:edge/origin-request@0.1.0;
+                export wharf:edge/origin-response@0.1.0;
+                export wharf:edge/viewer-response@0.1.0;
+            }
+        ",
+        world: "wharf:bindings/hooks",
+        exports: { default: async },
+        // Heads are lowered from where they lie.
+        ownership: Borrowing { duplicate_if_necessary: true },
+    });
+
+    pub(crate) use self::wharf::edge::types as wit;
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{collections::BTreeMap, path::Path, sync::Arc};
 
     use wasmtime::{
@@ -64,7 +86,7 @@ mod tests {
     };
 
     /// A component of a world that is written in terms of `wit`: all the imports and exports, and traps for code.
-    fn component(engine: &Engine, world: &str) -> Component {
+    pub(in crate::runtime) fn component_of(world: &str) -> Vec<u8> {
         let mut resolve = Resolve::default();
         let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("wit");
         resolve.push_dir(wit).unwrap();
@@ -73,12 +95,15 @@ mod tests {
         let world = resolve.select_world(&[package], Some("guest")).unwrap();
         let mut module = dummy_module(&resolve, world, ManglingAndAbi::Standard32);
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-        let bytes = ComponentEncoder::default()
+        ComponentEncoder::default()
             .module(&module)
             .unwrap()
             .encode()
-            .unwrap();
-        Component::from_binary(engine, &bytes).unwrap()
+            .unwrap()
+    }
+
+    fn component(engine: &Engine, world: &str) -> Component {
+        Component::from_binary(engine, &component_of(world)).unwrap()
     }
 
     struct Guest {

@@ -160,7 +160,7 @@ async fn serve<B>(
         Exports::HttpP3(service) => {
             serve_p3(store, service, request, sender, account.clone()).await
         }
-        Exports::Event(_) | Exports::CommandP2(_) | Exports::CommandP3(_) => {
+        Exports::Event(_) | Exports::CommandP2(_) | Exports::CommandP3(_) | Exports::Hook(_) => {
             Err(wasmtime::format_err!("the function does not speak HTTP"))
         }
     };
@@ -168,7 +168,7 @@ async fn serve<B>(
 }
 
 /// Ends a call: the lease is released, or the failure noted and the instance dropped.
-fn end(mut lease: Lease, ended: wasmtime::Result<()>, account: &Account) {
+pub(super) fn end(mut lease: Lease, ended: wasmtime::Result<()>, account: &Account) {
     match ended {
         Ok(()) => {
             // Only a command's output is an answer.
@@ -318,15 +318,15 @@ async fn handle(
                 .await;
             printed(lease, ran.and_then(|ran| ran), &account)
         }
-        Exports::HttpP2(_) | Exports::HttpP3(_) => {
-            let error = wasmtime::format_err!("the function speaks HTTP and takes no events");
+        Exports::HttpP2(_) | Exports::HttpP3(_) | Exports::Hook(_) => {
+            let error = wasmtime::format_err!("the function takes no events");
             end(lease, Err(error), &account);
             None
         }
     }
 }
 
-fn split<T>(result: wasmtime::Result<T>) -> (Option<T>, wasmtime::Result<()>) {
+pub(super) fn split<T>(result: wasmtime::Result<T>) -> (Option<T>, wasmtime::Result<()>) {
     match result {
         Ok(value) => (Some(value), Ok(())),
         Err(error) => (None, Err(error)),

@@ -22,10 +22,11 @@ use super::{
     bindings::EventFunctionPre,
     compile::{Artifacts, CompileError, describe},
     engine::PerEngine,
+    hook::HookPre,
     instance::State,
 };
 use crate::{
-    model::{Digest, Kind},
+    model::{Digest, Kind, hook::Point},
     telemetry::metrics::NodeMetrics,
 };
 
@@ -50,19 +51,23 @@ pub(super) enum Target {
     Event(EventFunctionPre<State>),
     CommandP2(CommandP2Pre<State>),
     CommandP3(CommandP3Pre<State>),
-    Hook,
+    Hook(HookPre),
 }
 
 impl Target {
     /// Finds out how a component is called from what it exports. HTTP comes first: a component that also exports
     /// `wasi:cli/run` (as `cargo component` makes them) is meant to answer HTTP.
-    fn classify(pre: &InstancePre<State>) -> Option<Self> {
-        None.or_else(|| HttpP3Pre::new(pre.clone()).ok().map(Self::HttpP3))
+    fn classify(pre: &InstancePre<State>) -> Result<Self, PrepareError> {
+        let function = None
+            .or_else(|| HttpP3Pre::new(pre.clone()).ok().map(Self::HttpP3))
             .or_else(|| HttpP2Pre::new(pre.clone()).ok().map(Self::HttpP2))
             .or_else(|| EventFunctionPre::new(pre.clone()).ok().map(Self::Event))
             .or_else(|| CommandP3Pre::new(pre.clone()).ok().map(Self::CommandP3))
-            .or_else(|| CommandP2Pre::new(pre.clone()).ok().map(Self::CommandP2))
-            .or_else(|| exports_hook(pre).then_some(Self::Hook))
+            .or_else(|| CommandP2Pre::new(pre.clone()).ok().map(Self::CommandP2));
+        match function {
+            Some(target) => Ok(target),
+            None => HookPre::new(pre.clone()).map(Self::Hook),
+        }
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -72,16 +77,9 @@ impl Target {
             Self::Event(_) => Kind::Event,
             Self::CommandP2(_) => Kind::CommandP2,
             Self::CommandP3(_) => Kind::CommandP3,
-            Self::Hook => Kind::Hook,
+            Self::Hook(pre) => Kind::Hook(pre.points()),
         }
     }
-}
-
-fn exports_hook(pre: &InstancePre<State>) -> bool {
-    pre.component()
-        .component_type()
-        .exports(pre.engine())
-        .any(|(name, _)| name.starts_with("wharf:edge/"))
 }
 
 /// Why a component cannot be run here.
@@ -99,6 +97,9 @@ pub enum PrepareError {
          wasi:http/handler@0.3, wharf:function/handler, wharf:edge/… or wasi:cli/run"
     )]
     Export,
+    /// A hook is not of its point's type.
+    #[error("the component's hook {0} is not that of wharf:edge@0.1.0: {1}")]
+    Hook(Point, String),
 }
 
 impl PrepareError {
@@ -119,7 +120,7 @@ pub(super) fn prepare(
     let pre = linker
         .instantiate_pre(component)
         .map_err(|error| PrepareError::Import(describe(&error)))?;
-    let target = Target::classify(&pre).ok_or(PrepareError::Export)?;
+    let target = Target::classify(&pre)?;
     let image = component.image_range();
     let bytes = u32::try_from(image.end.addr() - image.start.addr()).unwrap_or(u32::MAX);
     Ok(Prepared {

@@ -23,7 +23,7 @@ use super::{
     pool::Pool,
 };
 use crate::{
-    model::{Deployment, Vpc, VpcConfig},
+    model::{Deployment, Kind, Limits, Vpc, VpcConfig},
     store::KeyValue,
     telemetry::{logs::FunctionLog, metrics::NodeMetrics},
 };
@@ -31,6 +31,7 @@ use crate::{
 /// What stays the same for every instance of a version.
 pub(crate) struct Code {
     pub(super) deployment: Deployment,
+    pub(super) limits: Limits,
     pub(super) log: Arc<FunctionLog>,
     pub(super) outbound: OutboundPool,
     pub(super) mounts: Arc<Mounts>,
@@ -72,18 +73,13 @@ impl Code {
         let deadline = (SystemTime::now() + left)
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let Deployment {
-            name,
-            version,
-            configuration,
-            ..
-        } = &self.deployment;
+        let Deployment { name, version, .. } = &self.deployment;
         InvocationContext {
             request_id: invocation.request_id.to_string(),
             function_name: name.to_string(),
             function_version: version.to_string(),
             invoked_function_arn: format!("{}:function:{name}", self.services.arn_prefix),
-            memory_limit_mb: configuration.memory.as_mb(),
+            memory_limit_mb: self.limits.memory.as_mb(),
             deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
             traceparent: invocation.traceparent.as_deref().map(str::to_owned),
             client_context: invocation.client_context.as_deref().map(str::to_owned),
@@ -139,11 +135,20 @@ impl Function {
             .map_err(FunctionFailed)?;
         Ok(Arc::new(Self {
             code: Arc::new(Code {
-                outbound: services.outbound.pool(
-                    &configuration.outbound,
-                    services.vpc.reach(&VpcConfig::of(&deployment.lambda)),
-                ),
+                outbound: match deployment.kind {
+                    // What a visitor waits for calls nobody by accident.
+                    Kind::Hook(_) => services.outbound.pool_of_granted(&configuration.outbound),
+                    Kind::HttpP2
+                    | Kind::HttpP3
+                    | Kind::Event
+                    | Kind::CommandP2
+                    | Kind::CommandP3 => services.outbound.pool(
+                        &configuration.outbound,
+                        services.vpc.reach(&VpcConfig::of(&deployment.lambda)),
+                    ),
+                },
                 mounts,
+                limits: deployment.limits(),
                 deployment,
                 log,
                 environment,
@@ -169,6 +174,11 @@ impl Function {
     /// What is deployed.
     pub fn deployment(&self) -> &Deployment {
         &self.code.deployment
+    }
+
+    /// What one of its invocations may use.
+    pub(super) fn limits(&self) -> Limits {
+        self.code.limits
     }
 
     /// Instances that wait for a request.

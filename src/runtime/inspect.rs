@@ -76,6 +76,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{model::hook::Point, runtime::bindings};
 
     #[test]
     fn what_is_no_component_is_told_apart() {
@@ -84,6 +85,31 @@ mod tests {
         inspect(b"").unwrap_err();
         inspect(b"hello").unwrap_err();
         inspect(b"\0asm\x0d\0\x01\0\xff").unwrap_err();
+    }
+
+    #[test]
+    fn a_hook_is_told_by_its_points_and_its_types_are_looked_at() {
+        let of = |world: &str| inspect(&bindings::tests::component_of(world)).unwrap();
+        let two =
+            of("export wharf:edge/origin-request@0.1.0; export wharf:edge/viewer-response@0.1.0;");
+        let points = [Point::OriginRequest, Point::ViewerResponse];
+        assert_eq!(two.kind, Some(Kind::Hook(points.into_iter().collect())));
+        let function =
+            of("export wharf:function/handler@0.1.0; export wharf:edge/viewer-request@0.1.0;");
+        assert_eq!(function.kind, Some(Kind::Event));
+
+        let other = wat::parse_str(
+            r#"(component
+                (core module $Main (func (export "handle")))
+                (core instance $main (instantiate $Main))
+                (func $handle (canon lift (core func $main "handle")))
+                (instance $hook (export "handle" (func $handle)))
+                (export "wharf:edge/viewer-request@0.1.0" (instance $hook)))"#,
+        );
+        let other = inspect(&other.unwrap()).unwrap();
+        assert_eq!(other.kind, None);
+        let problem = other.problem.unwrap();
+        assert!(problem.contains("hook viewer-request"), "{problem}");
     }
 
     #[test]

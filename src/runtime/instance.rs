@@ -30,6 +30,7 @@ use super::{
     component::{Prepared, Target},
     engine::Concurrency,
     function::Code,
+    hook::Hooks,
     imports::{
         self,
         config::ConfigView,
@@ -40,7 +41,8 @@ use super::{
         stdio::{AnswerTooLarge, Stdio},
     },
     limits::{
-        FIELD_BYTES, HOST_RESOURCES, HOSTCALL_BYTES, MemoryLimiter, YIELD_INTERVAL, classify,
+        FIELD_BYTES, HOOK_BYTES, HOST_RESOURCES, HOSTCALL_BYTES, MemoryLimiter, YIELD_INTERVAL,
+        classify,
     },
 };
 use crate::{
@@ -168,6 +170,7 @@ pub(super) enum Exports {
     Event(EventFunction),
     CommandP2(CommandP2),
     CommandP3(CommandP3),
+    Hook(Hooks),
 }
 
 /// An instance, ready or in use.
@@ -186,7 +189,6 @@ impl Instance {
         code: &Arc<Code>,
         slot: OwnedSemaphorePermit,
     ) -> Result<Self, (Outcome, wasmtime::Error)> {
-        let configuration = &code.deployment.configuration;
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELD_BYTES);
         let mut table = ResourceTable::new();
@@ -195,7 +197,7 @@ impl Instance {
         let state = State {
             code: code.clone(),
             invocation: None,
-            memory: MemoryLimiter::new(configuration.memory.as_usize()),
+            memory: MemoryLimiter::new(code.limits.memory.as_usize()),
             calls: 0,
             outbound: Outbound::new(code.outbound.clone()),
             table,
@@ -206,10 +208,17 @@ impl Instance {
         };
         let mut store = Store::new(prepared.engine(), state);
         store.limiter(|state| &mut state.memory);
-        store.set_hostcall_fuel(HOSTCALL_BYTES);
+        store.set_hostcall_fuel(match prepared.target {
+            Target::Hook(_) => HOOK_BYTES,
+            Target::HttpP2(_)
+            | Target::HttpP3(_)
+            | Target::Event(_)
+            | Target::CommandP2(_)
+            | Target::CommandP3(_) => HOSTCALL_BYTES,
+        });
         // The host's own table is full first, and says so in a way that is told from a trap.
         store.set_max_component_handles(2 * HOST_RESOURCES);
-        let exports = instantiate(&mut store, prepared, configuration.fuel).await;
+        let exports = instantiate(&mut store, prepared, code.limits.fuel).await;
         match exports {
             Ok(exports) => Ok(Self {
                 store,
@@ -232,7 +241,7 @@ impl Instance {
         self.served += 1;
         let state = self.store.data_mut();
         let configuration = &state.code.deployment.configuration;
-        let fuel = configuration.fuel;
+        let fuel = state.code.limits.fuel;
         state.calls = 0;
         let (id, version) = (invocation.request_id, state.code.deployment.version);
         match input {
@@ -258,12 +267,7 @@ impl Instance {
         let left = self.store.get_fuel().expect("the engine consumes fuel");
         let state = self.store.data_mut();
         if let Some((_, account)) = state.invocation.take() {
-            let fuel = state
-                .code
-                .deployment
-                .configuration
-                .fuel
-                .saturating_sub(left);
+            let fuel = state.code.limits.fuel.saturating_sub(left);
             account.guest_ended(
                 fuel,
                 state.memory.peak(),
@@ -323,8 +327,6 @@ async fn instantiate(
         Target::Event(pre) => Exports::Event(pre.instantiate_async(store).await?),
         Target::CommandP2(pre) => Exports::CommandP2(pre.instantiate_async(store).await?),
         Target::CommandP3(pre) => Exports::CommandP3(pre.instantiate_async(store).await?),
-        Target::Hook => {
-            wasmtime::bail!("a hook runs in a distribution, which this node does not have")
-        }
+        Target::Hook(pre) => Exports::Hook(pre.instantiate_async(store).await?),
     })
 }

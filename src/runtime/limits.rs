@@ -29,6 +29,10 @@ pub(super) const RANDOM_BYTES: u64 = 64 << 10;
 /// Bytes that a guest may hand to the host in one call: a body chunk, a key-value entry, a log line.
 pub(super) const HOSTCALL_BYTES: usize = 32 << 20;
 
+/// The same of a hook, whose answer is the largest thing it has to say. What is a little too large is still read, and told
+/// from what is not.
+pub(super) const HOOK_BYTES: usize = 4 << 20;
+
 /// Host resources that a guest may hold at one moment: streams, bodies, fields, pollables.
 pub(super) const HOST_RESOURCES: usize = 1024;
 

@@ -13,6 +13,7 @@ mod compile;
 mod component;
 mod engine;
 mod function;
+mod hook;
 mod imports;
 mod inspect;
 mod instance;
@@ -66,7 +67,10 @@ use limits::Bounded;
 use pool::Lease;
 
 use crate::{
-    model::{Deployment, Digest, Kind, Outcome, Vpc},
+    model::{
+        Deployment, Digest, Kind, Outcome, Vpc,
+        hook::{Client, Point, RequestAction, RequestHead, ResponseAction, ResponseHead},
+    },
     store::{Blobs, KeyValue},
     telemetry::{logs::FunctionLog, metrics::NodeMetrics},
 };
@@ -396,11 +400,7 @@ impl Runtime {
         B::Error: Display,
         E: Display,
     {
-        let configuration = &function.deployment().configuration;
-        let (cpu, deadline) = (
-            configuration.cpu.unwrap_or(configuration.timeout),
-            invocation.deadline,
-        );
+        let (cpu, deadline) = (function.limits().cpu, invocation.deadline);
         let lease = self.lease(function, invocation, &account, None).await?;
         let bounds = |call| Bounded::new(call, cpu, deadline);
         call::http(lease, request, account, check, receipt, bounds).await
@@ -433,11 +433,7 @@ impl Runtime {
         invocation: Invocation,
         read: impl FnOnce(String) -> Result<T, E>,
     ) -> Result<Result<T, FunctionError>, Outcome> {
-        let configuration = &function.deployment().configuration;
-        let (cpu, deadline) = (
-            configuration.cpu.unwrap_or(configuration.timeout),
-            invocation.deadline,
-        );
+        let (cpu, deadline) = (function.limits().cpu, invocation.deadline);
         let context = function.code.context(&invocation);
         let kind = function.deployment().kind;
         let input =
@@ -449,13 +445,61 @@ impl Runtime {
         let answer = match lease {
             Ok(lease) => {
                 let bounds = |call| Bounded::new(call, cpu, deadline);
-                let limit = configuration.response.as_usize();
+                let limit = function.deployment().configuration.response.as_usize();
                 call::event(lease, event, context, limit, account, read, bounds).await
             }
             Err(outcome) => Err(outcome),
         };
         running.done();
         answer
+    }
+
+    /// Has a hook see a request on its way.
+    ///
+    /// # Errors
+    ///
+    /// The outcome says what happened; the function's log has the cause.
+    pub async fn hook_request(
+        &self,
+        function: &Arc<Function>,
+        point: Point,
+        request: RequestHead<'_>,
+        client: Client<'_>,
+        invocation: Invocation,
+    ) -> Result<RequestAction, Outcome> {
+        let account = open(function, &invocation);
+        let bounds = hook_bounds(function, &invocation);
+        let running = Running::new(&account);
+        let action = match self.lease(function, invocation, &account, None).await {
+            Ok(lease) => hook::on_request(lease, point, request, client, account, bounds).await,
+            Err(outcome) => Err(outcome),
+        };
+        running.done();
+        action
+    }
+
+    /// Has a hook see a response on its way, and the request that it answers.
+    ///
+    /// # Errors
+    ///
+    /// The outcome says what happened; the function's log has the cause.
+    pub async fn hook_response(
+        &self,
+        function: &Arc<Function>,
+        point: Point,
+        request: RequestHead<'_>,
+        response: ResponseHead<'_>,
+        invocation: Invocation,
+    ) -> Result<ResponseAction, Outcome> {
+        let account = open(function, &invocation);
+        let bounds = hook_bounds(function, &invocation);
+        let running = Running::new(&account);
+        let action = match self.lease(function, invocation, &account, None).await {
+            Ok(lease) => hook::on_response(lease, point, request, response, account, bounds).await,
+            Err(outcome) => Err(outcome),
+        };
+        running.done();
+        action
     }
 
     /// A warm instance, or a new one.
@@ -486,12 +530,13 @@ impl Runtime {
         function: &Arc<Function>,
         deadline: Instant,
     ) -> Result<Instance, Outcome> {
-        let slot = self.slot().await?;
+        let slot = self.slot(deadline).await?;
         self.start_instance(function, slot, deadline).await
     }
 
-    /// A slot: a free one, that of an instance which waits for a request, or, waited for a bounded time, the next.
-    async fn slot(&self) -> Result<OwnedSemaphorePermit, Outcome> {
+    /// A slot: a free one, that of an instance which waits for a request, or, waited for a bounded time and not beyond
+    /// `deadline`, the next.
+    async fn slot(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Outcome> {
         let slots = &self.0.slots;
         if let Ok(slot) = slots.clone().try_acquire_owned() {
             return Ok(slot);
@@ -499,7 +544,8 @@ impl Runtime {
         // From here on no instance goes back to a pool.
         let _waiting = Waiting::new(&self.0.services.waiting);
         drop(self.evict());
-        match tokio::time::timeout(self.0.slot_wait, slots.clone().acquire_owned()).await {
+        let until = deadline.min(Instant::now() + self.0.slot_wait);
+        match tokio::time::timeout_at(until.into(), slots.clone().acquire_owned()).await {
             Ok(slot) => Ok(slot.expect("the semaphore is never closed")),
             Err(_) => Err(Outcome::Overloaded),
         }
@@ -521,8 +567,7 @@ impl Runtime {
         slot: OwnedSemaphorePermit,
         deadline: Instant,
     ) -> Result<Instance, Outcome> {
-        let configuration = &function.deployment().configuration;
-        let cpu = configuration.cpu.unwrap_or(configuration.timeout);
+        let cpu = function.limits().cpu;
         let start = Box::pin(self.instantiate(function, slot));
         let instance = Bounded::new(start, cpu, deadline).await??;
         function.pool.started();
@@ -585,7 +630,7 @@ impl Runtime {
                 let Ok(slot) = slots.clone().try_acquire_owned() else {
                     break;
                 };
-                let deadline = Instant::now() + function.deployment().configuration.timeout;
+                let deadline = Instant::now() + function.limits().timeout;
                 let Ok(instance) = runtime.start_instance(&function, slot, deadline).await else {
                     function.pool.start_failed();
                     break;
@@ -693,6 +738,13 @@ async fn tick(runtime: Weak<Inner>) {
             }
             stays
         });
+    }
+}
+
+fn hook_bounds(function: &Function, invocation: &Invocation) -> hook::Bounds {
+    hook::Bounds {
+        cpu: function.limits().cpu,
+        deadline: invocation.deadline,
     }
 }
 

@@ -222,13 +222,16 @@ pub enum Outbound {
     Private,
     /// The invocation has sent as many as it may.
     Count,
+    /// A request hook was not granted it.
+    NotGranted,
 }
 
 impl Outbound {
-    const ALL: [(Self, &'static str); 3] = [
+    const ALL: [(Self, &'static str); 4] = [
         (Self::Allowed, "allowed"),
         (Self::Private, "private_address"),
         (Self::Count, "count"),
+        (Self::NotGranted, "not_granted"),
     ];
 }
 

@@ -139,10 +139,10 @@ pub(super) fn apply(
         description.clone_into(&mut configuration.description);
     }
     if let Some(memory) = number(input, "MemorySize", MAX_MEMORY)? {
-        configuration.memory = ByteSize::mb(memory);
+        configuration.memory = Some(ByteSize::mb(memory));
     }
     if let Some(timeout) = number(input, "Timeout", MAX_TIMEOUT)? {
-        configuration.timeout = Duration::from_secs(timeout);
+        configuration.timeout = Some(Duration::from_secs(timeout));
     }
     if let Some(Value::Object(storage)) = input.get("EphemeralStorage")
         && let Some(size) = number(storage, "Size", MAX_STORAGE)?
@@ -328,14 +328,15 @@ pub(super) fn document(
             .map(|qualifier| qualifier as &dyn std::fmt::Display),
     );
     let log_group = format!("/aws/lambda/{name}");
+    let limits = deployment.limits();
     let mut document = json!({
         "FunctionName": name,
         "FunctionArn": arn,
         "CodeSize": size,
         "CodeSha256": code_sha256(deployment),
         "Description": configuration.description,
-        "Timeout": configuration.timeout.as_millis().div_ceil(1000),
-        "MemorySize": configuration.memory.as_mb(),
+        "Timeout": limits.timeout.as_millis().div_ceil(1000),
+        "MemorySize": limits.memory.as_mb(),
         "LastModified": time(*modified_ms),
         "Version": version.to_string(),
         "TracingConfig": {"Mode": "PassThrough"},

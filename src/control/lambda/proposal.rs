@@ -191,18 +191,10 @@ impl Lambda {
         }
         let path = self.control.blobs.path(&proposal.code);
         let compiled = self.control.runtime.compile(&path, &proposal.code).await;
-        let kind = match compiled {
-            Ok(Kind::Hook) => Err(
-                "it is a request hook; hooks run in distributions, which this version does not serve yet"
-                    .to_owned(),
-            ),
-            Ok(kind) => Ok(kind),
-            Err(error) => Err(error.to_string()),
-        };
-        let changes = match kind {
+        let changes = match compiled {
             Ok(kind) => self.realized(&proposal, kind, stored.revision).await?,
-            Err(why) => {
-                proposal.failed = Some(why);
+            Err(error) => {
+                proposal.failed = Some(error.to_string());
                 vec![Change::put_expecting(&proposal, stored.revision)?]
             }
         };

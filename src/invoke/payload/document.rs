@@ -7,7 +7,8 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header, response::Parts};
 use serde::Serialize;
 
-use super::{is_for_one_hop, is_text, request::Form};
+use super::{is_text, request::Form};
+use crate::model::hop;
 
 /// Between the prelude of a streamed answer and its body (`application/vnd.awslambda.http-integration-response`).
 const DELIMITER: [u8; 8] = [0; 8];
@@ -93,7 +94,7 @@ fn described(head: &Parts, form: Form) -> Result<Document<'_>, Informational> {
 fn fields(headers: &HeaderMap) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     headers
         .iter()
-        .filter(|(name, _)| **name != header::CONTENT_LENGTH && !is_for_one_hop(name.as_str()))
+        .filter(|(name, _)| **name != header::CONTENT_LENGTH && !hop::is_framing(name.as_str()))
         .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())))
 }
 

@@ -27,24 +27,6 @@ pub(super) use document::{document, prelude};
 pub(super) use event::{Origin, event};
 pub(super) use request::{HttpEvent, request};
 
-/// Fields that are for one connection, or that frame a message: they are nothing that an event or its answer can say.
-fn is_for_one_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "expect"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "http2-settings"
-    )
-}
-
 /// Whether a body goes into the event as text: what API Gateway takes for text.
 fn is_text(headers: &HeaderMap) -> bool {
     if headers.contains_key(header::CONTENT_ENCODING) {

@@ -9,11 +9,11 @@ use http_body_util::BodyExt as _;
 use proptest::prelude::*;
 
 use super::{Origin, event, request};
-use crate::model::RequestId;
+use crate::model::{RequestId, hop};
 
 fn token() -> impl Strategy<Value = String> {
     "[a-z][a-z0-9-]{0,12}".prop_filter("a field of its own", |name| {
-        !super::is_for_one_hop(name) && !matches!(name.as_str(), "host" | "cookie")
+        !hop::is_framing(name) && !matches!(name.as_str(), "host" | "cookie")
     })
 }
 

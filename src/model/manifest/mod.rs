@@ -230,9 +230,9 @@ impl Check<'_> {
             // The manifest names them beside, and a deployment puts them here.
             secrets: BTreeMap::new(),
             description: table.description.unwrap_or_default(),
-            memory: table.memory.map_or(default.memory, |size| size.0),
-            timeout: table.timeout.map_or(default.timeout, |time| time.0),
-            fuel: table.fuel.unwrap_or(default.fuel),
+            memory: table.memory.map(|size| size.0),
+            timeout: table.timeout.map(|time| time.0),
+            fuel: table.fuel,
             cpu: table.cpu.map(|time| time.0),
             environment: table.environment,
             config: table.config,

@@ -43,11 +43,12 @@ pub(super) struct FunctionTable {
     pub(super) build: Option<String>,
     /// The component, a file from the manifest's folder: one that is there, or one that the build makes.
     pub(super) component: Option<PathBuf>,
-    /// All linear memories and tables of an instance together. Default: `128 MB`; from 1 MB to 10240 MB.
+    /// All linear memories and tables of an instance together, from 1 MB to 10240 MB. Default: `128 MB`,
+    /// and `16 MB` for request hooks.
     pub(super) memory: Option<Size>,
-    /// Wall-clock time of an invocation, host calls included. Default: `3 s`; at most 900 s.
+    /// Wall-clock time of an invocation, host calls included, at most 900 s. Default: `3 s`, and `10 ms` for request hooks.
     pub(super) timeout: Option<Time>,
-    /// Instructions of an invocation, about one unit each. Default: 10,000,000,000.
+    /// Instructions of an invocation, about one unit each. Default: 10,000,000,000, and 1,000,000 for request hooks.
     #[schemars(range(min = 1))]
     pub(super) fuel: Option<u64>,
     /// Processor time of an invocation. Default: as long as the timeout.

@@ -1,7 +1,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use super::*;
-use crate::model::{Isolation, OutboundGrant, Pool};
+use crate::model::{ByteSize, Isolation, OutboundGrant, Pool};
 
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests");
 
@@ -94,9 +94,9 @@ fn every_key_reaches_the_configuration() {
         cart.configuration,
         FunctionConfiguration {
             description: "Keeps what is bought.".to_owned(),
-            memory: "64 MB".parse().unwrap(),
-            timeout: Duration::from_secs(10),
-            fuel: 1_000_000,
+            memory: Some(ByteSize::mb(64)),
+            timeout: Some(Duration::from_secs(10)),
+            fuel: Some(1_000_000),
             cpu: Some(Duration::from_millis(500)),
             environment: map("MODE", "fast"),
             secrets: BTreeMap::new(),

@@ -25,9 +25,10 @@ use super::{
 };
 use crate::{
     invoke::{
-        AnswerStream, Function, MAX_ASYNC_EVENT, StreamAnswer, error_document, stopped_document,
+        AnswerStream, Function, HOOK_IS_NOT_INVOCABLE, MAX_ASYNC_EVENT, StreamAnswer,
+        error_document, stopped_document,
     },
-    model::{EventTarget, Outcome, RequestId},
+    model::{EventTarget, Kind, Outcome, RequestId},
 };
 
 /// The most bytes of an answer in one message of a stream. Clients take 16 MB.
@@ -73,7 +74,7 @@ impl Lambda {
             .invoke
             .event(&function, request_id, event, client_context)
             .await;
-        let timeout = function.deployment().configuration.timeout;
+        let timeout = function.deployment().limits().timeout;
         let mut response = match answer.result {
             Ok(Ok(document)) => document_response(document),
             Ok(Err(error)) => failed(error_document(&error)),
@@ -124,7 +125,7 @@ impl Lambda {
             .invoke
             .stream(&function, request_id, event, client_context)
             .await;
-        let timeout = function.deployment().configuration.timeout;
+        let timeout = function.deployment().limits().timeout;
         let (pieces, failure) = match result {
             Ok(Ok(pieces)) => (Some(pieces), None),
             Ok(Err(error)) => (None, Some(error_document(&error))),
@@ -176,6 +177,11 @@ impl Lambda {
     /// What a call asks for.
     async fn invocation(&self, call: Call, asynchronous: bool) -> Result<Invocation, Error> {
         let (function, target) = self.function_of(&call).await?;
+        if let Kind::Hook(_) = function.deployment().kind {
+            return Err(invalid(format!(
+                "The function cannot be invoked: {HOOK_IS_NOT_INVOCABLE}."
+            )));
+        }
         if call.text("TenantId").is_some() {
             return Err(invalid(
                 "The invoked function is not enabled for tenancy configuration. Remove the tenant ID from your request and \
@@ -265,7 +271,7 @@ impl Messages {
             match pieces.next().await {
                 Some(Ok(piece)) => self.rest = piece,
                 Some(Err(outcome)) => {
-                    let timeout = self.function.deployment().configuration.timeout;
+                    let timeout = self.function.deployment().limits().timeout;
                     self.failure = Some(stopped_document(outcome, self.request_id, timeout));
                 }
                 None => {}

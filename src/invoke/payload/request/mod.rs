@@ -17,10 +17,8 @@ use http::{
 use http_body_util::Full;
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{
-    is_for_one_hop,
-    value::{Few, FewNamed, MAX_FIELDS, Scalar},
-};
+use super::value::{Few, FewNamed, MAX_FIELDS, Scalar};
+use crate::model::hop;
 
 /// Bytes of names and values of a request's header fields.
 const MAX_HEAD: usize = 64 << 10;
@@ -288,7 +286,7 @@ fn headers(event: Event) -> Result<(HeaderMap, Option<String>), InvalidEvent> {
 fn frame(headers: &mut HeaderMap, length: usize) {
     let unwanted: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| is_for_one_hop(name.as_str()))
+        .filter(|name| hop::is_framing(name.as_str()))
         .cloned()
         .collect();
     for name in unwanted {

@@ -2,7 +2,7 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{self, connect::capture_connection},
@@ -110,6 +110,14 @@ impl OutboundClient {
             OutboundPool::new(self.timeouts, &self.tls, &self.resolver, grants)
         }
     }
+
+    /// The connections for a function that calls nothing but what it was granted.
+    pub(crate) fn pool_of_granted(&self, grants: &[OutboundGrant]) -> OutboundPool {
+        OutboundPool {
+            only: Some(Grants::new(grants, Reach::default())),
+            ..self.pool(grants, Reach::default())
+        }
+    }
 }
 
 /// Connections, kept while idle for a minute and a half. A clone is the same pool.
@@ -117,6 +125,8 @@ impl OutboundClient {
 pub(crate) struct OutboundPool {
     timeouts: OutboundTimeouts,
     client: legacy::Client<Connector, RequestBody>,
+    /// Nothing else may be called, be it public or not.
+    only: Option<Grants>,
 }
 
 /// Why a request got no response.
@@ -143,7 +153,16 @@ impl OutboundPool {
             .http1_max_buf_size(128 << 10)
             .http2_max_header_list_size(64 << 10)
             .build(Connector::new(dialer, Arc::clone(tls), timeouts.connect));
-        Self { timeouts, client }
+        Self {
+            timeouts,
+            client,
+            only: None,
+        }
+    }
+
+    /// Whether a request there is worth making.
+    pub(super) fn reaches(&self, uri: &Uri) -> bool {
+        self.only.as_ref().is_none_or(|grants| grants.contain(uri))
     }
 
     /// Sends a request. The response comes with how long its body may pause.

@@ -180,6 +180,21 @@ impl Grants {
             false => Open::Within(self.reach.clone(), port),
         }
     }
+
+    /// Whether the place that a URL names is one of them.
+    pub(super) fn contain(&self, uri: &Uri) -> bool {
+        self.hosts.contains(&place(uri))
+    }
+}
+
+/// The host and port that a URL names.
+fn place(uri: &Uri) -> (Host, u16) {
+    let host = Host::of(uri.host().unwrap_or_default());
+    let port = uri.port_u16().unwrap_or(match uri.scheme_str() {
+        Some("https") => 443,
+        _ => 80,
+    });
+    (host, port)
 }
 
 /// Dials TCP: freely to what was granted, and to public addresses.
@@ -221,11 +236,7 @@ impl Service<Uri> for Dialer {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let host = Host::of(uri.host().unwrap_or_default());
-        let port = uri.port_u16().unwrap_or(match uri.scheme_str() {
-            Some("https") => 443,
-            _ => 80,
-        });
+        let (host, port) = place(&uri);
         let literal = match &host {
             Host::Address(address) => Some(*address),
             Host::Name(_) => None,

@@ -153,6 +153,15 @@ impl Outbound {
             return Err(Error::HttpRequestDenied);
         };
         invocation.left = left;
+        if !self.pool.reaches(uri) {
+            refuse(
+                &*invocation.log,
+                Refusal::NotGranted,
+                uri,
+                "a request hook calls only what it was granted",
+            );
+            return Err(Error::HttpRequestDenied);
+        }
         let concurrency = invocation.concurrency;
         let in_flight = invocation
             .in_flight

@@ -271,6 +271,33 @@ async fn a_private_address_is_refused_and_the_function_learns_why() {
 }
 
 #[tokio::test]
+async fn a_hook_calls_what_it_was_granted_and_nothing_else_be_it_public() {
+    let origin = Origin::start().await;
+    let names = names([("public.example", vec!["93.184.215.14"])]);
+    let client = client(&names);
+    let hook = |grants: &[OutboundGrant]| {
+        let log = Arc::<Log>::default();
+        let mut outbound = Outbound::new(client.pool_of_granted(grants));
+        outbound.begin(50, 10, Arc::<Log>::clone(&log));
+        Function { outbound, log }
+    };
+    let mut none = hook(&[]);
+    for url in ["https://public.example/", &origin.url("/")] {
+        let error = none.get(url).await.unwrap_err();
+        assert!(matches!(error, Error::HttpRequestDenied), "{error}");
+    }
+    assert_eq!(
+        none.logged()[0],
+        "outbound request to public.example refused: a request hook calls only what it was granted"
+    );
+    assert_eq!(names.lookups.load(Ordering::Relaxed), 0);
+    let mut granted = hook(&[origin.grant()]);
+    granted.get(&origin.url("/")).await.unwrap();
+    let error = granted.get("https://public.example/").await.unwrap_err();
+    assert!(matches!(error, Error::HttpRequestDenied), "{error}");
+}
+
+#[tokio::test]
 async fn an_address_is_refused_however_it_is_written() {
     let origin = Origin::start().await;
     let mut function = Function::with_system_resolver(&[]);

@@ -2,7 +2,13 @@
 //!
 //! The functions are named like the SDK's own parameters on purpose: a name of the user's never meets one of the attribute's.
 
-use wharf_sdk::hook::{Client, Forward, Request, RequestAction, Response, ResponseAction};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use wharf_sdk::{
+    config,
+    hook::{Client, Forward, Request, RequestAction, Response, ResponseAction},
+    key_value::Bucket,
+};
 
 #[wharf_sdk::viewer_request]
 fn request(mut request: Request, client: Client) -> RequestAction {
@@ -23,12 +29,89 @@ fn request(mut request: Request, client: Client) -> RequestAction {
             cache_key: Some("key".to_owned()),
         }
         .into(),
+        "/hook/cookie" => {
+            let variant = match request.headers.get("cookie") {
+                Some(cookies) if cookies.split("; ").any(|cookie| cookie == "variant=b") => "b",
+                _ => "a",
+            };
+            request.headers.set("x-variant", variant);
+            request.into()
+        }
+        "/hook/same" => request.into(),
+        "/hook/country" => answer(format!(
+            "{} {} {}",
+            client.address,
+            client.tls_version.unwrap_or_default(),
+            client.country.unwrap_or_default()
+        )),
+        "/hook/state" => {
+            static CALLS: AtomicU32 = AtomicU32::new(0);
+            answer((CALLS.fetch_add(1, Relaxed) + 1).to_string())
+        }
+        "/hook/key-value" => answer(match Bucket::open("default").map(|bucket| bucket.get("flag")) {
+            Ok(Ok(value)) => String::from_utf8(value.unwrap_or_default()).unwrap(),
+            Ok(Err(error)) | Err(error) => error.to_string(),
+        }),
+        "/hook/config" => answer(config::get("flag").unwrap().unwrap_or_default()),
+        "/hook/memory" => {
+            let mut kept = Vec::new();
+            loop {
+                kept.push(vec![1_u8; 1 << 20]);
+                std::hint::black_box(&kept);
+            }
+        }
+        "/hook/print" => {
+            println!("this hook prints");
+            RequestAction::Next
+        }
         "/hook/trap" => panic!("this hook panics on purpose"),
         "/hook/loop" => loop {
             std::hint::black_box(());
         },
-        _ => RequestAction::Next,
+        path => match path.strip_prefix("/hook/bad/") {
+            Some(what) => bad(&what.to_owned(), request),
+            None => RequestAction::Next,
+        },
     }
+}
+
+fn answer(body: String) -> RequestAction {
+    Response::new(200).body(body).into()
+}
+
+/// What no hook may answer.
+fn bad(what: &str, mut request: Request) -> RequestAction {
+    let ok = || Response::new(200);
+    match what {
+        "status" => return Response::new(199).into(),
+        "status-600" => return Response::new(600).into(),
+        "body-of-204" => return Response::new(204).body("x").into(),
+        "name" => return ok().header("a b", "c").into(),
+        "newline" => return ok().header("a", "b\r\nset-cookie: c").into(),
+        "fields" => {
+            let many = (0..300).fold(ok(), |response, n| response.header(&format!("x-{n}"), "1"));
+            return many.into();
+        }
+        "field-bytes" => return ok().header("a", vec![b'b'; 70_000]).into(),
+        "body" => return ok().body(vec![b'b'; (1 << 20) + 1]).into(),
+        "huge" => return ok().body(vec![b'b'; 6 << 20]).into(),
+        "hops" => {
+            let hops = ["connection", "keep-alive", "transfer-encoding", "content-length", "te"];
+            let hops = hops.into_iter().fold(ok(), |response, name| response.header(name, "1"));
+            return hops.header("x-stays", "1").body("hops").into();
+        }
+        "path" => "rewritten".clone_into(&mut request.path),
+        "path-control" => "/a\r\nb".clone_into(&mut request.path),
+        "path-query" => "/a?b".clone_into(&mut request.path),
+        "path-dots" => "/a/%2e./b".clone_into(&mut request.path),
+        "query" => request.query = Some("a#b".to_owned()),
+        "method" => "GE T".clone_into(&mut request.method),
+        "scheme" => "ftp".clone_into(&mut request.scheme),
+        "authority" => "user@host".clone_into(&mut request.authority),
+        "host" => request.headers.set("Host", "other.example"),
+        other => panic!("{other} is no case"),
+    }
+    request.into()
 }
 
 #[wharf_sdk::origin_request]
@@ -43,8 +126,9 @@ fn response(_request: Request, response: Response) -> Response {
 
 #[wharf_sdk::viewer_response]
 fn handle(request: Request, response: Response) -> ResponseAction {
-    if request.path == "/hook/untouched" {
-        return ResponseAction::Next;
+    match request.path.as_str() {
+        "/hook/untouched" => ResponseAction::Next,
+        "/hook/replace" => Response::new(503).body("replaced\n").into(),
+        _ => response.header("x-viewer-response", "seen").into(),
     }
-    response.header("x-viewer-response", "seen").into()
 }

@@ -1,0 +1,119 @@
+//! Invocations of request hooks.
+//!
+//! A hook is a function like any other: admitted, run under its limits, recorded. What it sees is a head, and what it says is
+//! what becomes of it.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{Function, Invoke, http::traceparent};
+use crate::{
+    model::{
+        Outcome, RequestId,
+        hook::{Client, Point, RequestAction, RequestHead, ResponseAction, ResponseHead},
+    },
+    runtime::{FunctionError, Invocation},
+    telemetry::logs::Level,
+};
+
+/// The kind of error that invoking a hook as if it were a function is.
+const NOT_INVOCABLE: &str = "Runtime.RequestHook";
+
+/// Why a hook is not invoked like a function.
+pub const HOOK_IS_NOT_INVOCABLE: &str = "it is a request hook, which nothing invokes but a distribution: name it at one of its points there";
+
+impl Function {
+    /// Whether it can stand at a point.
+    pub fn has_hook(&self, point: Point) -> bool {
+        self.deployment().kind.points().contains(point)
+    }
+}
+
+impl Invoke {
+    /// Has a hook see a request: at [`Point::ViewerRequest`] or [`Point::OriginRequest`].
+    ///
+    /// Its time begins now. The invocation is recorded under the request's id, in the hook's log.
+    ///
+    /// # Errors
+    ///
+    /// The outcome says what happened; the function's log has the cause. `internal`, if the function has no such hook: whoever
+    /// asks was to look at [`Function::has_hook`] before.
+    pub async fn hook_request(
+        &self,
+        function: &Arc<Function>,
+        point: Point,
+        request_id: RequestId,
+        request: RequestHead<'_>,
+        client: Client<'_>,
+    ) -> Result<RequestAction, Outcome> {
+        let has = !point.sees_response() && function.has_hook(point);
+        let invocation = self.begin_hook(function, point, has, request_id, request)?;
+        self.runtime
+            .hook_request(&function.runtime, point, request, client, invocation)
+            .await
+    }
+
+    /// Has a hook see a response, and the request that it answers: at [`Point::OriginResponse`] or
+    /// [`Point::ViewerResponse`].
+    ///
+    /// # Errors
+    ///
+    /// As of [`hook_request`](Self::hook_request).
+    pub async fn hook_response(
+        &self,
+        function: &Arc<Function>,
+        point: Point,
+        request_id: RequestId,
+        request: RequestHead<'_>,
+        response: ResponseHead<'_>,
+    ) -> Result<ResponseAction, Outcome> {
+        let has = point.sees_response() && function.has_hook(point);
+        let invocation = self.begin_hook(function, point, has, request_id, request)?;
+        self.runtime
+            .hook_response(&function.runtime, point, request, response, invocation)
+            .await
+    }
+
+    /// Admits an invocation of a hook, if there is one.
+    fn begin_hook(
+        &self,
+        function: &Function,
+        point: Point,
+        has: bool,
+        request_id: RequestId,
+        request: RequestHead<'_>,
+    ) -> Result<Invocation, Outcome> {
+        if !has {
+            function.ledger.metrics.refuse(Outcome::Internal);
+            let message = format!("{}: it has no hook {point}", Outcome::Internal);
+            self.say(function, request_id, Level::Error, &message);
+            return Err(Outcome::Internal);
+        }
+        self.admit(function, request_id)?;
+        let started = Instant::now();
+        Ok(Invocation {
+            request_id,
+            started,
+            deadline: started + function.deployment().limits().timeout,
+            hops: 0,
+            traceparent: traceparent(request.headers),
+            client_context: None,
+        })
+    }
+
+    /// Records an invocation of a hook as if it were a function.
+    pub(super) fn refuse_hook(
+        &self,
+        function: &Function,
+        event: &str,
+        invocation: &Invocation,
+    ) -> FunctionError {
+        let error = FunctionError {
+            error_type: NOT_INVOCABLE.to_owned(),
+            message: HOOK_IS_NOT_INVOCABLE.to_owned(),
+            trace: Vec::new(),
+        };
+        self.runtime
+            .refuse(&function.runtime, invocation, event.len(), &error);
+        error
+    }
+}
