@@ -47,6 +47,16 @@ impl Point {
         matches!(self, Self::OriginResponse | Self::ViewerResponse)
     }
 
+    /// Its name as a key of a manifest.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::ViewerRequest => "viewer_request",
+            Self::OriginRequest => "origin_request",
+            Self::OriginResponse => "origin_response",
+            Self::ViewerResponse => "viewer_response",
+        }
+    }
+
     const fn bit(self) -> u8 {
         1 << self as u8
     }

@@ -7,6 +7,7 @@ mod alias;
 mod arn;
 mod cors;
 mod digest;
+pub mod distribution;
 mod event;
 mod function;
 pub mod hook;
@@ -30,6 +31,10 @@ pub use alias::{
 pub use arn::Arns;
 pub use cors::Cors;
 pub use digest::{Digest, ParseDigestError};
+pub use distribution::{
+    CachePolicy, Coding, Compression, Country, DeployedDistribution, Distribution,
+    DistributionName, KeyPolicy, Parts, RateLimit, Ttl,
+};
 pub use event::{AsyncEvent, EventInvokeConfig, EventTarget, InvalidTarget};
 pub use function::{
     Deployment, FileGrant, FunctionConfiguration, InvalidConfiguration, Isolation, Kind, Limits,

@@ -27,16 +27,20 @@ impl FromStr for FunctionName {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let fits = (1..=64).contains(&text.len())
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-        if fits {
+        if is_name(text) {
             Ok(Self(text.into()))
         } else {
             Err(InvalidName(text.chars().take(80).collect()))
         }
     }
+}
+
+/// Whether a text is safe as a name in URLs and files.
+pub(super) fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
 impl TryFrom<String> for FunctionName {

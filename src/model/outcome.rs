@@ -18,7 +18,9 @@ pub enum Outcome {
     NoRoute,
     /// The request is malformed or breaks a rule of the listener.
     BadRequest,
-    /// The function's concurrency is used up.
+    /// The client may not ask for it.
+    Forbidden,
+    /// The function's concurrency is used up, or the client asks too often.
     Throttled,
     /// The node's concurrency or instance slots are used up.
     Overloaded,
@@ -63,11 +65,12 @@ pub enum Fault {
 
 impl Outcome {
     /// Every outcome, for metrics and documentation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Ok,
         Self::FunctionError,
         Self::NoRoute,
         Self::BadRequest,
+        Self::Forbidden,
         Self::Throttled,
         Self::Overloaded,
         Self::Trap,
@@ -90,6 +93,7 @@ impl Outcome {
             Self::FunctionError => "function_error",
             Self::NoRoute => "no_route",
             Self::BadRequest => "bad_request",
+            Self::Forbidden => "forbidden",
             Self::Throttled => "throttled",
             Self::Overloaded => "overloaded",
             Self::Trap => "trap",
@@ -112,6 +116,7 @@ impl Outcome {
             Self::Ok => StatusCode::OK,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Throttled => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::FunctionError
@@ -131,7 +136,11 @@ impl Outcome {
     pub const fn fault(self) -> Fault {
         match self {
             Self::Ok => Fault::None,
-            Self::NoRoute | Self::BadRequest | Self::Throttled | Self::Cancelled => Fault::Client,
+            Self::NoRoute
+            | Self::BadRequest
+            | Self::Forbidden
+            | Self::Throttled
+            | Self::Cancelled => Fault::Client,
             Self::FunctionError
             | Self::Trap
             | Self::BadResponse

@@ -12,6 +12,8 @@ use toml::{
     de::{DeArray, DeTable, DeValue},
 };
 
+use super::super::text::nearest;
+
 /// More problems than this help nobody.
 const MAX_PROBLEMS: usize = 20;
 
@@ -165,9 +167,9 @@ impl<'a> Document<'a> {
     }
 
     /// A problem with the value of a key; if it has none, with the nearest that is there.
-    pub(super) fn problem_with(&self, key: &[&str], message: String) -> Problem {
+    pub(super) fn problem_with(&self, key: &[impl AsRef<str>], message: String) -> Problem {
         let span = span_of(self.root.get_ref(), key).unwrap_or(0..0);
-        let key: Vec<String> = key.iter().map(|&part| part.to_owned()).collect();
+        let key: Vec<String> = key.iter().map(|part| part.as_ref().to_owned()).collect();
         self.problem(&span, &key, message)
     }
 
@@ -217,7 +219,12 @@ fn written(table: &DeTable<'_>, key: &[String]) -> String {
 /// What a table has under a key, or an array at an index.
 fn child<'a, 'i>(value: &'a Spanned<DeValue<'i>>, part: &str) -> Option<&'a Spanned<DeValue<'i>>> {
     match value.get_ref() {
-        DeValue::Table(table) => table.get(part),
+        // The name of a header field comes back in lower case.
+        DeValue::Table(table) => table.get(part).or_else(|| {
+            let mut pairs = table.iter();
+            let alike = pairs.find(|(key, _)| key.get_ref().eq_ignore_ascii_case(part));
+            alike.map(|(_, value)| value)
+        }),
         DeValue::Array(array) => array.get(part.parse::<usize>().ok()?),
         _ => None,
     }
@@ -318,11 +325,11 @@ fn remove_inside(value: &mut Spanned<DeValue<'_>>, at: usize) -> Removal {
 }
 
 /// Where the value of a key stands, or of the longest part of it that is there.
-fn span_of(table: &DeTable<'_>, key: &[&str]) -> Option<Range<usize>> {
+fn span_of(table: &DeTable<'_>, key: &[impl AsRef<str>]) -> Option<Range<usize>> {
     let (first, following) = key.split_first()?;
-    let mut value = table.get(*first)?;
+    let mut value = table.get(first.as_ref())?;
     for part in following {
-        match child(value, part) {
+        match child(value, part.as_ref()) {
             Some(child) => value = child,
             None => break,
         }
@@ -348,7 +355,7 @@ fn in_our_words(message: &str) -> String {
             None => format!("unknown key; the keys here are {}", known.join(", ")),
         };
     }
-    let message = ["invalid type: ", "invalid value: "]
+    let message = ["invalid type: ", "invalid value: ", "unknown variant "]
         .iter()
         .find_map(|prefix| message.strip_prefix(prefix))
         .unwrap_or(message);
@@ -358,20 +365,11 @@ fn in_our_words(message: &str) -> String {
     let expected = match expected {
         "a sequence" => "a list in brackets",
         "a map" => "a table",
+        "path string" => "a path",
         "u16" => "a whole number from 0 to 65535",
         "u32" => "a whole number from 0 to 4294967295",
         "u64" => "a whole number from 0 up",
         expected => expected,
     };
     format!("{found} is not {expected}")
-}
-
-/// The known name that was probably meant.
-pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let alike = |known: &&&str| strsim::jaro_winkler(name, known);
-    known
-        .iter()
-        .max_by(|a, b| alike(a).total_cmp(&alike(b)))
-        .filter(|best| alike(best) > 0.8)
-        .copied()
 }

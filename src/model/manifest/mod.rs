@@ -1,4 +1,4 @@
-//! The manifest of an app, `wharf.toml`: its functions, how they are built and run, and its routes.
+//! The manifest of an app, `wharf.toml`: its functions, how they are built and run, its routes and its distributions.
 //!
 //! Text goes in, a checked [`Manifest`] comes out, or every problem there is with its line. It goes in three steps, a
 //! file each: the text becomes a [`document`] that remembers where each key stands, the document becomes
@@ -7,6 +7,7 @@
 //!
 //! The tables are also what the JSON schema for editors is made of, so the two cannot part.
 
+mod distribution;
 mod document;
 mod schema;
 mod table;
@@ -23,8 +24,8 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::{
-    Answer, FileGrant, FunctionConfiguration, FunctionName, RedirectStatus, Route, RoutePattern,
-    SecretSource,
+    Answer, Distribution, DistributionName, FileGrant, FunctionConfiguration, FunctionName,
+    RedirectStatus, Route, RoutePattern, SecretSource, text::nearest,
 };
 use document::Document;
 pub use document::{ManifestError, Problem};
@@ -40,6 +41,8 @@ pub struct Manifest {
     pub functions: BTreeMap<FunctionName, ManifestFunction>,
     /// The routes, in the order of the file; their order has no meaning.
     pub routes: Vec<Route>,
+    /// The distributions. What is wrong within one was found.
+    pub distributions: BTreeMap<DistributionName, Distribution>,
 }
 
 /// A function as the manifest describes it.
@@ -92,16 +95,16 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn problem(&mut self, key: &[&str], message: impl Into<String>) {
+    fn problem(&mut self, key: &[impl AsRef<str>], message: impl Into<String>) {
         let problem = self.document.problem_with(key, message.into());
         self.problems.push(problem);
     }
 
     fn manifest(&mut self, table: ManifestTable) -> Manifest {
-        if table.functions.is_empty() && table.routes.is_empty() {
+        if table.functions.is_empty() && table.routes.is_empty() && table.distributions.is_empty() {
             self.problem(
-                &[],
-                "the app is empty: add a function, such as `[functions.hello]`, or a route",
+                &[""; 0],
+                "the app is empty: add a function, such as `[functions.hello]`, a route or a distribution",
             );
         }
         let functions: BTreeMap<_, _> = table
@@ -112,27 +115,29 @@ impl Check<'_> {
                 (name, function)
             })
             .collect();
-        let mut routes: Vec<Route> = Vec::new();
+        let mut routes: Vec<(usize, Route)> = Vec::new();
         for (index, table) in table.routes.into_iter().enumerate() {
             let Some(route) = self.route(&index.to_string(), table, &functions) else {
                 continue;
             };
             let rival = routes
                 .iter()
-                .find(|earlier| earlier.pattern.conflicts_with(&route.pattern));
-            if let Some(rival) = rival {
+                .find(|(_, earlier)| earlier.pattern.conflicts_with(&route.pattern));
+            if let Some((_, rival)) = rival {
                 let message = format!(
                     "`{}` is for requests that the route `{}` above has already: change its host, path or methods",
                     route.pattern, rival.pattern
                 );
                 self.problem(&["routes", &index.to_string(), "path"], message);
             }
-            routes.push(route);
+            routes.push((index, route));
         }
+        let distributions = self.distributions(table.distributions, &functions, &routes);
         Manifest {
             name: table.name,
             functions,
-            routes,
+            routes: routes.into_iter().map(|(_, route)| route).collect(),
+            distributions,
         }
     }
 
@@ -268,7 +273,7 @@ impl Check<'_> {
         table: RouteTable,
         functions: &BTreeMap<FunctionName, ManifestFunction>,
     ) -> Option<Route> {
-        let methods = self.methods(index, table.methods);
+        let methods = self.methods(&["routes", index, "methods"], table.methods);
         let pattern = RoutePattern {
             host: table.host,
             path: table.path,
@@ -276,18 +281,8 @@ impl Check<'_> {
         };
         let answer = match (table.function, table.response, table.redirect) {
             (Some(function), None, None) => {
-                if !functions.contains_key(&function) {
-                    let known: Vec<&str> = functions.keys().map(FunctionName::as_str).collect();
-                    let message = match document::nearest(function.as_str(), &known) {
-                        Some(near) => {
-                            format!("there is no function `{function}`; did you mean `{near}`?")
-                        }
-                        None => format!(
-                            "there is no function `{function}`: add `[functions.{function}]`"
-                        ),
-                    };
-                    self.problem(&["routes", index, "function"], message);
-                }
+                let key = ["routes", index, "function"];
+                self.function_is_there(&key, &function, functions);
                 Answer::Function(function)
             }
             (None, Some(response), None) => Answer::Respond {
@@ -323,10 +318,29 @@ impl Check<'_> {
         Some(Route { pattern, answer })
     }
 
-    fn methods(&mut self, index: &str, texts: Vec<String>) -> Vec<Method> {
+    fn function_is_there(
+        &mut self,
+        key: &[impl AsRef<str>],
+        function: &FunctionName,
+        functions: &BTreeMap<FunctionName, ManifestFunction>,
+    ) {
+        if functions.contains_key(function) {
+            return;
+        }
+        let known: Vec<&str> = functions.keys().map(FunctionName::as_str).collect();
+        let message = match nearest(function.as_str(), &known) {
+            Some(near) => format!("there is no function `{function}`; did you mean `{near}`?"),
+            None => format!("there is no function `{function}`: add `[functions.{function}]`"),
+        };
+        self.problem(key, message);
+    }
+
+    fn methods(&mut self, key: &[impl AsRef<str>], texts: Vec<String>) -> Vec<Method> {
         let mut methods = Vec::new();
         for (at, text) in texts.iter().enumerate() {
-            let key = ["routes", index, "methods", &at.to_string()];
+            let at = at.to_string();
+            let key = key.iter().map(AsRef::as_ref).chain([at.as_str()]);
+            let key: Vec<&str> = key.collect();
             let upper = text.to_ascii_uppercase();
             match text.parse::<Method>() {
                 Ok(_) if upper != *text => {
@@ -375,26 +389,37 @@ impl Check<'_> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let key = ["routes", index, "response", "headers", name];
-            match (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
-                (Err(_), _) => self.problem(&key, "this is not the name of a header field"),
-                (Ok(name), _) if of_the_connection.contains(&name) => {
-                    self.problem(&key, format!("the node sets `{name}`: leave it out"));
-                }
-                (Ok(_), Ok(value)) if value.to_str().is_err() => {
-                    self.problem(&key, "the value of a header field is visible ASCII");
-                }
-                (Ok(_), Err(_)) => {
-                    self.problem(&key, "the value of a header field is visible ASCII");
-                }
-                (Ok(name), Ok(value)) => {
-                    headers.append(name, value);
-                }
+            let Some((name, value)) = self.field(&key, name, value) else {
+                continue;
+            };
+            if of_the_connection.contains(&name) {
+                self.problem(&key, format!("the node sets `{name}`: leave it out"));
             }
+            headers.append(name, value);
         }
         if !body.is_empty() && !headers.contains_key(header::CONTENT_TYPE) {
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
             headers.insert(header::CONTENT_TYPE, text);
         }
         headers
+    }
+
+    /// A header field, if it is one.
+    fn field(
+        &mut self,
+        key: &[impl AsRef<str>],
+        name: &str,
+        value: &str,
+    ) -> Option<(HeaderName, HeaderValue)> {
+        let Ok(name) = name.parse() else {
+            self.problem(key, "this is not the name of a header field");
+            return None;
+        };
+        let value = HeaderValue::from_str(value).ok();
+        let value = value.filter(|value| value.to_str().is_ok());
+        if value.is_none() {
+            self.problem(key, "the value of a header field is visible ASCII");
+        }
+        Some((name, value?))
     }
 }

@@ -9,11 +9,15 @@ use serde::{
 };
 
 use super::super::{
-    FunctionName, HostPattern, Isolation, PathPattern, Pool, RedirectStatus, RedirectTarget,
+    DistributionName, FunctionName, HostPattern, Isolation, PathPattern, Pool, RedirectStatus,
+    RedirectTarget,
 };
-use super::value::{Place, Size, Stores, Time};
+use super::{
+    distribution::DistributionTable,
+    value::{Place, Size, Stores, Time},
+};
 
-/// The manifest of a Wharf app: its functions and routes.
+/// The manifest of a Wharf app: its functions, routes and distributions.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 #[schemars(title = "wharf.toml")]
@@ -28,6 +32,10 @@ pub(super) struct ManifestTable {
     /// Which requests get which answer. The most specific route wins; their order has no meaning.
     #[serde(default)]
     pub(super) routes: Vec<RouteTable>,
+    /// The sites that the node fronts, by name: 1 to 64 letters, digits, `-` or `_`.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, DistributionTable>")]
+    pub(super) distributions: BTreeMap<DistributionName, DistributionTable>,
 }
 
 /// A function: where its code comes from, and how it runs.

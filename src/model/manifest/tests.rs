@@ -1,7 +1,12 @@
 use std::{fs, path::Path, time::Duration};
 
+use serde_json::json;
+
 use super::*;
-use crate::model::{ByteSize, Isolation, OutboundGrant, Pool};
+use crate::model::{
+    ByteSize, Isolation, OutboundGrant, Pool,
+    distribution::{Behaviour, Origin, Target},
+};
 
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests");
 
@@ -9,9 +14,9 @@ fn parse(text: &str) -> Result<Manifest, ManifestError> {
     Manifest::parse(text, Path::new("wharf.toml"), Path::new("/app"))
 }
 
-#[test]
-fn every_bad_manifest_says_where_and_what_to_do() {
-    let mut paths: Vec<_> = fs::read_dir(MANIFESTS)
+/// Holds what each manifest of a folder comes to against its snapshot.
+fn for_each_manifest(folder: &str, outcome: impl Fn(&str) -> String) {
+    let mut paths: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| {
@@ -22,16 +27,70 @@ fn every_bad_manifest_says_where_and_what_to_do() {
     paths.sort();
     assert!(!paths.is_empty());
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(format!("{MANIFESTS}/snapshots"));
+    settings.set_snapshot_path(format!("{folder}/snapshots"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.bind(|| {
         for path in paths {
-            let error = parse(&fs::read_to_string(&path).unwrap()).expect_err("it is bad");
+            let outcome = outcome(&fs::read_to_string(&path).unwrap());
             let name = path.file_stem().unwrap().to_string_lossy();
-            insta::assert_snapshot!(&*name, error);
+            insta::assert_snapshot!(&*name, outcome);
         }
     });
+}
+
+#[test]
+fn every_bad_manifest_says_where_and_what_to_do() {
+    for_each_manifest(MANIFESTS, |text| {
+        parse(text).expect_err("it is bad").to_string()
+    });
+}
+
+#[test]
+fn every_key_of_a_distribution_reaches_it_and_the_catalog() {
+    for_each_manifest(&format!("{MANIFESTS}/good"), |text| {
+        let distributions = parse(text).unwrap().distributions;
+        let written = serde_json::to_string_pretty(&distributions).unwrap();
+        let read: BTreeMap<DistributionName, Distribution> =
+            serde_json::from_str(&written).unwrap();
+        assert_eq!(read, distributions);
+        written
+    });
+}
+
+#[test]
+fn what_a_distribution_does_not_say_is_as_the_model_has_it() {
+    let least = fs::read_to_string(format!("{MANIFESTS}/good/least.toml")).unwrap();
+    let site = parse(&least).unwrap().distributions.remove("site").unwrap();
+    let origin = json!({"servers": [{"url": "https://origin.example.com"}]});
+    let origin: Origin = serde_json::from_value(origin).unwrap();
+    assert_eq!(site.origins["main"], origin);
+    assert_eq!(
+        site.default,
+        Behaviour::new(Target::Origin("main".to_owned()))
+    );
+}
+
+#[test]
+fn every_example_of_the_guide_is_a_manifest() {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/manifest.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let examples: Vec<&str> = guide
+        .split("```toml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert!(examples.len() >= 2);
+    for example in examples {
+        // A part of a manifest names functions that stand elsewhere in it.
+        let text = match example.contains("\nname = ") {
+            true => example.to_owned(),
+            false => format!("name = 'a'\n[functions.api]\n[functions.auth]\n{example}"),
+        };
+        if let Err(error) = parse(&text) {
+            panic!("{error}");
+        }
+    }
 }
 
 #[test]

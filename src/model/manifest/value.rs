@@ -1,6 +1,9 @@
 //! Values as the manifest writes them: sizes and durations with their units, places with their ports.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, marker::PhantomData, time::Duration};
+use std::{
+    borrow::Cow, collections::BTreeMap, fmt, marker::PhantomData, ops::RangeInclusive,
+    time::Duration,
+};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
@@ -11,7 +14,7 @@ use serde::{
     },
 };
 
-use super::super::{ByteSize, HostPattern, OutboundGrant, parse_duration};
+use super::super::{ByteSize, HostPattern, Network, OutboundGrant, parse_duration};
 
 /// A value that is written as a text, and what to write for it.
 trait Written: Sized {
@@ -59,6 +62,9 @@ macro_rules! written {
 written!(Size);
 written!(Time);
 written!(Place);
+written!(Host);
+written!(Statuses);
+written!(NetworkText);
 
 /// A number of bytes.
 pub(super) struct Size(pub(super) ByteSize);
@@ -91,8 +97,8 @@ impl Written for Time {
     fn schema() -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A whole number and ms, s, min or h.",
-            "pattern": "^ *[0-9]+ *(ms|s|min|h) *$",
+            "description": "A whole number and ms, s, min, h or d.",
+            "pattern": "^ *[0-9]+ *(ms|s|min|h|d) *$",
             "examples": ["3 s"],
         })
     }
@@ -146,6 +152,82 @@ impl Written for Place {
             })),
             _ => Err(format!("`{text}`: a port is a number from 1 to 65535")),
         }
+    }
+}
+
+/// A host of a distribution, or all under a name.
+pub(super) struct Host(pub(super) HostPattern);
+
+impl Written for Host {
+    const WANTED: &'static str = "a host, such as \"www.example.com\" or \"*.example.com\"";
+
+    fn schema() -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A host name, or `*.` and the name that hosts are under.",
+            "pattern": "^(\\*\\.)?[^*:/]+$|^\\[[0-9A-Fa-f:.]+\\]$",
+            "examples": ["www.example.com", "*.example.com"],
+        })
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        // What a route would leave out, a distribution has to name.
+        if matches!(text, "" | "*" | "*.") {
+            return Err(format!("`{text}` is not {}", Self::WANTED));
+        }
+        text.parse()
+            .map(Self)
+            .map_err(|error: super::super::InvalidHost| error.to_string())
+    }
+}
+
+/// A status, or a range of them.
+pub(super) struct Statuses(pub(super) RangeInclusive<u16>);
+
+impl Written for Statuses {
+    const WANTED: &'static str = "a range of statuses: write it in quotes, such as \"200-299\"";
+
+    fn schema() -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A status, or the first and the last of a range.",
+            "pattern": "^[0-9]{3}(-[0-9]{3})?$",
+            "examples": ["200-299", "204"],
+        })
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        let status = |text: &str| {
+            let is_status = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|_| is_status)
+        };
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        match (status(first), status(last)) {
+            (Some(first), Some(last)) => Ok(Self(first..=last)),
+            _ => Err(format!("`{text}` is not {}", Self::WANTED)),
+        }
+    }
+}
+
+/// An address, or all that begin with the same bits.
+pub(super) struct NetworkText(pub(super) Network);
+
+impl Written for NetworkText {
+    const WANTED: &'static str = "a network, such as \"10.0.0.0/8\"";
+
+    fn schema() -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "An IP address, or one with a prefix length.",
+            "pattern": "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$",
+            "examples": ["10.0.0.0/8", "2001:db8::1"],
+        })
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map(Self)
+            .map_err(|error: super::super::ParseNetworkError| format!("`{text}` is {error}"))
     }
 }
 

@@ -274,11 +274,11 @@ mod status {
 }
 
 /// A list of pairs, as a field may be there twice.
-mod headers {
+pub(in crate::model) mod headers {
     use http::{HeaderMap, HeaderName, HeaderValue};
     use serde::{Deserialize, Deserializer, Serializer, de::Error, ser::Error as _};
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(in crate::model) fn serialize<S: Serializer>(
         headers: &HeaderMap,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
@@ -289,7 +289,7 @@ mod headers {
         serializer.collect_seq(pairs)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::model) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<HeaderMap, D::Error> {
         let mut headers = HeaderMap::new();

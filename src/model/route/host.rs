@@ -74,7 +74,7 @@ fn problem(name: &str, wildcard: bool) -> Option<&'static str> {
             .then_some("between brackets stands an IPv6 address, without a port after it");
     }
     if name.contains(':') {
-        return Some("leave the port out: a route matches on every port");
+        return Some("leave the port out: every port counts");
     }
     if !name.is_ascii() {
         return Some("write it in its ASCII form, which begins with `xn--`");

@@ -13,6 +13,7 @@ use std::fmt;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
+pub(super) use answer::headers;
 pub use answer::{Answer, InvalidRedirect, RedirectStatus, RedirectTarget};
 pub use host::{HostPattern, InvalidHost};
 pub use path::{InvalidPath, Parameters, PathPattern, Segment, has_dot_segment};
@@ -31,6 +32,15 @@ pub struct RoutePattern {
 }
 
 impl RoutePattern {
+    /// All requests for a host.
+    pub fn of_host(host: &HostPattern) -> Self {
+        Self {
+            host: Some(host.clone()),
+            path: "/{*rest}".parse().expect("it is a pattern"),
+            methods: Vec::new(),
+        }
+    }
+
     /// Whether some request is for both, and neither is more specific: then one of the two routes is a mistake.
     pub fn conflicts_with(&self, other: &Self) -> bool {
         self.host == other.host && self.path.is_alike(&other.path) && self.shares_methods(other)
@@ -73,18 +83,18 @@ pub struct Route {
     pub answer: Answer,
 }
 
-mod methods {
+pub(super) mod methods {
     use http::Method;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(in crate::model) fn serialize<S: Serializer>(
         methods: &[Method],
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(methods.iter().map(Method::as_str))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::model) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Vec<Method>, D::Error> {
         Vec::<String>::deserialize(deserializer)?

@@ -1,0 +1,56 @@
+//! Functions that a request and its answer pass on their way through a distribution.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::{FunctionName, hook::Point};
+
+/// The hooks of a behaviour. At each point they run in their order, each on what the one before it made.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hooks {
+    /// When a request has come, before the cache is asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub viewer_request: Vec<Hook>,
+    /// When the cache does not have the answer, before the origin is asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub origin_request: Vec<Hook>,
+    /// When the origin has answered, before the answer is stored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub origin_response: Vec<Hook>,
+    /// Before an answer is sent, wherever it is from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub viewer_response: Vec<Hook>,
+}
+
+impl Hooks {
+    /// The hooks at a point.
+    pub fn at(&self, point: Point) -> &[Hook] {
+        match point {
+            Point::ViewerRequest => &self.viewer_request,
+            Point::OriginRequest => &self.origin_request,
+            Point::OriginResponse => &self.origin_response,
+            Point::ViewerResponse => &self.viewer_response,
+        }
+    }
+}
+
+/// A function at a point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// The function.
+    pub function: FunctionName,
+    /// What becomes of the request when it fails.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+/// What becomes of a request whose hook traps, or is too slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// It fails too.
+    #[default]
+    Fail,
+    /// It goes on as if the hook were not there.
+    Bypass,
+}
