@@ -9,7 +9,7 @@
 //! knows all parts. `tests/architecture.rs` keeps it so.
 //!
 //! ```text
-//! main → cli → node → { ingress, control, events } → invoke → { runtime, router } → { store, telemetry } → model
+//! main → cli → node → { ingress, control, events } → edge → invoke → { runtime, router } → { store, telemetry } → model
 //! ```
 //!
 //! | module | what it is | and it alone |
@@ -19,6 +19,7 @@
 //! | [`ingress`] | HTTP in and out: listener, TLS, connection, deadlines, [`request`](ingress::DataPlane) | speaks HTTP to clients (hyper) |
 //! | [`control`] | the API: who may call it, deploy, invoke, logs, health, metrics; and its client | has axum |
 //! | [`events`] | asynchronous invocation: takes events from the queue, runs them, tries again | |
+//! | [`edge`] | a distribution's way: behaviours, hooks, cache, origins | |
 //! | [`invoke`] | the one door to run a function: admission, limits, report | |
 //! | [`router`] | which target serves an authority, method and path; pure | |
 //! | [`runtime`] | engine, compiler, prepared components, pool, instances, limits, what guests import | has wasmtime |
@@ -37,6 +38,9 @@
 //! 4. [`Runtime`](runtime::Runtime) has a warm instance ready, or makes one in microseconds from a prepared component, and
 //!    calls it under its limits: fuel, processor time, wall-clock time, memory. Compiling is never done here, but when a
 //!    function is deployed, in a child process.
+//!
+//!    A distribution has another way: [`Edge`](edge::Edge) chooses the behaviour, runs its hooks through the same door, and asks
+//!    the cache, and on a miss an origin or a function.
 //! 5. The answer streams back. When its last byte is sent, or the client has gone, the instance ends and the
 //!    invocation's one record goes to the function's log and metrics.
 //!
@@ -50,6 +54,7 @@
 
 pub mod cli;
 pub mod control;
+pub mod edge;
 pub mod events;
 pub mod ingress;
 pub mod invoke;

@@ -73,6 +73,7 @@ async fn deploy(
             configuration,
         }],
         routes: Vec::new(),
+        distributions: Vec::new(),
     };
     client.deploy(&deploy).await.unwrap();
 }

@@ -526,6 +526,7 @@ async fn a_hook_is_deployed_like_a_function_and_invoked_by_nobody() {
             code,
             configuration: FunctionConfiguration::default(),
         }],
+        distributions: Vec::new(),
         routes: vec![route],
     };
     let said = node.client.deploy(&deploy).await.unwrap_err().to_string();

@@ -96,6 +96,7 @@ fn deploy(functions: Vec<DeployFunction>) -> Deploy {
         app: None,
         functions,
         routes: Vec::new(),
+        distributions: Vec::new(),
     }
 }
 
@@ -139,6 +140,7 @@ async fn change_pair(client: &Client, code: Digest, pair: &mut Told<u64>) {
                 {"host": null, "path": "/pair", "methods": [], "answer": {"function": "left"}}
             ]))
             .unwrap(),
+            distributions: Vec::new(),
         };
         if client.deploy(&deploy).await.is_err() {
             return;

@@ -43,6 +43,7 @@ fn deploy(functions: Vec<DeployFunction>) -> Deploy {
         app: None,
         functions,
         routes: Vec::new(),
+        distributions: Vec::new(),
     }
 }
 

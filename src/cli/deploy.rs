@@ -77,6 +77,7 @@ pub(crate) async fn run(args: DeployArgs, output: &Output) -> anyhow::Result<()>
                 app: None,
                 functions: vec![function],
                 routes: Vec::new(),
+                distributions: Vec::new(),
             };
             client.deploy(&deploy).await?.functions
         }
@@ -117,6 +118,7 @@ pub(crate) async fn deploy(
         app: Some(manifest.name.to_string()),
         functions,
         routes: manifest.routes.clone(),
+        distributions: manifest.distributions.values().cloned().collect(),
     };
     output.status("Compiling", &manifest.name);
     Ok(client.deploy(&deploy).await?.functions)

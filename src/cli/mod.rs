@@ -7,14 +7,17 @@
 pub(crate) mod app;
 mod backup;
 pub(crate) mod build;
+mod cache;
 mod completion;
 mod deploy;
+mod distributions;
 mod functions;
 mod inspect;
 mod invoke;
 mod logs;
 mod new;
 pub(crate) mod output;
+mod purge;
 mod remote;
 mod restore;
 mod serve;
@@ -81,6 +84,9 @@ enum Args {
     Invoke(invoke::InvokeArgs),
     Logs(logs::LogsArgs),
     Functions(functions::FunctionsArgs),
+    Distributions(distributions::DistributionsArgs),
+    Purge(purge::PurgeArgs),
+    Cache(cache::CacheArgs),
     Users(users::UsersArgs),
     Inspect(inspect::InspectArgs),
     Validate(validate::ValidateArgs),
@@ -100,6 +106,9 @@ impl Args {
             Self::Invoke(args) => invoke::run(args, output).await,
             Self::Logs(args) => logs::run(args, output).await,
             Self::Functions(args) => functions::run(args, output).await,
+            Self::Distributions(args) => distributions::run(args, output).await,
+            Self::Purge(args) => purge::run(args, output).await,
+            Self::Cache(args) => cache::run(args, output).await,
             Self::Users(args) => users::run(args, output).await,
             Self::Inspect(args) => inspect::run(args, output).await,
             Self::Validate(args) => validate::run(args, output).await,

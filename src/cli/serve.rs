@@ -95,6 +95,18 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "WHARF_COMPONENT_CACHE", value_name = "SIZE")]
     component_cache: Option<ByteSize>,
 
+    /// Answers of distributions that are kept in memory, such as `512 MB` [default: 256 MB]
+    #[arg(long, env = "WHARF_CACHE_MEMORY", value_name = "SIZE")]
+    cache_memory: Option<ByteSize>,
+
+    /// Answers of distributions that are kept on disk, in the data folder; 0 keeps none there [default: 1 GB]
+    #[arg(long, env = "WHARF_CACHE_DISK", value_name = "SIZE")]
+    cache_disk: Option<ByteSize>,
+
+    /// A database of the countries of addresses (MaxMind's format, such as GeoLite2-Country.mmdb), for hooks and access rules
+    #[arg(long, env = "WHARF_COUNTRIES", value_name = "FILE")]
+    countries: Option<PathBuf>,
+
     /// Where packages are fetched from that are given as S3Bucket and S3Key, such as `https://s3.example.com`
     #[arg(long, env = "WHARF_S3_ENDPOINT", value_name = "URL", value_parser = endpoint)]
     s3_endpoint: Option<Url>,
@@ -153,6 +165,11 @@ struct NodeFile {
     slots: Option<u32>,
     #[serde(default, deserialize_with = "parsed")]
     component_cache: Option<ByteSize>,
+    #[serde(default, deserialize_with = "parsed")]
+    cache_memory: Option<ByteSize>,
+    #[serde(default, deserialize_with = "parsed")]
+    cache_disk: Option<ByteSize>,
+    countries: Option<PathBuf>,
     #[serde(default, deserialize_with = "endpoint_in_file")]
     s3_endpoint: Option<Url>,
     #[serde(default, deserialize_with = "region_in_file")]
@@ -332,6 +349,16 @@ impl NodeArgs {
             },
             credentials: self.registry_credentials.or(file.registry_credentials),
         };
+        let mut cache = default.cache;
+        if let Some(memory) = self.cache_memory.or(file.cache_memory) {
+            cache.memory = memory;
+        }
+        if let Some(capacity) = self.cache_disk.or(file.cache_disk) {
+            cache.disk = cache.disk.filter(|_| capacity.as_u64() > 0);
+            if let Some(disk) = &mut cache.disk {
+                disk.capacity = capacity;
+            }
+        }
         let log = self.log.or(file.log).unwrap_or_else(|| "info".to_owned());
         let log_format = self.log_format.or(file.log_format).unwrap_or_default();
         let config = NodeConfig {
@@ -343,6 +370,8 @@ impl NodeArgs {
             check_roles: self.check_roles || file.check_roles == Some(true),
             domain: self.domain.or(file.domain),
             vpc: file.vpc.unwrap_or_default(),
+            cache,
+            countries: self.countries.or(file.countries),
             concurrency,
             engine: crate::runtime::EngineSettings {
                 slots,

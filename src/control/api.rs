@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, FunctionConfiguration, FunctionName, Kind, Route};
+use crate::model::{Digest, Distribution, FunctionConfiguration, FunctionName, Kind, Route};
 
 /// `POST /wharf/v1/deployments`: functions and routes that are deployed together or not at all.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct Deploy {
     /// The app's routes.
     #[serde(default)]
     pub routes: Vec<Route>,
+    /// The app's distributions.
+    #[serde(default)]
+    pub distributions: Vec<Distribution>,
 }
 
 /// One function to deploy. Its component was uploaded before.
@@ -74,6 +77,80 @@ impl FunctionSummary {
             None => self.kind.points().to_string(),
         }
     }
+}
+
+/// A distribution, as `GET /wharf/v1/distributions` lists it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DistributionSummary {
+    /// The app it belongs to.
+    pub app: Option<String>,
+    /// What it is.
+    #[serde(flatten)]
+    pub distribution: Distribution,
+}
+
+/// `POST /wharf/v1/distributions/NAME/purge`: what the cache is to give up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PurgeRequest {
+    /// What is stored for these URLs. One that begins with `/` is meant on every host of the distribution.
+    pub urls: Vec<String>,
+    /// What is stored for URLs that begin so.
+    pub prefixes: Vec<String>,
+    /// What its origin gave these tags (`Cache-Tag`, `Surrogate-Key`).
+    pub tags: Vec<String>,
+    /// Everything of the distribution.
+    pub all: bool,
+    /// It is only marked stale, so that it may be served while it is fetched again.
+    pub soft: bool,
+}
+
+/// The answer to a [`PurgeRequest`].
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Purged {
+    /// How many stored answers it was.
+    pub objects: usize,
+}
+
+/// `GET /wharf/v1/cache`: what the cache holds, and what it did since the node started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CacheSummary {
+    /// In memory.
+    pub memory: TierSummary,
+    /// On disk.
+    pub disk: TierSummary,
+    /// Files that did not hold what was written, and were removed.
+    pub corrupt: u64,
+    /// Answers that the disk did not take.
+    pub disk_failures: u64,
+    /// By distribution.
+    pub distributions: BTreeMap<String, CacheCounts>,
+}
+
+/// What a tier of the cache holds.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct TierSummary {
+    /// Bytes.
+    pub bytes: u64,
+    /// Answers.
+    pub objects: u64,
+}
+
+/// What the cache did for a distribution: numbers of requests, but for `revalidated`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct CacheCounts {
+    /// Answered from what is stored and fresh.
+    pub hits: u64,
+    /// Forwarded, as nothing that is stored answers them.
+    pub misses: u64,
+    /// Answered from what is stored and stale.
+    pub stale: u64,
+    /// Stored answers of which the origin said that they are still good.
+    pub revalidated: u64,
+    /// Answered with the answer to another request.
+    pub collapsed: u64,
+    /// Not for the cache.
+    pub bypass: u64,
 }
 
 /// A user of the node's API.

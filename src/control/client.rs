@@ -16,7 +16,8 @@ use serde::de::DeserializeOwned;
 use super::{
     Token,
     api::{
-        AddUser, AddedUser, Deploy, Deployed, FunctionSummary, NodeSummary, Problem, UserSummary,
+        AddUser, AddedUser, CacheSummary, Deploy, Deployed, DistributionSummary, FunctionSummary,
+        NodeSummary, Problem, PurgeRequest, Purged, UserSummary,
     },
 };
 use crate::{
@@ -263,6 +264,49 @@ impl Client {
         let bytes = body.into_data_stream();
         let bytes = bytes.map_err(|error| ClientError::Answer(error.to_string()));
         Ok((size, bytes))
+    }
+
+    /// All distributions, by name.
+    ///
+    /// # Errors
+    ///
+    /// The node cannot be reached or refuses.
+    pub async fn distributions(&self) -> Result<Vec<DistributionSummary>, ClientError> {
+        self.json(Method::GET, "/wharf/v1/distributions", Bytes::new())
+            .await
+    }
+
+    /// Removes a distribution, and what the cache has of it.
+    ///
+    /// # Errors
+    ///
+    /// There is none of that name, or the node cannot be reached.
+    pub async fn remove_distribution(&self, name: &str) -> Result<(), ClientError> {
+        let path = format!("/wharf/v1/distributions/{name}");
+        Self::read(self.send(Method::DELETE, &path, &[], Bytes::new()).await?).await?;
+        Ok(())
+    }
+
+    /// Has the cache give up what it has of a distribution.
+    ///
+    /// # Errors
+    ///
+    /// There is none of that name, or the node cannot be reached.
+    pub async fn purge(&self, name: &str, what: &PurgeRequest) -> Result<Purged, ClientError> {
+        let body =
+            serde_json::to_vec(what).map_err(|error| ClientError::Answer(error.to_string()))?;
+        let path = format!("/wharf/v1/distributions/{name}/purge");
+        self.json(Method::POST, &path, body.into()).await
+    }
+
+    /// What the cache holds and did.
+    ///
+    /// # Errors
+    ///
+    /// The node cannot be reached or refuses.
+    pub async fn cache(&self) -> Result<CacheSummary, ClientError> {
+        self.json(Method::GET, "/wharf/v1/cache", Bytes::new())
+            .await
     }
 
     /// Everybody who has access keys, by name.

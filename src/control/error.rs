@@ -30,6 +30,9 @@ pub enum Error {
     /// There is no such function.
     #[error("there is no function `{0}`")]
     NoFunction(String),
+    /// There is no such distribution.
+    #[error("there is no distribution `{0}`")]
+    NoDistribution(String),
     /// There is no such path.
     #[error("the API has no `{0}`")]
     NoPath(String),
@@ -62,7 +65,9 @@ impl Error {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Invalid(_) | Self::NoCode(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoFunction(_) | Self::NoPath(_) => StatusCode::NOT_FOUND,
+            Self::NoFunction(_) | Self::NoDistribution(_) | Self::NoPath(_) => {
+                StatusCode::NOT_FOUND
+            }
             Self::Component { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Conflict => StatusCode::CONFLICT,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -76,6 +81,7 @@ impl Error {
             Self::Invalid(_) => "invalid",
             Self::TooLarge(_) => "too_large",
             Self::NoFunction(_) => "no_function",
+            Self::NoDistribution(_) => "no_distribution",
             Self::NoPath(_) => "no_path",
             Self::NoCode(_) => "no_code",
             Self::Component { .. } => "component",

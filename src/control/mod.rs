@@ -25,6 +25,7 @@ mod aws;
 mod backup;
 pub mod client;
 pub mod code;
+mod distributions;
 mod doors;
 mod error;
 mod iam;
@@ -148,6 +149,18 @@ pub fn service(
         .route("/wharf/v1/functions/{name}", get(function).delete(remove))
         .route("/wharf/v1/functions/{name}/logs", get(logs::lines))
         .route("/wharf/v1/apps/{name}", axum::routing::delete(remove_app))
+        .route("/wharf/v1/distributions", get(distributions::list))
+        .route(
+            "/wharf/v1/distributions/{name}",
+            get(distributions::get)
+                .put(distributions::put)
+                .delete(distributions::remove),
+        )
+        .route(
+            "/wharf/v1/distributions/{name}/purge",
+            post(distributions::purge),
+        )
+        .route("/wharf/v1/cache", get(distributions::cache))
         .route("/wharf/v1/users", get(users::list))
         .route(
             "/wharf/v1/users/{name}",

@@ -20,6 +20,7 @@ use super::{
     lambda::{FunctionCodeSigning, Permissions, Proposal},
 };
 use crate::{
+    edge::Edge,
     invoke::{Function, HOOK_IS_NOT_INVOCABLE, Invoke},
     model::{
         Alias, Answer, Arns, AsyncEvent, Deployment, Digest, EventInvokeConfig, EventTarget,
@@ -80,6 +81,8 @@ pub struct Control {
     pub sources: Sources,
     /// What functions may be opened to beside public addresses.
     pub vpc: Vpc,
+    /// What serves distributions.
+    pub edge: Arc<Edge>,
     /// Whether functions are taken only with roles that are here and that Lambda may assume.
     pub check_roles: bool,
 }
@@ -228,14 +231,15 @@ impl Control {
             for route in &deploy.routes {
                 self.check_route(route, &kinds)?;
             }
+            changes.extend(self.place(Some(app), deploy.distributions, &kinds).await?);
             changes.extend(removals(&deployed, app, &names));
             changes.push(Change::Route {
                 app: app.clone(),
                 routes: serde_json::to_value(&deploy.routes).map_err(|_| Error::Internal)?,
             });
-        } else if !deploy.routes.is_empty() {
+        } else if !deploy.routes.is_empty() || !deploy.distributions.is_empty() {
             return Err(Error::Invalid(
-                "routes belong to an app; name it".to_owned(),
+                "routes and distributions belong to an app; name it".to_owned(),
             ));
         }
         let revision = self.apply(changes).await?;
@@ -289,6 +293,7 @@ impl Control {
     pub async fn remove_app(&self, app: &str) -> Result<(), Error> {
         let deployed = self.catalog.of_app(app).await?;
         let mut changes = removals(&deployed, app, &HashSet::new());
+        changes.extend(self.place(Some(app), Vec::new(), &HashMap::new()).await?);
         changes.push(Change::Unroute {
             app: app.to_owned(),
         });

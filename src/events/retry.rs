@@ -106,6 +106,7 @@ impl From<Outcome> for Verdict {
             // These end no event: should one come, another attempt does no harm.
             | Outcome::NoRoute
             | Outcome::BadRequest
+            | Outcome::Forbidden
             | Outcome::Cancelled
             | Outcome::OriginUnreachable
             | Outcome::OriginTimeout => Self::Refusal,

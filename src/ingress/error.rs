@@ -22,7 +22,12 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// The response for `outcome`.
 pub fn respond(outcome: Outcome, id: RequestId) -> Response<Bytes> {
-    document(outcome.status(), outcome.code(), message(outcome), id)
+    respond_with(outcome.status(), outcome, id)
+}
+
+/// The response for `outcome`, with a status that says more.
+pub fn respond_with(status: StatusCode, outcome: Outcome, id: RequestId) -> Response<Bytes> {
+    document(status, outcome.code(), message(outcome), id)
 }
 
 /// The response for a request that was refused before anything was done for it.
@@ -84,7 +89,8 @@ const fn message(outcome: Outcome) -> &'static str {
         Outcome::FunctionError => "the function answered with an error",
         Outcome::NoRoute => "nothing is served at this host and path",
         Outcome::BadRequest => "the request is malformed",
-        Outcome::Throttled => "the function is at its concurrency limit, try again later",
+        Outcome::Forbidden => "this is not for who asks",
+        Outcome::Throttled => "there are too many requests at the moment, try again later",
         Outcome::Overloaded => "this node is at its capacity, try again later",
         Outcome::Trap => "the function failed",
         Outcome::BadResponse => "the function gave no valid answer",

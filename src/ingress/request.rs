@@ -4,16 +4,24 @@
 //! id, the answer to a failure, one line in the node's log. The routes are an immutable snapshot that the node swaps; a
 //! request keeps the function it was routed to.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    error::Error,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
 
 use super::{
     Authorize, ConnectionInfo, Handler, RequestBody, UrlDenied, UrlTarget, error, sanitize, trace,
 };
 use crate::{
+    edge::{self, Distribution, Edge},
     invoke::{Arrival, Function, Invoke, ResponseBody},
     model::{Kind, Outcome, RedirectStatus, RedirectTarget, RequestId},
     router::{Miss, Router},
@@ -24,6 +32,7 @@ use crate::{
 pub struct DataPlane {
     routes: ArcSwap<Router<Target>>,
     pub(super) invoke: Arc<Invoke>,
+    edge: Arc<Edge>,
     metrics: Arc<NodeMetrics>,
     pub(super) authorize: Arc<dyn Authorize>,
 }
@@ -35,6 +44,8 @@ pub enum Target {
     Function(Arc<Function>),
     /// A function URL that has a configuration.
     Url(Arc<UrlTarget>),
+    /// A distribution.
+    Distribution(Arc<Distribution>),
     /// A response that is always the same.
     Respond {
         /// Its status.
@@ -61,6 +72,8 @@ pub(super) enum Failure {
     Method(Vec<Method>),
     /// A function URL is not for who asks.
     Denied(UrlDenied),
+    /// A distribution has no answer for it.
+    Distribution(edge::Refused),
     /// Anything else.
     Outcome(Outcome),
 }
@@ -74,6 +87,12 @@ impl From<sanitize::Refusal> for Failure {
 impl From<UrlDenied> for Failure {
     fn from(denied: UrlDenied) -> Self {
         Self::Denied(denied)
+    }
+}
+
+impl From<edge::Refused> for Failure {
+    fn from(refused: edge::Refused) -> Self {
+        Self::Distribution(refused)
     }
 }
 
@@ -99,12 +118,14 @@ impl DataPlane {
     pub fn new(
         routes: Router<Target>,
         invoke: Arc<Invoke>,
+        edge: Arc<Edge>,
         metrics: Arc<NodeMetrics>,
         authorize: Arc<dyn Authorize>,
     ) -> Self {
         Self {
             routes: ArcSwap::from_pointee(routes),
             invoke,
+            edge,
             metrics,
             authorize,
         }
@@ -121,7 +142,7 @@ impl DataPlane {
         connection: &ConnectionInfo,
         id: RequestId,
         started: Instant,
-    ) -> Result<Response<ResponseBody>, Failure> {
+    ) -> Result<Response<AnswerBody>, Failure> {
         let (mut head, body) = request.into_parts();
         sanitize::request(&mut head, connection)?;
         trace::propagate(&mut head.headers);
@@ -146,6 +167,7 @@ impl DataPlane {
                     },
                 ),
                 Target::Url(url) => Found::Url(url.clone()),
+                Target::Distribution(distribution) => Found::Distribution(distribution.clone()),
                 Target::Respond {
                     status,
                     headers,
@@ -168,7 +190,8 @@ impl DataPlane {
                     url: None,
                 };
                 let request = Request::from_parts(head, body);
-                Ok(self.invoke.http(&function, request, arrival).await?)
+                let response = self.invoke.http(&function, request, arrival).await?;
+                Ok(response.map(AnswerBody::Function))
             }
             Found::Url(url) => {
                 let arrival = Arrival {
@@ -179,9 +202,22 @@ impl DataPlane {
                     url: None,
                 };
                 // In a box: other requests need no room for it.
-                Ok(Box::pin(self.serve_url(&url, head, body, arrival)).await)
+                let response = Box::pin(self.serve_url(&url, head, body, arrival)).await;
+                Ok(response.map(AnswerBody::Function))
             }
-            Found::Response(response) => Ok(response),
+            Found::Distribution(distribution) => {
+                let tls = connection.tls.as_ref();
+                let arrival = edge::Arrival::new(
+                    id,
+                    started,
+                    connection.peer.ip(),
+                    tls.map(|tls| tls.version.name()),
+                );
+                let request = Request::from_parts(head, body);
+                let served = self.edge.serve(&distribution, request, arrival);
+                Ok(Box::pin(served).await?.map(AnswerBody::Distribution))
+            }
+            Found::Response(response) => Ok(response.map(AnswerBody::Function)),
         }
     }
 
@@ -205,6 +241,12 @@ impl DataPlane {
                 self.metrics.unrouted(Outcome::BadRequest);
                 denied.respond()
             }
+            Failure::Distribution(edge::Refused { failure, headers }) => {
+                let outcome = failure.outcome();
+                let mut response = error::respond_with(failure.status(), outcome, id);
+                response.headers_mut().extend(headers);
+                response
+            }
             Failure::Outcome(outcome) => {
                 if matches!(outcome, Outcome::NoRoute | Outcome::BadRequest) {
                     self.metrics.unrouted(outcome);
@@ -219,6 +261,7 @@ impl DataPlane {
 enum Found {
     Function(Arc<Function>, Vec<(String, String)>),
     Url(Arc<UrlTarget>),
+    Distribution(Arc<Distribution>),
     Response(Response<ResponseBody>),
 }
 
@@ -230,20 +273,20 @@ fn respond(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Resp
 }
 
 impl Handler for DataPlane {
-    type Body = ResponseBody;
+    type Body = AnswerBody;
 
     async fn handle(
         &self,
         request: Request<RequestBody>,
         connection: &Arc<ConnectionInfo>,
-    ) -> Response<ResponseBody> {
+    ) -> Response<AnswerBody> {
         let started = Instant::now();
         let id = RequestId::generate();
         let mut response = match self.serve(request, connection, id, started).await {
             Ok(response) => response,
             Err(failure) => self
                 .fail(failure, id)
-                .map(|body| ResponseBody::Complete(Some(body))),
+                .map(|body| AnswerBody::Function(ResponseBody::Complete(Some(body)))),
         };
         response
             .headers_mut()
@@ -255,5 +298,43 @@ impl Handler for DataPlane {
             "request"
         );
         response
+    }
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// Of a function, or of a route.
+    Function(ResponseBody),
+    /// Of a distribution.
+    Distribution(edge::Body),
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.get_mut() {
+            Self::Function(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+            Self::Distribution(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Function(body) => body.is_end_stream(),
+            Self::Distribution(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Function(body) => body.size_hint(),
+            Self::Distribution(body) => body.size_hint(),
+        }
     }
 }

@@ -349,12 +349,19 @@ pub enum TlsVersion {
     V1_3,
 }
 
-impl fmt::Display for TlsVersion {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
+impl TlsVersion {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::V1_2 => "TLSv1.2",
             Self::V1_3 => "TLSv1.3",
-        })
+        }
+    }
+}
+
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
     }
 }
 

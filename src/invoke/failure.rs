@@ -66,6 +66,7 @@ pub fn stopped_document(outcome: Outcome, request_id: RequestId, timeout: Durati
         | Outcome::FunctionError
         | Outcome::NoRoute
         | Outcome::BadRequest
+        | Outcome::Forbidden
         | Outcome::Throttled
         | Outcome::Overloaded
         | Outcome::Trap

@@ -5,7 +5,7 @@
 //! a deployment costs little however many functions there are. A request never waits for any of it.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     control::{code::Layers, verbs},
+    edge::{Distribution, Edge},
     ingress::{DataPlane, Target, UrlTarget},
     invoke::{Function, Invoke, Versions},
     model::{
@@ -47,6 +48,9 @@ pub(super) struct Follower {
     /// The revision that is served, for those who wait for it.
     pub(super) served: watch::Sender<u64>,
     pub(super) known: Known,
+    pub(super) edge: Arc<Edge>,
+    /// The distributions that are served, by name.
+    pub(super) distributions: BTreeMap<String, Arc<Distribution>>,
     /// Functions of which something is not served for want of what it needs. They are tried again with every change.
     pub(super) lacking: BTreeSet<FunctionName>,
 }
@@ -87,6 +91,9 @@ impl Follower {
                 Some(versions) => functions.insert(name.clone(), Arc::new(versions)),
                 None => functions.remove(name),
             };
+        }
+        for name in &touched.distributions {
+            self.distribution(name);
         }
         let router = rerouted.then(|| self.router(&functions));
         let removed: Vec<&FunctionName> = touched
@@ -204,7 +211,25 @@ impl Follower {
         }
     }
 
-    /// The routes of all apps, and the URLs of all functions. Of two routes for the same requests the one of the app that
+    /// Makes a distribution what the catalog says. One that cannot be is left out, and the log says why.
+    fn distribution(&mut self, name: &str) {
+        let Some(deployed) = self.known.distributions.get(name) else {
+            self.distributions.remove(name);
+            return;
+        };
+        match self.edge.distribution(deployed.distribution.clone()) {
+            Ok(distribution) => {
+                self.distributions.insert(name.to_owned(), distribution);
+            }
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::error!(distribution = name, error, "a distribution is not served");
+                self.distributions.remove(name);
+            }
+        }
+    }
+
+    /// The routes of all apps, the hosts of all distributions, and the URLs of all functions. Of two routes for the same requests the one of the app that
     /// comes first in the alphabet is served.
     fn router(&self, functions: &Functions) -> Router<Target> {
         let mut routes: Vec<(&RoutePattern, Target)> = Vec::new();
@@ -217,6 +242,20 @@ impl Follower {
                 routes.push((&route.pattern, target));
             }
         }
+        let hosts: Vec<(RoutePattern, Target)> = self
+            .distributions
+            .values()
+            .flat_map(|distribution| {
+                let patterns = distribution.hosts().map(RoutePattern::of_host);
+                let target = Target::Distribution(distribution.clone());
+                patterns.map(move |pattern| (pattern, target.clone()))
+            })
+            .collect();
+        routes.extend(
+            hosts
+                .iter()
+                .map(|(pattern, target)| (pattern, target.clone())),
+        );
         let urls = || {
             functions.iter().filter_map(|(name, versions)| {
                 let latest = versions.latest()?;

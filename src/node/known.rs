@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::{
     control::Permissions,
     model::{
-        Alias, Deployment, EventInvokeConfig, FunctionName, FunctionSettings,
+        Alias, DeployedDistribution, Deployment, EventInvokeConfig, FunctionName, FunctionSettings,
         ProvisionedConcurrency, Route, UrlConfig, Version,
     },
     store::{Delta, Document, Resource},
@@ -22,6 +22,7 @@ pub(super) const SERVED: &[&str] = &[
     UrlConfig::KIND,
     EventInvokeConfig::KIND,
     Permissions::KIND,
+    DeployedDistribution::KIND,
 ];
 
 /// What is known of the catalog.
@@ -32,6 +33,8 @@ pub(super) struct Known {
     functions: HashMap<FunctionName, Deployed>,
     /// The routes of each app.
     pub(super) apps: BTreeMap<String, Vec<Route>>,
+    /// The distributions, by name.
+    pub(super) distributions: BTreeMap<String, DeployedDistribution>,
 }
 
 /// What is known of one function.
@@ -50,6 +53,7 @@ pub(super) struct Deployed {
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Touched {
     pub(super) functions: BTreeSet<FunctionName>,
+    pub(super) distributions: BTreeSet<String>,
     pub(super) routes: bool,
     pub(super) permissions: bool,
 }
@@ -81,6 +85,9 @@ impl Known {
             // What is not told again is no more.
             touched.functions = std::mem::take(&mut self.functions).into_keys().collect();
             touched.routes = !std::mem::take(&mut self.apps).is_empty();
+            touched.distributions = std::mem::take(&mut self.distributions)
+                .into_keys()
+                .collect();
             touched.permissions = true;
         }
         self.revision = delta.revision;
@@ -103,6 +110,12 @@ impl Known {
             documents.into_iter().map(keyed).collect::<Vec<_>>()
         });
         for (kind, key, document) in deleted.chain(written) {
+            if kind == DeployedDistribution::KIND {
+                touched.routes = true;
+                touched.distributions.insert(key.clone());
+                set(&mut self.distributions, key, document);
+                continue;
+            }
             let name = key.split_once('/').map(|(name, _)| name.parse());
             let Some(Ok(name)) = name else {
                 tracing::error!(

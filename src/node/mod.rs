@@ -10,7 +10,7 @@ mod sweep;
 mod url;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -29,13 +29,17 @@ use crate::{
         code::{Layers, Registries, RegistrySettings, S3, S3Settings, Sources},
         verbs::Control,
     },
+    edge::{
+        Countries, Edge,
+        cache::{Cache, CacheConfig, DiskConfig},
+    },
     events::{self, Served, Worker},
     ingress::{
         ConnectionInfo, Counter, DataPlane, Handler, ListenerStats, RequestBody, Server,
         ServerConfig, TlsConfig, sanitize,
     },
     invoke::Invoke,
-    model::{Arns, Vpc},
+    model::{Arns, ByteSize, RequestId, Vpc},
     router::Router,
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
     store::{Blobs, Catalog, DataFolder, Folders, KeyValueLimits, Queue, Sqlite, archive::Backups},
@@ -71,6 +75,10 @@ pub struct NodeConfig {
     pub domain: Option<String>,
     /// What is beside the node and not public, and functions may be opened to.
     pub vpc: Vpc,
+    /// The cache of distributions.
+    pub cache: CacheConfig,
+    /// A database of countries, in MaxMind's format.
+    pub countries: Option<PathBuf>,
     /// The program that compiles components: this one.
     pub compiler: PathBuf,
     /// Invocations at one moment (Lambda's account limit: 1,000).
@@ -94,6 +102,7 @@ pub struct NodeConfig {
 impl NodeConfig {
     /// The defaults, with everything under `data`.
     pub fn new(data: PathBuf, compiler: PathBuf) -> Self {
+        let cache = data.join("cache");
         Self {
             data,
             http: SocketAddr::from(([127, 0, 0, 1], 8080)),
@@ -103,6 +112,14 @@ impl NodeConfig {
             account: "000000000000".to_owned(),
             check_roles: false,
             domain: None,
+            cache: CacheConfig {
+                disk: Some(DiskConfig {
+                    folder: cache,
+                    capacity: ByteSize::mb(1024),
+                }),
+                ..CacheConfig::default()
+            },
+            countries: None,
             vpc: Vpc::default(),
             compiler,
             concurrency: 1000,
@@ -214,12 +231,20 @@ impl Node {
             logs.clone(),
             metrics.clone(),
         );
+        let countries = match &config.countries {
+            Some(path) => Some(Countries::open(path)?),
+            None => None,
+        };
+        let cache = Cache::open(config.cache).await.context("open the cache")?;
+        let edge = Edge::new(invoke.clone(), cache, &edge_name(), countries.clone())
+            .context("name this node in CDN-Loop")?;
         let empty =
             Router::new(std::iter::empty(), std::iter::empty(), None).context("route nothing")?;
         let urls = Arc::new(UrlAccess::new(access.clone(), arns.clone()));
         let plane = Arc::new(DataPlane::new(
             empty,
             invoke.clone(),
+            edge.clone(),
             metrics.node().clone(),
             urls.clone(),
         ));
@@ -239,6 +264,8 @@ impl Node {
             arns: arns.clone(),
             served,
             known: Known::default(),
+            edge: edge.clone(),
+            distributions: BTreeMap::new(),
             lacking: BTreeSet::new(),
         };
         control::mend_layers(&*catalog, &layers).await;
@@ -283,6 +310,7 @@ impl Node {
             sealer,
             sources,
             vpc: config.vpc,
+            edge,
             check_roles: config.check_roles,
         };
         control.register(&metrics);
@@ -366,6 +394,12 @@ impl Node {
             tracing::error!("the API's listener ended unexpectedly");
         }
     }
+}
+
+/// What this node is called in `CDN-Loop` and `Via` (RFC 8586): another name each time it starts, as no other node may have it.
+fn edge_name() -> String {
+    let id = RequestId::generate().to_string();
+    format!("wharf-{}", id.replace('-', ""))
 }
 
 /// Has the data plane's listeners counted, together, among the node's metrics.

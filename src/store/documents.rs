@@ -2,7 +2,8 @@
 
 use super::Resource;
 use crate::model::{
-    Alias, EventInvokeConfig, FunctionName, FunctionSettings, ProvisionedConcurrency, UrlConfig,
+    Alias, DeployedDistribution, EventInvokeConfig, FunctionName, FunctionSettings,
+    ProvisionedConcurrency, UrlConfig,
 };
 
 /// How the keys of everything begin that belongs to a function.
@@ -40,6 +41,14 @@ impl Resource for UrlConfig {
     fn key(&self) -> String {
         let alias = self.alias.as_deref().unwrap_or_default();
         format!("{}/{alias}", self.function)
+    }
+}
+
+impl Resource for DeployedDistribution {
+    const KIND: &'static str = "distribution";
+
+    fn key(&self) -> String {
+        self.distribution.name.to_string()
     }
 }
 

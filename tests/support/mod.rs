@@ -161,6 +161,7 @@ impl Node {
             app: None,
             functions: vec![function],
             routes: Vec::new(),
+            distributions: Vec::new(),
         };
         self.client.deploy(&deploy).await?;
         Ok(Function {

@@ -178,6 +178,21 @@ impl Subject {
                     format!("arn:aws:iam::{account}:user/{}", percent_decoded(name)),
                 )
             }
+            (&Method::GET | &Method::HEAD, ["wharf", "v1", "distributions"]) => {
+                Self::new("wharf:ListDistributions", "*")
+            }
+            (_, ["wharf", "v1", "distributions", name]) => {
+                let action = match *method {
+                    Method::GET | Method::HEAD => "wharf:GetDistribution",
+                    Method::DELETE => "wharf:RemoveDistribution",
+                    _ => "wharf:PutDistribution",
+                };
+                Self::new(action, distribution_arn(caller, name))
+            }
+            (_, ["wharf", "v1", "distributions", name, "purge"]) => {
+                Self::new("wharf:Purge", distribution_arn(caller, name))
+            }
+            (_, ["wharf", "v1", "cache"]) => Self::new("wharf:GetCache", "*"),
             (_, ["wharf", "v1", "backup"]) => Self::new("wharf:Backup", "*"),
             (_, ["wharf", "v1", "apps", _]) => Self::new("wharf:RemoveApp", "*"),
             // Whatever comes later is for who may do everything, until it is listed here.
@@ -205,6 +220,11 @@ pub(in crate::control) fn function_arn(
         }
         Err(_) => "*".to_owned(),
     }
+}
+
+/// The ARN of a distribution, for policies.
+fn distribution_arn(caller: &Caller, name: &str) -> String {
+    caller.arn_of("wharf", &format!("distribution/{}", percent_decoded(name)))
 }
 
 fn percent_decoded(text: &str) -> String {

@@ -182,6 +182,7 @@ fn status(outcome: Outcome) -> &'static str {
         Outcome::FunctionError => "error",
         Outcome::NoRoute
         | Outcome::BadRequest
+        | Outcome::Forbidden
         | Outcome::Throttled
         | Outcome::Overloaded
         | Outcome::Trap

@@ -27,6 +27,7 @@ pub(super) fn refusal(outcome: Outcome) -> Option<Error> {
         | Outcome::FunctionError
         | Outcome::NoRoute
         | Outcome::BadRequest
+        | Outcome::Forbidden
         | Outcome::Trap
         | Outcome::BadResponse
         | Outcome::ResponseTooLarge

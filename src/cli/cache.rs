@@ -1,0 +1,59 @@
+//! `wharf cache`: what the cache of a node holds and did.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{output::Output, remote::RemoteArgs};
+use crate::control::api::CacheSummary;
+
+/// Show what the cache holds, and what it did for each distribution since the node started
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wharf cache                  a line for each distribution
+  wharf cache --output json    all numbers, as one JSON document")]
+pub(crate) struct CacheArgs {
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Shown(CacheSummary);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CacheSummary { memory, disk, .. } = &self.0;
+        let megabytes = |bytes: u64| bytes.div_ceil(1 << 20);
+        write!(
+            formatter,
+            "memory {} MB in {}, disk {} MB in {}",
+            megabytes(memory.bytes),
+            memory.objects,
+            megabytes(disk.bytes),
+            disk.objects
+        )?;
+        for (name, counts) in &self.0.distributions {
+            let asked = counts.hits + counts.stale + counts.collapsed + counts.misses;
+            let served = counts.hits + counts.stale + counts.collapsed;
+            let share = (served * 100).checked_div(asked).unwrap_or(0);
+            write!(
+                formatter,
+                "\n{name:<24} {share:>3} % of {asked}: {} hits, {} stale, {} collapsed, {} misses, {} revalidated; {} bypass",
+                counts.hits,
+                counts.stale,
+                counts.collapsed,
+                counts.misses,
+                counts.revalidated,
+                counts.bypass
+            )?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) async fn run(args: CacheArgs, output: &Output) -> anyhow::Result<()> {
+    let client = args.remote.client()?;
+    output.result(&Shown(client.cache().await?))
+}

@@ -1,0 +1,348 @@
+//! Getting a response from the origin, and storing it as it comes.
+//!
+//! A fetch is a task of its own: it goes on when the client that it was begun for goes away, as long as somebody waits for
+//! it or what comes is stored. A response that is not stored goes to that client as it comes, and ends with it.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, Method, Request, Response, StatusCode, header::DATE, request::Parts};
+use tokio::sync::oneshot;
+
+use super::{
+    Forward, Shared,
+    clock::Moment,
+    directives::Demands,
+    download::Download,
+    fill::{Fill, FillReader},
+    flight::{Lead, Outcome},
+    freshness::Reuse,
+    index::Label,
+    key::Key,
+    memory::Slot,
+    purge::Generation,
+    statistics::{Counters, count},
+    storable::{self, Refusal, Storable},
+    stored::{self, Head, Stored, Varying},
+    validator,
+    vary::Vary,
+};
+use crate::model::CachePolicy;
+
+/// How long requests for a key do not wait for each other after a response that could not be shared.
+const PASS: Duration = Duration::from_secs(10);
+
+/// A request that goes forward.
+pub(super) struct Fetch {
+    pub(super) shared: Arc<Shared>,
+    /// The client's, without its body.
+    pub(super) request: Parts,
+    pub(super) demands: Demands,
+    /// Of the resource.
+    pub(super) base: Key,
+    /// What it waits under.
+    pub(super) key: Key,
+    pub(super) label: Label,
+    pub(super) policy: Arc<CachePolicy>,
+    pub(super) stale: Option<Arc<Stored>>,
+    pub(super) asked: Generation,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// What comes of it for the client that it was begun for.
+pub(super) enum Answer<F: Forward> {
+    /// A response that is stored as it comes, and its fields as they came.
+    Filling {
+        fill: Arc<Fill>,
+        reader: FillReader,
+        headers: HeaderMap,
+    },
+    /// The origin says that what is stored is still good.
+    Revalidated(Arc<Stored>),
+    /// The origin failed; what is stored may be served nevertheless.
+    Stale(Arc<Stored>, Option<StatusCode>),
+    /// A response that is not stored.
+    Unshared(Response<F::Body>, Refusal),
+    Failed(Arc<F::Error>),
+}
+
+/// Tells everybody what comes of a fetch.
+struct Audience<F: Forward> {
+    lead: Option<Lead>,
+    client: Option<oneshot::Sender<Answer<F>>>,
+}
+
+impl<F: Forward> Audience<F> {
+    /// Tells who waits, then the client. A client that went away does not hear it.
+    fn tell(&mut self, outcome: Outcome, answer: Answer<F>) {
+        if let Some(lead) = &self.lead {
+            lead.tell(outcome);
+        }
+        if let Some(client) = self.client.take() {
+            let _ = client.send(answer);
+        }
+    }
+}
+
+impl Fetch {
+    /// Goes forward, and says what comes of it: to the client through `client`, to who waits through `lead`.
+    pub(super) async fn run<F: Forward>(
+        mut self,
+        forward: F,
+        lead: Option<Lead>,
+        client: Option<oneshot::Sender<Answer<F>>>,
+    ) {
+        let mut audience = Audience { lead, client };
+        let mut requested = self.shared.clock.now();
+        let mut result = forward.send(self.outgoing(self.stale.as_deref())).await;
+        let update = result.as_ref().ok().and_then(not_modified);
+        if let (Some(update), Some(stale)) = (update, self.stale.clone()) {
+            if validator::is_about(&update, &stale.head.headers) {
+                return self.revalidated(&stale, update, requested, audience).await;
+            }
+            // It is about something that is not here (RFC 9111 section 4.3.4).
+            self.stale = None;
+            requested = self.shared.clock.now();
+            result = forward.send(self.outgoing(None)).await;
+        }
+        let received = self.shared.clock.now();
+        let stale = self.stale.clone().filter(|stale| stale.on_error(received));
+        let response = match (result, stale) {
+            (Err(_), Some(stale)) => return stale_instead(stale, None, audience),
+            (Ok(response), Some(stale)) if is_failure(response.status()) => {
+                return stale_instead(stale, Some(response.status()), audience);
+            }
+            (Err(error), None) => {
+                let error = Arc::new(error);
+                let outcome = Outcome::Failed(Arc::clone(&error) as _);
+                return audience.tell(outcome, Answer::Failed(error));
+            }
+            (Ok(response), _) => response,
+        };
+        match self.judge(response.status(), response.headers(), requested, received) {
+            Ok(storable) => self.fill(response, storable, received, audience).await,
+            Err(refusal) => self.unshared(response, refusal, audience).await,
+        }
+    }
+
+    /// The request that asks for the whole response, or whether what is stored is still good.
+    fn outgoing<R>(&self, stale: Option<&Stored>) -> Request<Option<R>> {
+        let mut parts = self.request.clone();
+        parts.method = Method::GET;
+        validator::condition(&mut parts.headers, stale.map(|stale| &stale.head.headers));
+        Request::from_parts(parts, None)
+    }
+
+    fn judge(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        requested: Moment,
+        received: Moment,
+    ) -> Result<Storable, Refusal> {
+        let storable = storable::judge(
+            &self.request.headers,
+            &self.demands,
+            (status, headers),
+            &self.policy,
+            (requested, received),
+        )?;
+        let most = self.shared.disk.as_ref().map_or(0, |disk| disk.most());
+        let most = most.max(self.shared.memory_object);
+        match storable::length(headers) {
+            Some(length) if length > most => Err(Refusal::TooLarge),
+            _ => Ok(storable),
+        }
+    }
+
+    /// The client gets the response as it comes. Who waits goes forward himself, and who comes soon does not wait.
+    async fn unshared<F: Forward>(
+        self,
+        response: Response<F::Body>,
+        refusal: Refusal,
+        mut audience: Audience<F>,
+    ) {
+        if refusal.is_lasting() {
+            self.pass();
+            // The origin has something else now, unless it only failed to say what.
+            if let Some(stale) = &self.stale
+                && !is_failure(response.status())
+            {
+                self.shared.discard(stale).await;
+            }
+        }
+        audience.tell(Outcome::Unshared, Answer::Unshared(response, refusal));
+    }
+
+    fn pass(&self) {
+        let until = self.shared.clock.now().plus(PASS);
+        self.shared.passes.insert(self.key.digest, until);
+    }
+
+    /// RFC 9111 section 4.3.4.
+    async fn revalidated<F: Forward>(
+        self,
+        stale: &Arc<Stored>,
+        update: HeaderMap,
+        requested: Moment,
+        mut audience: Audience<F>,
+    ) {
+        count(&self.counters.revalidated);
+        let received = self.shared.clock.now();
+        let (fresh, is_kept) = self.refreshed(stale, &update, requested, received);
+        if is_kept
+            && self
+                .shared
+                .keep(&Slot::Response(Arc::clone(&fresh)), self.asked, true)
+        {
+            self.shared
+                .write(Slot::Response(Arc::clone(&fresh)), self.asked);
+            if fresh.reuse(received, &Demands::default()) == Reuse::No {
+                self.pass();
+            }
+            let outcome = Outcome::Revalidated(Arc::clone(&fresh));
+            audience.tell(outcome, Answer::Revalidated(fresh));
+        } else {
+            if !is_kept {
+                self.shared.discard(stale).await;
+            }
+            audience.tell(Outcome::Unshared, Answer::Revalidated(fresh));
+        }
+    }
+
+    /// What a response to HEAD says about a stored response: RFC 9111 section 4.3.5.
+    pub(super) async fn update(&self, stale: &Arc<Stored>, headers: &HeaderMap, requested: Moment) {
+        let length = storable::length(headers);
+        let is_same = length.is_none_or(|length| length == stale.length)
+            && validator::has_validator(headers)
+            && validator::is_about(headers, &stale.head.headers);
+        if !is_same {
+            return self.shared.discard(stale).await;
+        }
+        let received = self.shared.clock.now();
+        let (fresh, is_kept) = self.refreshed(stale, headers, requested, received);
+        let slot = Slot::Response(fresh);
+        if is_kept && self.shared.keep(&slot, self.asked, true) {
+            self.shared.write(slot, self.asked);
+        }
+    }
+
+    /// A stored response with the fields of an update, and whether it may still be stored.
+    fn refreshed(
+        &self,
+        stale: &Stored,
+        update: &HeaderMap,
+        requested: Moment,
+        received: Moment,
+    ) -> (Arc<Stored>, bool) {
+        let mut fields = stale.head.headers.clone();
+        fields.extend(stale.head.hidden.clone());
+        if !update.contains_key(DATE) {
+            // Otherwise it would be as old as what it updates.
+            fields.insert(DATE, received.to_http_date());
+        }
+        let fields = validator::updated(&fields, update);
+        let judged = self.judge(stale.head.status, &fields, requested, received);
+        let mut head = stale.head.clone();
+        head.label.tags = stored::tags(&fields);
+        head.version = stored::version();
+        let varies = Vary::of_response(&stale.head.headers);
+        let mut is_kept = false;
+        match judged {
+            Ok(storable) => {
+                // Another list of fields would need another key: the next miss brings it.
+                is_kept = varies.as_ref() == Some(&storable.vary);
+                head.freshness = storable.freshness;
+                let expose = self.policy.expose_tags;
+                (head.headers, head.hidden) =
+                    stored::storable_fields(&fields, &storable, received, expose);
+            }
+            Err(_) => {
+                head.headers = fields;
+                stored::strip_for_client(&mut head.headers, self.policy.expose_tags);
+            }
+        }
+        let fresh = Stored::new(head, stale.content.clone(), stale.length, None);
+        (Arc::new(fresh), is_kept)
+    }
+
+    /// Stores a response as it comes.
+    async fn fill<F: Forward>(
+        self,
+        response: Response<F::Body>,
+        storable: Storable,
+        received: Moment,
+        mut audience: Audience<F>,
+    ) {
+        let (parts, body) = response.into_parts();
+        let key = self.base.variant(&storable.vary, &self.request.headers);
+        let label = Label {
+            tags: stored::tags(&parts.headers),
+            ..self.label.clone()
+        };
+        let expose = self.policy.expose_tags;
+        let (headers, hidden) =
+            stored::storable_fields(&parts.headers, &storable, received, expose);
+        let freshness = storable.freshness;
+        let head = Head {
+            key: key.clone(),
+            label,
+            status: parts.status,
+            headers,
+            hidden,
+            freshness,
+            version: stored::version(),
+            counters: Arc::clone(&self.counters),
+        };
+        if !storable.vary.is_empty() {
+            let varying = Slot::Varying(Arc::new(Varying {
+                key: self.base.clone(),
+                label: self.label.clone(),
+                vary: storable.vary,
+                version: stored::version(),
+            }));
+            if self.shared.keep(&varying, self.asked, true) {
+                self.shared.write(varying, self.asked);
+            }
+        }
+        if freshness.reuse(received, &Demands::default(), None) == Reuse::No {
+            self.pass();
+        } else {
+            self.shared.passes.invalidate(&self.key.digest);
+        }
+        let fill = Arc::new(Fill::new(head, storable::length(&parts.headers)));
+        let mut headers = parts.headers;
+        stored::strip_for_client(&mut headers, expose);
+        let answer = Answer::Filling {
+            fill: Arc::clone(&fill),
+            reader: FillReader::new(&fill),
+            headers,
+        };
+        audience.tell(Outcome::Filling(Arc::clone(&fill)), answer);
+        if let Some(lead) = &mut audience.lead {
+            lead.also(&key);
+        }
+        let most = self.policy.max_object.as_u64();
+        Download::new(self.shared, fill, self.asked, most)
+            .run::<F>(body)
+            .await;
+    }
+}
+
+fn stale_instead<F: Forward>(
+    stale: Arc<Stored>,
+    status: Option<StatusCode>,
+    mut audience: Audience<F>,
+) {
+    let outcome = Outcome::Stale(Arc::clone(&stale), status);
+    audience.tell(outcome, Answer::Stale(stale, status));
+}
+
+/// The fields of a 304.
+fn not_modified<B>(response: &Response<B>) -> Option<HeaderMap> {
+    (response.status() == StatusCode::NOT_MODIFIED).then(|| response.headers().clone())
+}
+
+/// RFC 5861 section 4.
+fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}

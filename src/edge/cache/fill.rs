@@ -1,0 +1,316 @@
+//! A response that is on its way from the origin, read by everyone who waits for it.
+//!
+//! Each reader has a place of its own, and readers do not wait for each other. A small body stays in memory until it is
+//! whole. A larger one goes to disk as it comes: the end of it is in memory too, and who is behind that reads the file. Only
+//! where there is no disk is there no more than a [window](WINDOW): then the origin is read as slowly as the slowest reader
+//! reads, but never for longer than [`PATIENCE`] at a time: a reader that is still behind then is cut off.
+//!
+//! A response that is not whole ends in an error for everyone who reads it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs::File,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::stored::Head;
+
+/// How much of a body is kept in memory when it is not kept there whole.
+pub(super) const WINDOW: u64 = 1 << 20;
+
+/// How long the slowest reader may hold up the others where there is only a window.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a body did not come to its end.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Failure {
+    /// The origin's body failed.
+    #[error("read the origin's response")]
+    Origin(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// The origin's body has another length than it announced.
+    #[error("the origin's response has another length than it announced")]
+    Length,
+    /// The reader was slower than the others can wait for.
+    #[error("the response was read too slowly")]
+    Slow,
+    /// What was stored cannot be read.
+    #[error("read what was stored")]
+    Disk(#[source] Arc<io::Error>),
+}
+
+/// A response that is on its way.
+#[derive(Debug)]
+pub(super) struct Fill {
+    /// As it is stored.
+    pub(super) head: Head,
+    /// The length that the origin announced.
+    pub(super) length: Option<u64>,
+    state: Mutex<State>,
+    /// Readers moved, came or went.
+    moved: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Each with the place of its first byte, in order and without gaps.
+    chunks: VecDeque<(u64, Bytes)>,
+    /// Bytes that came.
+    total: u64,
+    file: Option<Arc<File>>,
+    /// Bytes that the file has.
+    written: u64,
+    end: Option<Result<(), Failure>>,
+    readers: HashMap<u64, Reading>,
+    next_reader: u64,
+}
+
+#[derive(Debug)]
+struct Reading {
+    at: u64,
+    waker: Option<Waker>,
+}
+
+impl State {
+    /// The first byte that is in memory.
+    fn base(&self) -> u64 {
+        self.chunks.front().map_or(self.total, |(at, _)| *at)
+    }
+
+    fn wake_all(&mut self) -> Vec<Waker> {
+        let readers = self.readers.values_mut();
+        readers.filter_map(|reader| reader.waker.take()).collect()
+    }
+}
+
+/// What is at a place of a body.
+#[derive(Debug)]
+pub(super) enum At {
+    Bytes(Bytes),
+    /// It is in the file, which is written up to here.
+    File(Arc<File>, u64),
+    End,
+}
+
+impl Fill {
+    pub(super) fn new(head: Head, length: Option<u64>) -> Self {
+        Self {
+            head,
+            length,
+            state: Mutex::default(),
+            moved: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that came so far.
+    pub(super) fn received(&self) -> u64 {
+        self.lock().total
+    }
+
+    /// Adds what came.
+    pub(super) fn push(&self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        let at = state.total;
+        state.total += bytes.len() as u64;
+        state.chunks.push_back((at, bytes));
+        let wakers = state.wake_all();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ends it. Only the first end counts.
+    pub(super) fn end(&self, end: Result<(), Failure>) {
+        let mut state = self.lock();
+        state.end.get_or_insert(end);
+        let wakers = state.wake_all();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// All of the body, which was never trimmed.
+    pub(super) fn whole(&self) -> Bytes {
+        let state = self.lock();
+        if let (1, Some((_, only))) = (state.chunks.len(), state.chunks.front()) {
+            // A copy has no more than it needs: what came may be a piece of something larger.
+            return Bytes::copy_from_slice(only);
+        }
+        let mut whole = Vec::with_capacity(usize::try_from(state.total).unwrap_or_default());
+        for (_, bytes) in &state.chunks {
+            whole.extend_from_slice(bytes);
+        }
+        whole.into()
+    }
+
+    /// What came from that place on, without leaving memory.
+    pub(super) fn since(&self, at: u64) -> Vec<Bytes> {
+        let state = self.lock();
+        let first = state.chunks.partition_point(|(start, _)| *start < at);
+        state
+            .chunks
+            .range(first..)
+            .map(|(_, bytes)| bytes.clone())
+            .collect()
+    }
+
+    /// Notes that the file has the body up to there, and keeps a window of it in memory.
+    pub(super) fn wrote(&self, file: &Arc<File>, written: u64) {
+        let mut state = self.lock();
+        state.file.get_or_insert_with(|| Arc::clone(file));
+        state.written = written;
+        let from = written.saturating_sub(WINDOW);
+        while let Some((at, bytes)) = state.chunks.front()
+            && at + bytes.len() as u64 <= from
+        {
+            state.chunks.pop_front();
+        }
+    }
+
+    /// Waits until all readers are within the window, at most for so long, and forgets what is before it. Who is behind
+    /// then is cut off. False if nobody reads any more.
+    pub(super) async fn advance(&self) -> bool {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            let waits = {
+                let mut state = self.lock();
+                if state.readers.is_empty() {
+                    return false;
+                }
+                // Who reads the file needs what is behind it.
+                let places = state.readers.values().map(|reader| reader.at);
+                let slowest = places.min().unwrap_or(state.total).max(state.written);
+                while let Some((at, bytes)) = state.chunks.front()
+                    && at + bytes.len() as u64 <= slowest
+                {
+                    state.chunks.pop_front();
+                }
+                state.total - state.base() > WINDOW
+            };
+            if !waits {
+                return true;
+            }
+            if tokio::time::timeout_at(deadline, moved).await.is_err() {
+                self.cut();
+                return true;
+            }
+        }
+    }
+
+    /// Forgets what is before the window, whoever needs it.
+    fn cut(&self) {
+        let mut state = self.lock();
+        let from = state.total.saturating_sub(WINDOW);
+        while let Some((at, _)) = state.chunks.front()
+            && *at < from
+        {
+            state.chunks.pop_front();
+        }
+        let wakers = state.wake_all();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Returns when nobody has read for so long.
+    pub(super) async fn abandoned(&self, patience: Duration) {
+        loop {
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if self.lock().readers.is_empty() {
+                if tokio::time::timeout(patience, moved).await.is_err() {
+                    return;
+                }
+            } else {
+                moved.await;
+            }
+        }
+    }
+}
+
+/// A place in a body that is on its way. While it lives, somebody reads.
+#[derive(Debug)]
+pub(super) struct FillReader {
+    fill: Arc<Fill>,
+    id: u64,
+}
+
+impl FillReader {
+    pub(super) fn new(fill: &Arc<Fill>) -> Self {
+        let mut state = fill.lock();
+        let id = state.next_reader;
+        state.next_reader += 1;
+        let reading = Reading { at: 0, waker: None };
+        state.readers.insert(id, reading);
+        drop(state);
+        fill.moved.notify_waiters();
+        Self {
+            fill: Arc::clone(fill),
+            id,
+        }
+    }
+
+    /// What is at that place, at most so many bytes.
+    pub(super) fn poll_at(
+        &self,
+        context: &Context<'_>,
+        at: u64,
+        most: u64,
+    ) -> Poll<Result<At, Failure>> {
+        let mut state = self.fill.lock();
+        let moved = state
+            .readers
+            .get(&self.id)
+            .is_some_and(|reader| reader.at != at);
+        let found = if at < state.base() {
+            match &state.file {
+                Some(file) if at < state.written => {
+                    Poll::Ready(Ok(At::File(Arc::clone(file), state.written)))
+                }
+                _ => Poll::Ready(Err(Failure::Slow)),
+            }
+        } else if at < state.total {
+            let index = state.chunks.partition_point(|(start, _)| *start <= at) - 1;
+            let (start, bytes) = &state.chunks[index];
+            let from = usize::try_from(at - start).unwrap_or(usize::MAX);
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            let to = bytes.len().min(from.saturating_add(most));
+            Poll::Ready(Ok(At::Bytes(bytes.slice(from..to))))
+        } else {
+            match &state.end {
+                Some(Ok(())) => Poll::Ready(Ok(At::End)),
+                Some(Err(failure)) => Poll::Ready(Err(failure.clone())),
+                None => Poll::Pending,
+            }
+        };
+        if let Some(reader) = state.readers.get_mut(&self.id) {
+            reader.at = at;
+            reader.waker = found.is_pending().then(|| context.waker().clone());
+        }
+        drop(state);
+        if moved {
+            self.fill.moved.notify_waiters();
+        }
+        found
+    }
+}
+
+impl Drop for FillReader {
+    fn drop(&mut self) {
+        self.fill.lock().readers.remove(&self.id);
+        self.fill.moved.notify_waiters();
+    }
+}

@@ -1,0 +1,569 @@
+//! How long a stored response may be used: RFC 9111 section 4.2, and RFC 5861.
+//!
+//! All of it is decided once, when the response comes, under the policy of that moment. Using a stored response is then a
+//! comparison of numbers.
+//!
+//! A response that must be revalidated is never served stale, whatever the policy or the client says. `s-maxage` forbids
+//! it too (RFC 9111 section 5.2.2.10), except where the same response has a `stale-while-revalidate` or `stale-if-error`:
+//! whoever writes both means shared caches.
+
+use std::time::Duration;
+
+use http::{
+    HeaderMap, StatusCode,
+    header::{AGE, DATE, EXPIRES, LAST_MODIFIED},
+};
+
+use super::{
+    clock::Moment,
+    directives::{Demands, Directives, Scoped},
+};
+use crate::model::CachePolicy;
+
+/// The share of its age that an unchanged response is expected to stay so (RFC 9111 section 4.2.2).
+const HEURISTIC_SHARE: u32 = 10;
+
+/// The longest freshness that is guessed.
+const LONGEST_GUESS: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a stored response may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Freshness {
+    /// From its generation on.
+    pub(super) lifetime: Duration,
+    /// Its age when it came.
+    pub(super) initial_age: Duration,
+    /// When it came.
+    pub(super) received: Moment,
+    /// It is never used without asking the origin.
+    pub(super) validate: bool,
+    /// No client may have it stale.
+    pub(super) strict: bool,
+    pub(super) stale_while_revalidate: Duration,
+    pub(super) stale_if_error: Duration,
+}
+
+/// Whether a stored response answers a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reuse {
+    /// It does.
+    Yes,
+    /// It is stale and does, but the origin is to be asked meanwhile.
+    WhileRevalidating,
+    /// The origin must be asked first.
+    No,
+}
+
+impl Freshness {
+    /// Of a response to a request that was sent at `requested`.
+    pub(super) fn new(
+        status: StatusCode,
+        headers: &HeaderMap,
+        directives: &Directives,
+        policy: &CachePolicy,
+        requested: Moment,
+        received: Moment,
+    ) -> Self {
+        let date = headers.get(DATE).and_then(Moment::parse);
+        let date = date.unwrap_or(received);
+        let revalidates = directives.must_revalidate || directives.proxy_revalidate;
+        let strict = revalidates || directives.s_maxage.is_some();
+        let stale = |said: Option<Duration>, policy: Duration| match said {
+            _ if revalidates => Duration::ZERO,
+            Some(said) => said,
+            None if strict => Duration::ZERO,
+            None => policy,
+        };
+        Self {
+            lifetime: lifetime(status, headers, directives, policy, date),
+            initial_age: initial_age(headers, date, requested, received),
+            received,
+            validate: directives.no_cache == Scoped::Whole,
+            strict,
+            stale_while_revalidate: stale(
+                directives.stale_while_revalidate,
+                policy.stale_while_revalidate,
+            ),
+            stale_if_error: stale(directives.stale_if_error, policy.stale_if_error),
+        }
+    }
+
+    /// RFC 9111 section 4.2.3.
+    pub(super) fn age(&self, now: Moment) -> Duration {
+        self.initial_age.saturating_add(now.since(self.received))
+    }
+
+    /// For how many more seconds it is fresh; negative when it is stale.
+    pub(super) fn ttl(&self, now: Moment) -> i64 {
+        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        seconds(self.lifetime).saturating_sub(seconds(self.age(now)))
+    }
+
+    /// For how long it has been stale, or none if it is fresh. A response that was marked stale is so from then on.
+    fn stale_for(&self, now: Moment, marked: Option<Moment>) -> Option<Duration> {
+        let age = self.age(now);
+        let by_age = (age >= self.lifetime).then(|| age.saturating_sub(self.lifetime));
+        let by_mark = marked.map(|marked| now.since(marked));
+        by_age.max(by_mark)
+    }
+
+    /// Whether it answers a request with these demands.
+    pub(super) fn reuse(&self, now: Moment, demands: &Demands, marked: Option<Moment>) -> Reuse {
+        if self.validate || demands.no_cache {
+            return Reuse::No;
+        }
+        let age = self.age(now);
+        if demands.max_age.is_some_and(|most| age > most) {
+            return Reuse::No;
+        }
+        match self.stale_for(now, marked) {
+            None => {
+                let left = self.lifetime.saturating_sub(age);
+                match demands.min_fresh {
+                    Some(least) if left < least => Reuse::No,
+                    _ => Reuse::Yes,
+                }
+            }
+            Some(_) if demands.min_fresh.is_some() => Reuse::No,
+            Some(by) if !self.strict && demands.max_stale.is_some_and(|most| by <= most) => {
+                Reuse::Yes
+            }
+            Some(by) if by < self.stale_while_revalidate => Reuse::WhileRevalidating,
+            Some(_) => Reuse::No,
+        }
+    }
+
+    /// Whether it may be served because the origin failed.
+    pub(super) fn on_error(&self, now: Moment, marked: Option<Moment>) -> bool {
+        let stale_for = self.stale_for(now, marked);
+        !self.validate && stale_for.is_none_or(|by| by < self.stale_if_error)
+    }
+}
+
+/// RFC 9111 section 4.2.1.
+fn lifetime(
+    status: StatusCode,
+    headers: &HeaderMap,
+    directives: &Directives,
+    policy: &CachePolicy,
+    date: Moment,
+) -> Duration {
+    let said = said(headers, directives, date);
+    let lifetime = said.unwrap_or_else(|| unsaid(status, headers, directives, policy, date));
+    let least = if is_error(status) {
+        Duration::ZERO
+    } else {
+        policy.ttl.minimum
+    };
+    lifetime.max(least).min(policy.ttl.maximum)
+}
+
+/// The lifetime that a response gives itself.
+fn said(headers: &HeaderMap, directives: &Directives, date: Moment) -> Option<Duration> {
+    let expires = || {
+        let expires = (!directives.targeted).then(|| headers.get(EXPIRES))??;
+        // What is no date is in the past (RFC 9111 section 5.3).
+        Some(Moment::parse(expires).map_or(Duration::ZERO, |expires| expires.since(date)))
+    };
+    directives.s_maxage.or(directives.max_age).or_else(expires)
+}
+
+/// The lifetime of a response that does not say it.
+fn unsaid(
+    status: StatusCode,
+    headers: &HeaderMap,
+    directives: &Directives,
+    policy: &CachePolicy,
+    date: Moment,
+) -> Duration {
+    if let Some(negative) = policy.negative.get(&status.as_u16()) {
+        return *negative;
+    }
+    if !directives.public && !is_heuristically_cacheable(status) {
+        return Duration::ZERO;
+    }
+    if !policy.ttl.default.is_zero() && !is_error(status) {
+        return policy.ttl.default;
+    }
+    headers
+        .get(LAST_MODIFIED)
+        .and_then(Moment::parse)
+        .map_or(Duration::ZERO, |modified| {
+            (date.since(modified) / HEURISTIC_SHARE).min(LONGEST_GUESS)
+        })
+}
+
+/// RFC 9111 section 4.2.3: the corrected initial age.
+fn initial_age(headers: &HeaderMap, date: Moment, requested: Moment, received: Moment) -> Duration {
+    let apparent = received.since(date);
+    let said = headers
+        .get(AGE)
+        .and_then(|age| age.to_str().ok()?.split(',').next()?.trim().parse().ok())
+        .map_or(Duration::ZERO, Duration::from_secs);
+    apparent.max(said.saturating_add(received.since(requested)))
+}
+
+/// Whether the response says how long it is fresh.
+pub(super) fn is_explicit(headers: &HeaderMap, directives: &Directives) -> bool {
+    said(headers, directives, Moment::default()).is_some()
+}
+
+/// RFC 9110 section 15.1, without 206, which is not stored.
+pub(super) fn is_heuristically_cacheable(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501
+    )
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: Moment = Moment::from_millis(784_111_777_000);
+
+    fn at(seconds: u64) -> Moment {
+        NOW.plus(Duration::from_secs(seconds))
+    }
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    fn of(status: u16, lines: &[(&'static str, &str)], policy: &CachePolicy) -> Freshness {
+        let headers = headers(lines);
+        let directives = Directives::of_response(&headers);
+        let status = StatusCode::from_u16(status).unwrap();
+        Freshness::new(status, &headers, &directives, policy, NOW, NOW)
+    }
+
+    fn lifetime_of(status: u16, lines: &[(&'static str, &str)], policy: &CachePolicy) -> u64 {
+        of(status, lines, policy).lifetime.as_secs()
+    }
+
+    const DATE: (&str, &str) = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+    const EXPIRES: (&str, &str) = ("expires", "Sun, 06 Nov 1994 08:50:37 GMT");
+    const TEN_HOURS_OLD: (&str, &str) = ("last-modified", "Sat, 05 Nov 1994 22:49:37 GMT");
+
+    /// RFC 9111 section 4.2.1.
+    #[test]
+    fn s_maxage_goes_before_max_age_and_that_before_expires() {
+        let policy = CachePolicy::default();
+        for (lines, seconds) in [
+            (
+                &[("cache-control", "max-age=5, s-maxage=7"), EXPIRES][..],
+                7,
+            ),
+            (&[("cache-control", "max-age=5"), EXPIRES, DATE], 5),
+            (&[EXPIRES, DATE], 60),
+            (&[EXPIRES], 60),
+            (&[("expires", "0"), TEN_HOURS_OLD], 0),
+            (&[("cdn-cache-control", "public"), EXPIRES, DATE], 0),
+            (
+                &[
+                    ("cdn-cache-control", "max-age=3"),
+                    ("cache-control", "s-maxage=9"),
+                ],
+                3,
+            ),
+        ] {
+            assert_eq!(lifetime_of(200, lines, &policy), seconds, "{lines:?}");
+        }
+    }
+
+    /// RFC 9111 section 4.2.2.
+    #[test]
+    fn freshness_is_guessed_from_last_modified_for_cacheable_statuses_only() {
+        let policy = CachePolicy::default();
+        let old = ("last-modified", "Sun, 06 Nov 1904 08:49:37 GMT");
+        for (status, lines, seconds) in [
+            (200, &[TEN_HOURS_OLD, DATE][..], 3600),
+            (404, &[TEN_HOURS_OLD, DATE], 3600),
+            (200, &[DATE], 0),
+            (
+                200,
+                &[("last-modified", "Mon, 06 Nov 2034 08:49:37 GMT"), DATE],
+                0,
+            ),
+            (302, &[TEN_HOURS_OLD, DATE], 0),
+            (
+                302,
+                &[TEN_HOURS_OLD, DATE, ("cache-control", "public")],
+                3600,
+            ),
+            (200, &[old, DATE], 0),
+            (
+                200,
+                &[("last-modified", "Tue, 06 Nov 1984 08:49:37 GMT"), DATE],
+                24 * 3600,
+            ),
+        ] {
+            assert_eq!(
+                lifetime_of(status, lines, &policy),
+                seconds,
+                "{status} {lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_policy_fills_in_and_sets_bounds() {
+        let seconds = Duration::from_secs;
+        let policy = CachePolicy {
+            ttl: crate::model::Ttl {
+                minimum: seconds(10),
+                default: seconds(100),
+                maximum: seconds(1000),
+            },
+            negative: [(404, seconds(3)), (503, seconds(1))].into(),
+            ..CachePolicy::default()
+        };
+        for (status, control, lifetime) in [
+            (200, "max-age=0", 10),
+            (200, "max-age=5000", 1000),
+            (200, "public", 100),
+            (302, "foo", 10),
+            (404, "foo", 3),
+            (404, "max-age=1", 1),
+            (410, "foo", 0),
+            (503, "foo", 1),
+            (500, "foo", 0),
+        ] {
+            let lines = [("cache-control", control)];
+            assert_eq!(
+                lifetime_of(status, &lines, &policy),
+                lifetime,
+                "{status} {control}"
+            );
+        }
+    }
+
+    /// RFC 9111 section 4.2.3.
+    #[test]
+    fn age_counts_the_way_to_the_cache_and_the_stay_in_it() {
+        let age = |lines: &[(&'static str, &str)], delay| {
+            let headers = headers(lines);
+            let policy = CachePolicy::default();
+            let directives = Directives::default();
+            let freshness = Freshness::new(
+                StatusCode::OK,
+                &headers,
+                &directives,
+                &policy,
+                NOW,
+                at(delay),
+            );
+            freshness.age(at(delay + 100)).as_secs()
+        };
+        assert_eq!(age(&[], 0), 100);
+        assert_eq!(age(&[DATE], 4), 104);
+        assert_eq!(age(&[DATE, ("age", "30")], 4), 134);
+        assert_eq!(
+            age(
+                &[("date", "Sun, 06 Nov 1994 08:48:37 GMT"), ("age", "30")],
+                4
+            ),
+            164
+        );
+        assert_eq!(age(&[("age", "x")], 0), 100);
+        assert_eq!(age(&[("date", "Sun, 06 Nov 1994 09:48:37 GMT")], 0), 100);
+    }
+
+    fn reuse(control: &str, after: u64, demands: Demands) -> Reuse {
+        let freshness = of(200, &[("cache-control", control)], &CachePolicy::default());
+        freshness.reuse(at(after), &demands, None)
+    }
+
+    /// RFC 9111 section 4.2: a response is fresh while its age is below its lifetime.
+    #[test]
+    fn a_response_is_fresh_until_its_age_reaches_its_lifetime() {
+        let none = Demands::default();
+        assert_eq!(reuse("max-age=10", 9, none), Reuse::Yes);
+        assert_eq!(reuse("max-age=10", 10, none), Reuse::No);
+        assert_eq!(reuse("max-age=10, no-cache", 0, none), Reuse::No);
+        assert_eq!(reuse("max-age=10, no-cache=\"x\"", 0, none), Reuse::Yes);
+    }
+
+    /// RFC 5861 section 3.
+    #[test]
+    fn a_stale_response_is_served_while_it_is_revalidated_within_its_window_only() {
+        let none = Demands::default();
+        let control = "max-age=10, stale-while-revalidate=5";
+        assert_eq!(reuse(control, 14, none), Reuse::WhileRevalidating);
+        assert_eq!(reuse(control, 15, none), Reuse::No);
+        let both = "s-maxage=10, stale-while-revalidate=5";
+        assert_eq!(reuse(both, 14, none), Reuse::WhileRevalidating);
+        for must in ["must-revalidate", "proxy-revalidate", "no-cache"] {
+            assert_eq!(
+                reuse(&format!("{control}, {must}"), 14, none),
+                Reuse::No,
+                "{must}"
+            );
+        }
+    }
+
+    /// RFC 9111 sections 5.2.2.2, 5.2.2.8 and 5.2.2.10.
+    #[test]
+    fn no_policy_makes_stale_what_must_be_revalidated() {
+        let policy = CachePolicy {
+            stale_while_revalidate: Duration::from_secs(5),
+            stale_if_error: Duration::from_secs(5),
+            ..CachePolicy::default()
+        };
+        for (control, window) in [
+            ("max-age=10", 5),
+            ("max-age=10, stale-while-revalidate=0, stale-if-error=0", 0),
+            ("s-maxage=10", 0),
+            ("max-age=10, must-revalidate", 0),
+            ("max-age=10, proxy-revalidate", 0),
+        ] {
+            let freshness = of(200, &[("cache-control", control)], &policy);
+            assert_eq!(
+                freshness.stale_while_revalidate.as_secs(),
+                window,
+                "{control}"
+            );
+            assert_eq!(freshness.on_error(at(14), None), window > 0, "{control}");
+            assert!(!freshness.on_error(at(15), None), "{control}");
+        }
+    }
+
+    /// RFC 9111 section 5.2.1.
+    #[test]
+    fn a_client_may_ask_for_fresher_or_staler_responses() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let none = Demands::default();
+        for (control, after, demands, expected) in [
+            (
+                "max-age=10",
+                5,
+                Demands {
+                    max_age: seconds(4),
+                    ..none
+                },
+                Reuse::No,
+            ),
+            (
+                "max-age=10",
+                4,
+                Demands {
+                    max_age: seconds(4),
+                    ..none
+                },
+                Reuse::Yes,
+            ),
+            (
+                "max-age=10",
+                5,
+                Demands {
+                    min_fresh: seconds(6),
+                    ..none
+                },
+                Reuse::No,
+            ),
+            (
+                "max-age=10",
+                5,
+                Demands {
+                    min_fresh: seconds(5),
+                    ..none
+                },
+                Reuse::Yes,
+            ),
+            (
+                "max-age=10",
+                12,
+                Demands {
+                    max_stale: seconds(2),
+                    ..none
+                },
+                Reuse::Yes,
+            ),
+            (
+                "max-age=10",
+                13,
+                Demands {
+                    max_stale: seconds(2),
+                    ..none
+                },
+                Reuse::No,
+            ),
+            (
+                "s-maxage=10",
+                12,
+                Demands {
+                    max_stale: seconds(2),
+                    ..none
+                },
+                Reuse::No,
+            ),
+            (
+                "max-age=10",
+                0,
+                Demands {
+                    no_cache: true,
+                    ..none
+                },
+                Reuse::No,
+            ),
+        ] {
+            assert_eq!(
+                reuse(control, after, demands),
+                expected,
+                "{control} {after} {demands:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_response_that_was_marked_stale_is_so_from_then_on() {
+        let control = "max-age=100, stale-while-revalidate=5";
+        let freshness = of(200, &[("cache-control", control)], &CachePolicy::default());
+        let none = Demands::default();
+        let reuse = |now| freshness.reuse(at(now), &none, Some(at(10)));
+        assert_eq!(reuse(10), Reuse::WhileRevalidating);
+        assert_eq!(reuse(15), Reuse::No);
+    }
+
+    proptest! {
+        /// Against the sums of RFC 9111 section 4.2.3 in whole seconds without limits.
+        #[test]
+        fn freshness_is_the_arithmetic_of_the_rfc(
+            said in 0_u64..1000, age in 0_u64..1000, delay in 0_u64..100, stay in 0_u64..2000,
+            skew in 0_u64..1000, window in 0_u64..500,
+        ) {
+            let headers = headers(&[
+                ("cache-control", &format!("max-age={said}, stale-while-revalidate={window}")),
+                ("age", &age.to_string()),
+                ("date", at(0).to_http_date().to_str().unwrap()),
+            ]);
+            let directives = Directives::of_response(&headers);
+            let (requested, received) = (at(skew), at(skew + delay));
+            let freshness = Freshness::new(
+                StatusCode::OK, &headers, &directives, &CachePolicy::default(), requested, received,
+            );
+            let current = (skew + delay).max(age + delay) + stay;
+            let now = at(skew + delay + stay);
+            prop_assert_eq!(freshness.age(now).as_secs(), current);
+            let expected = if current < said {
+                Reuse::Yes
+            } else if current - said < window {
+                Reuse::WhileRevalidating
+            } else {
+                Reuse::No
+            };
+            prop_assert_eq!(freshness.reuse(now, &Demands::default(), None), expected);
+            let ttl = i64::try_from(said).unwrap() - i64::try_from(current).unwrap();
+            prop_assert_eq!(freshness.ttl(now), ttl);
+        }
+    }
+}

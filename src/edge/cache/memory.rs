@@ -1,0 +1,207 @@
+//! The tier in memory: small responses, whole, and which resources have variants.
+//!
+//! A lookup takes no lock and copies nothing but a reference. What is evicted may still be on disk.
+
+use std::sync::Arc;
+
+use moka::{notification::RemovalCause, sync::Cache};
+
+use super::{
+    index::{Index, Label, Tier},
+    key::{Digest, Key},
+    stored::{Content, Stored, Varying},
+};
+
+/// What a stored response costs beside its bytes: the entry, the index and the allocator.
+const OVERHEAD: u64 = 768;
+
+/// What a field costs beside its bytes.
+const FIELD_OVERHEAD: u64 = 64;
+
+/// What is found under a key.
+#[derive(Debug, Clone)]
+pub(super) enum Slot {
+    Response(Arc<Stored>),
+    /// Variants are under keys of their own.
+    Varying(Arc<Varying>),
+}
+
+impl Slot {
+    pub(super) fn key(&self) -> &Key {
+        match self {
+            Self::Response(stored) => &stored.head.key,
+            Self::Varying(varying) => &varying.key,
+        }
+    }
+
+    pub(super) fn label(&self) -> &Label {
+        match self {
+            Self::Response(stored) => &stored.head.label,
+            Self::Varying(varying) => &varying.label,
+        }
+    }
+
+    fn version(&self) -> u64 {
+        match self {
+            Self::Response(stored) => stored.head.version,
+            Self::Varying(varying) => varying.version,
+        }
+    }
+
+    /// The bytes that it takes.
+    fn weight(&self) -> u64 {
+        let key = self.key().bytes.len() as u64;
+        let rest = match self {
+            Self::Response(stored) => weight(stored),
+            Self::Varying(varying) => varying.vary.names().len() as u64 * FIELD_OVERHEAD,
+        };
+        OVERHEAD + key + rest
+    }
+}
+
+fn weight(stored: &Stored) -> u64 {
+    let fields = stored
+        .head
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() as u64 + value.len() as u64 + FIELD_OVERHEAD);
+    let body = match &stored.content {
+        Content::Memory(body) => body.len() as u64,
+        Content::File(..) => 0,
+    };
+    fields.sum::<u64>() + body
+}
+
+/// Responses in memory, by the digest of their keys.
+#[derive(Debug)]
+pub(super) struct Memory {
+    slots: Cache<Digest, Slot>,
+    index: Arc<Index>,
+}
+
+impl Memory {
+    pub(super) fn new(capacity: u64, index: &Arc<Index>) -> Self {
+        let listener = Arc::clone(index);
+        let slots = Cache::builder()
+            .max_capacity(capacity)
+            .weigher(|_, slot: &Slot| u32::try_from(slot.weight()).unwrap_or(u32::MAX))
+            .eviction_listener(move |digest: Arc<Digest>, slot: Slot, cause| {
+                listener.remove(&digest, Tier::Memory, slot.version());
+                if let (RemovalCause::Size, Slot::Response(stored)) = (cause, &slot) {
+                    stored.head.counters.memory.evicted(stored.length);
+                }
+            })
+            .build();
+        Self {
+            slots,
+            index: Arc::clone(index),
+        }
+    }
+
+    /// What is under a key. The whole key is compared: a digest is not proof.
+    pub(super) fn get(&self, key: &Key) -> Option<Slot> {
+        let slot = self.slots.get(&key.digest)?;
+        (slot.key().bytes == key.bytes).then_some(slot)
+    }
+
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.slots.contains_key(digest)
+    }
+
+    pub(super) fn insert(&self, slot: Slot) {
+        let (digest, version) = (slot.key().digest, slot.version());
+        // Before the slot: an eviction that comes at once then finds it.
+        self.index.add(digest, slot.label(), Tier::Memory, version);
+        if let Slot::Response(stored) = &slot {
+            stored.head.counters.memory.stored(stored.length);
+        }
+        self.slots.insert(digest, slot);
+    }
+
+    pub(super) fn mark(&self, digest: &Digest, now: super::clock::Moment) {
+        if let Some(Slot::Response(stored)) = self.slots.get(digest) {
+            stored.mark(now);
+        }
+    }
+
+    pub(super) fn remove(&self, digest: &Digest) {
+        self.slots.invalidate(digest);
+    }
+
+    /// Removes that version of a response, and no other.
+    pub(super) fn remove_version(&self, digest: &Digest, version: u64) {
+        let found = self.slots.get(digest);
+        if found.is_some_and(|slot| slot.version() == version) {
+            self.slots.invalidate(digest);
+        }
+    }
+
+    /// The bytes and the responses that it holds now.
+    pub(super) fn size(&self) -> (u64, u64) {
+        self.slots.run_pending_tasks();
+        (self.slots.weighted_size(), self.slots.entry_count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, StatusCode};
+
+    use super::*;
+    use crate::edge::cache::{
+        clock::Moment, directives::Directives, freshness::Freshness, statistics::Counters,
+        stored::Head,
+    };
+
+    fn stored(key: Key) -> Slot {
+        let (headers, now) = (HeaderMap::new(), Moment::default());
+        let freshness = Freshness::new(
+            StatusCode::OK,
+            &headers,
+            &Directives::default(),
+            &crate::model::CachePolicy::default(),
+            now,
+            now,
+        );
+        let head = Head {
+            key,
+            label: Label {
+                distribution: "site".into(),
+                url: "http://a/".into(),
+                tags: [].into(),
+            },
+            status: StatusCode::OK,
+            headers,
+            hidden: HeaderMap::new(),
+            freshness,
+            version: 1,
+            counters: Arc::new(Counters::default()),
+        };
+        let content = Content::Memory(bytes::Bytes::new());
+        Slot::Response(Arc::new(Stored::new(head, content, 0, None)))
+    }
+
+    #[test]
+    fn the_same_digest_is_no_proof_of_the_same_key() {
+        let memory = Memory::new(1 << 20, &Arc::default());
+        let key = Key::of_bytes(b"one");
+        let forged = Key {
+            digest: key.digest,
+            bytes: (*b"two").into(),
+        };
+        memory.insert(stored(key.clone()));
+        assert!(memory.get(&key).is_some());
+        assert!(memory.get(&forged).is_none());
+    }
+
+    #[test]
+    fn a_version_is_removed_only_while_it_is_there() {
+        let memory = Memory::new(1 << 20, &Arc::default());
+        let key = Key::of_bytes(b"one");
+        memory.insert(stored(key.clone()));
+        memory.remove_version(&key.digest, 2);
+        assert!(memory.get(&key).is_some());
+        memory.remove_version(&key.digest, 1);
+        assert!(memory.get(&key).is_none());
+    }
+}

@@ -1,0 +1,292 @@
+//! Purging, and what it means for responses that are still on their way.
+//!
+//! A response is stored only if nothing that was purged since its request went forward would have taken it: every purge is
+//! noted in a [`Log`] before the index is looked through, and whoever stores asks the log while he holds it. So a
+//! response is either seen by the purge in the index, or sees the purge in the log.
+//!
+//! The log is short. A request that has been under way for longer than the log reaches back is taken for purged.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+};
+
+use super::key;
+
+/// How many different purges the log reaches back.
+const MOST_NOTES: usize = 16 << 10;
+
+/// What is to be purged of a distribution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purge {
+    /// What is stored for this URL, in all its variants; also what is stored for it under fewer parameters, as a policy may
+    /// have left them out. One that begins with `/` is meant on every host.
+    Url(String),
+    /// What is stored for URLs that begin so, on every host if it begins with `/`.
+    Prefix(String),
+    /// What its origin gave this tag in `Cache-Tag` or `Surrogate-Key`.
+    Tag(String),
+    /// Everything.
+    All,
+}
+
+/// What becomes of what is purged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PurgeMode {
+    /// It is stale from now on: it may be served while it is revalidated or when the origin fails.
+    Soft,
+    /// It is gone.
+    Hard,
+}
+
+/// What purging came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Purged {
+    /// Stored responses that were taken.
+    pub objects: usize,
+}
+
+/// A purge whose texts are written as stored responses write them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Matcher {
+    Url(String),
+    Prefix(String),
+    /// On whatever host.
+    Path(String),
+    PathPrefix(String),
+    Tag(String),
+    All,
+    /// No URL begins so.
+    Nothing,
+}
+
+impl Matcher {
+    pub(super) fn new(purge: &Purge) -> Self {
+        match purge {
+            Purge::Url(path) if path.starts_with('/') => {
+                let url = key::normal_url(&format!("http://h{path}"));
+                url.map_or(Self::Nothing, |url| Self::Path(local(&url).to_owned()))
+            }
+            Purge::Prefix(path) if path.starts_with('/') => Self::PathPrefix(path.clone()),
+            Purge::Url(url) => key::normal_url(url).map_or(Self::Nothing, Self::Url),
+            Purge::Prefix(prefix) => normal_prefix(prefix).map_or(Self::Nothing, Self::Prefix),
+            Purge::Tag(tag) => Self::Tag(tag.clone()),
+            Purge::All => Self::All,
+        }
+    }
+
+    /// Whether it takes a response. Where its tags are not known yet, it may have any.
+    fn takes(&self, url: &str, tags: Option<&[Arc<str>]>) -> bool {
+        match self {
+            Self::Url(purged) => covers(purged, url),
+            Self::Prefix(prefix) => url.starts_with(prefix.as_str()),
+            Self::Path(purged) => covers(purged, local(url)),
+            Self::PathPrefix(prefix) => local(url).starts_with(prefix.as_str()),
+            Self::Tag(tag) => tags.is_none_or(|tags| tags.iter().any(|other| **other == **tag)),
+            Self::All => true,
+            Self::Nothing => false,
+        }
+    }
+}
+
+/// Path and query of an absolute URL.
+pub(super) fn local(url: &str) -> &str {
+    let (_, rest) = url.split_once("://").unwrap_or(("", url));
+    rest.find('/').map_or("", |slash| &rest[slash..])
+}
+
+/// Whether purging one URL takes what is stored under another: the same, or the same with fewer parameters.
+pub(super) fn covers(purged: &str, stored: &str) -> bool {
+    if purged == stored {
+        return true;
+    }
+    let (purged, parameters) = purged.split_once('?').unwrap_or((purged, ""));
+    let (stored, kept) = stored.split_once('?').unwrap_or((stored, ""));
+    let mut parameters = parameters.split('&');
+    purged == stored
+        && (kept.is_empty()
+            || kept
+                .split('&')
+                .all(|kept| parameters.any(|one| one == kept)))
+}
+
+/// The scheme and the authority of a prefix in lower case; what is behind them stays.
+fn normal_prefix(prefix: &str) -> Option<String> {
+    let (scheme, rest) = prefix.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    let Some(slash) = rest.find('/') else {
+        return Some(format!("{scheme}://{}", rest.to_ascii_lowercase()));
+    };
+    let (authority, path) = rest.split_at(slash);
+    let root = key::normal_url(&format!("{scheme}://{authority}/"))?;
+    Some(format!("{root}{}", &path[1..]))
+}
+
+/// How many purges there were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Generation(u64);
+
+/// The purges of late.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    count: AtomicU64,
+    notes: RwLock<Notes>,
+}
+
+/// Each purge stands once, at the time when it was made last: unsafe requests purge the same URLs again and again.
+#[derive(Debug, Default)]
+struct Notes {
+    in_order: BTreeMap<u64, Arc<Note>>,
+    latest: HashMap<Arc<Note>, u64>,
+    /// Purges up to this one are not all here.
+    forgotten: u64,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Note {
+    distribution: String,
+    matcher: Matcher,
+}
+
+impl Log {
+    /// What is asked for after this is younger than all purges so far.
+    pub(super) fn generation(&self) -> Generation {
+        Generation(self.count.load(SeqCst))
+    }
+
+    /// The generation of what was there before anything was purged.
+    pub(super) const fn beginning() -> Generation {
+        Generation(0)
+    }
+
+    /// When this returns, whoever stores sees the purge.
+    pub(super) fn note(&self, distribution: &str, matcher: Matcher) {
+        let note = Arc::new(Note {
+            distribution: distribution.to_owned(),
+            matcher,
+        });
+        let mut notes = self.notes.write().unwrap_or_else(PoisonError::into_inner);
+        let number = self.count.load(SeqCst) + 1;
+        if let Some(earlier) = notes.latest.insert(Arc::clone(&note), number) {
+            notes.in_order.remove(&earlier);
+        }
+        notes.in_order.insert(number, note);
+        if notes.in_order.len() > MOST_NOTES
+            && let Some((number, note)) = notes.in_order.pop_first()
+        {
+            notes.latest.remove(&note);
+            notes.forgotten = number;
+        }
+        self.count.store(number, SeqCst);
+    }
+
+    /// Keeps purges out. What is in the index when this is dropped is seen by the next purge.
+    pub(super) fn hold(&self) -> Held<'_> {
+        Held(self.notes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// While it lives, nothing is purged.
+#[derive(Debug)]
+pub(super) struct Held<'a>(RwLockReadGuard<'a, Notes>);
+
+impl Held<'_> {
+    /// Whether a purge since that generation takes a response, or may take it.
+    pub(super) fn was_purged(
+        &self,
+        since: Generation,
+        distribution: &str,
+        url: &str,
+        tags: Option<&[Arc<str>]>,
+    ) -> bool {
+        if since.0 < self.0.forgotten {
+            return true;
+        }
+        let later = self.0.in_order.range(since.0 + 1..);
+        later
+            .filter(|(_, note)| note.distribution == distribution)
+            .any(|(_, note)| note.matcher.takes(url, tags))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_purge_of_a_url_takes_what_is_stored_under_fewer_of_its_parameters() {
+        for (purged, stored, expected) in [
+            ("http://a/x", "http://a/x", true),
+            ("http://a/x", "http://a/x?q", false),
+            ("http://a/x?q=1&r=2", "http://a/x?q=1&r=2", true),
+            ("http://a/x?q=1&r=2", "http://a/x?r=2", true),
+            ("http://a/x?q=1&r=2", "http://a/x", true),
+            ("http://a/x?q=1&r=2", "http://a/x?r=2&q=1", false),
+            ("http://a/x?q=1", "http://a/x?q=2", false),
+            ("http://a/x?q=1", "http://a/y?q=1", false),
+        ] {
+            assert_eq!(covers(purged, stored), expected, "{purged} {stored}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_compared_as_urls_are_stored() {
+        for (prefix, expected) in [
+            (
+                "HTTP://A.Example:80/Img/",
+                Matcher::Prefix("http://a.example/Img/".into()),
+            ),
+            ("https://a/", Matcher::Prefix("https://a/".into())),
+            ("https://A", Matcher::Prefix("https://a".into())),
+            ("/img/", Matcher::Nothing),
+        ] {
+            assert_eq!(Matcher::new(&Purge::Prefix(prefix.into())), expected);
+        }
+    }
+
+    #[test]
+    fn what_went_forward_before_a_purge_is_purged_and_what_went_after_is_not() {
+        let log = Log::default();
+        let tags: [Arc<str>; 1] = ["t".into()];
+        let was = |since, url, tags| log.hold().was_purged(since, "site", url, tags);
+        let before = log.generation();
+        log.note("site", Matcher::Url("http://a/x".into()));
+        log.note("other", Matcher::All);
+        let between = log.generation();
+        log.note("site", Matcher::Tag("t".into()));
+        assert!(was(before, "http://a/x", Some(&[])));
+        assert!(!was(between, "http://a/x", Some(&[])));
+        assert!(!was(before, "http://a/y", Some(&[])));
+        assert!(was(between, "http://a/y", Some(&tags)));
+        assert!(was(between, "http://a/y", None), "it may have the tag");
+        assert!(!was(log.generation(), "http://a/x", None));
+    }
+
+    #[test]
+    fn what_is_older_than_the_log_is_taken_for_purged() {
+        let log = Log::default();
+        let before = log.generation();
+        for number in 0..=MOST_NOTES {
+            log.note("other", Matcher::Tag(number.to_string()));
+        }
+        let after = log.generation();
+        log.note("other", Matcher::All);
+        assert!(log.hold().was_purged(before, "site", "http://a/x", None));
+        assert!(!log.hold().was_purged(after, "site", "http://a/x", None));
+    }
+
+    #[test]
+    fn the_same_purge_again_and_again_does_not_fill_the_log() {
+        let log = Log::default();
+        let before = log.generation();
+        log.note("site", Matcher::Tag("t".into()));
+        for _ in 0..=MOST_NOTES {
+            log.note("site", Matcher::All);
+        }
+        assert!(!log.hold().was_purged(before, "other", "http://a/x", None));
+        assert!(log.hold().was_purged(before, "site", "http://a/x", None));
+    }
+}

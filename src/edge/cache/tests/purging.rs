@@ -1,0 +1,168 @@
+//! Taking stored responses away.
+
+use super::*;
+
+const FIELDS: &[(&str, &str)] = &[
+    ("cache-control", "max-age=60, stale-while-revalidate=30"),
+    ("cache-tag", "news, sport"),
+    ("vary", "accept-encoding"),
+];
+
+async fn is_stored(site: &Site, path: &str) -> bool {
+    let got = site
+        .get_with(path, &[("cache-control", "only-if-cached")])
+        .await;
+    got.status == 200
+}
+
+#[tokio::test]
+async fn a_hard_purge_takes_what_it_names_and_nothing_else() {
+    let site = Site::new(Origin::fixed(FIELDS, "hello")).await;
+    let url = |path: &str| Purge::Url(format!("http://site.example{path}"));
+    let prefix = |path: &str| Purge::Prefix(format!("http://site.example{path}"));
+    for (purge, left) in [
+        (url("/a/x"), [false, true, true]),
+        (url("/a/x?q=1"), [false, false, true]),
+        (prefix("/a/"), [false, false, true]),
+        (Purge::Tag("sport".into()), [false; 3]),
+        (Purge::Tag("spor".into()), [true; 3]),
+        (Purge::All, [false; 3]),
+    ] {
+        let paths = ["/a/x", "/a/x?q=1", "/b"];
+        for path in paths {
+            site.get(path).await;
+        }
+        assert_eq!(
+            site.cache.purge("other", &purge, PurgeMode::Hard).await,
+            Purged::default()
+        );
+        site.cache.purge("site", &purge, PurgeMode::Hard).await;
+        for (path, left) in paths.iter().zip(left) {
+            assert_eq!(is_stored(&site, path).await, left, "{path} after {purge:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hard_purge_of_a_url_takes_all_its_variants() {
+    let site = Site::new(Origin::fixed(FIELDS, "hello")).await;
+    let brotli = [
+        ("accept-encoding", "br"),
+        ("cache-control", "only-if-cached"),
+    ];
+    site.get("/x").await;
+    site.get_with("/x", &brotli[..1]).await;
+    assert_eq!(site.get_with("/x", &brotli).await.status, 200);
+    let purge = Purge::Url("http://site.example/x".into());
+    site.cache.purge("site", &purge, PurgeMode::Hard).await;
+    assert_eq!(site.get_with("/x", &brotli).await.status, 504);
+    assert!(!is_stored(&site, "/x").await);
+    site.cache.statistics();
+    assert_eq!(site.cache.0.index.len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_purged_softly_is_served_while_it_is_revalidated() {
+    let site = Site::new(Origin::fixed(FIELDS, "hello")).await;
+    site.get("/x").await;
+    site.cache
+        .purge("site", &Purge::Tag("news".into()), PurgeMode::Soft)
+        .await;
+    assert!(site.get("/x").await.is_hit());
+    site.settle().await;
+    assert_eq!(site.origin.count(), 2);
+    site.cache.purge("site", &Purge::All, PurgeMode::Soft).await;
+    site.advance(30);
+    assert!(
+        !site.get("/x").await.is_hit(),
+        "the window began with the purge"
+    );
+}
+
+#[tokio::test]
+async fn a_purge_keeps_out_what_was_asked_for_before_it() {
+    for (purge, how) in [
+        (Purge::All, PurgeMode::Hard),
+        (Purge::All, PurgeMode::Soft),
+        (Purge::Tag("news".into()), PurgeMode::Hard),
+        (Purge::Url("http://site.example/x".into()), PurgeMode::Hard),
+    ] {
+        let bodies = Mutex::new(Vec::new());
+        let mut senders = Vec::new();
+        for _ in 0..2 {
+            let (sender, body) = streamed();
+            senders.push(sender);
+            bodies.lock().unwrap().push(body);
+        }
+        let site = Site::new(Origin::new(move |_| {
+            let body = bodies.lock().unwrap().pop().unwrap();
+            std::future::ready(Ok(with_body(200, FIELDS, body)))
+        }))
+        .await;
+        let old = site.begin(Method::GET, "/x", &[]).await.unwrap();
+        site.cache.purge("site", &purge, how).await;
+        let new = site.begin(Method::GET, "/x", &[]).await.unwrap();
+        send(&senders[1], "old");
+        send(&senders[0], "new");
+        drop(senders);
+        assert_eq!(got(new).await.text(), "new", "it did not join the older");
+        assert_eq!(got(old).await.text(), "old");
+        site.settle().await;
+        assert_eq!(site.get("/x").await.text(), "new", "{purge:?} {how:?}");
+        assert_eq!(site.origin.count(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_purge_of_something_else_keeps_nothing_out() {
+    let (sender, body) = streamed();
+    let body = Mutex::new(Some(body));
+    let site = Site::new(Origin::new(move |_| {
+        let body = body.lock().unwrap().take().unwrap();
+        std::future::ready(Ok(with_body(200, FIELDS, body)))
+    }))
+    .await;
+    let begun = site.begin(Method::GET, "/x", &[]).await.unwrap();
+    site.cache
+        .purge("site", &Purge::Tag("weather".into()), PurgeMode::Hard)
+        .await;
+    site.cache
+        .purge("other", &Purge::All, PurgeMode::Hard)
+        .await;
+    send(&sender, "hello");
+    drop(sender);
+    got(begun).await;
+    assert!(site.get("/x").await.is_hit());
+}
+
+#[tokio::test]
+async fn a_revalidation_that_began_before_a_purge_makes_nothing_fresh() {
+    for how in [PurgeMode::Hard, PurgeMode::Soft] {
+        let gate = Arc::new(tokio::sync::Semaphore::new(0));
+        let opened = Arc::clone(&gate);
+        let site = Site::new(Origin::new(move |parts: Parts| {
+            let gate = Arc::clone(&opened);
+            async move {
+                let fields = [("etag", "\"a\""), ("cache-control", "max-age=60")];
+                if !parts.headers.contains_key("if-none-match") {
+                    return Ok(response(200, &fields, "hello"));
+                }
+                gate.acquire().await.unwrap().forget();
+                Ok(response(304, &fields, ""))
+            }
+        }))
+        .await;
+        site.get("/x").await;
+        site.advance(61);
+        let revalidating = tokio::spawn({
+            let site = site.clone();
+            async move { site.get("/x").await }
+        });
+        until(|| site.origin.count() == 2).await;
+        site.cache.purge("site", &Purge::All, how).await;
+        gate.add_permits(10);
+        assert_eq!(revalidating.await.unwrap().text(), "hello");
+        assert!(!site.get("/x").await.is_hit(), "{how:?}");
+        assert_eq!(site.origin.count(), 3);
+    }
+}

@@ -1,0 +1,265 @@
+//! The bodies of requests to an origin and of its answers.
+//!
+//! An answer's body ends as if complete only when it is: hyper fails it when the connection ends before its length, its last
+//! chunk or, under TLS, the `close_notify` of a body that ends with the connection. The connection rides along and goes back to the
+//! pool at the last byte; a body that is dropped before it closes the connection.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::{OriginError, error::BoxError, lease::Lease};
+
+/// The body of a request. Without one, which is usual, it costs nothing.
+pub(super) enum RequestBody {
+    Empty,
+    Stream {
+        inner: UnsyncBoxBody<Bytes, BoxError>,
+        upload: Arc<Upload>,
+    },
+}
+
+impl RequestBody {
+    pub(super) fn new<B>(body: B) -> Self
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        if body.is_end_stream() {
+            return Self::Empty;
+        }
+        Self::Stream {
+            inner: body.map_err(Into::into).boxed_unsync(),
+            upload: Arc::new(Upload::new()),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+
+    pub(super) fn upload(&self) -> Option<&Arc<Upload>> {
+        match self {
+            Self::Empty => None,
+            Self::Stream { upload, .. } => Some(upload),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Self::Stream { inner, upload } = self.get_mut() else {
+            return Poll::Ready(None);
+        };
+        let frame = Pin::new(&mut *inner).poll_frame(context);
+        upload.mark(match &frame {
+            Poll::Pending => Stage::ViewerWrites,
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() && !inner.is_end_stream() => {
+                Stage::OriginReads
+            }
+            Poll::Ready(Some(Ok(_)) | None) => Stage::Done,
+            Poll::Ready(Some(Err(_))) => Stage::Failed,
+        });
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Stream { inner, .. } => inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Stream { inner, .. } => inner.size_hint(),
+        }
+    }
+}
+
+/// How far a request's body has come. Written where it is read, for whoever waits for the answer.
+#[derive(Debug)]
+pub(super) struct Upload {
+    start: Instant,
+    stage: AtomicU8,
+    /// When the stage was entered or a piece was taken: microseconds after the start.
+    at: AtomicU64,
+}
+
+/// Whose move it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Stage {
+    /// The origin's, which has not taken the last piece. Also before the first.
+    OriginReads,
+    /// The viewer's, and whoever reads from it has a deadline of its own.
+    ViewerWrites,
+    /// The origin's, to answer.
+    Done,
+    /// Nobody's.
+    Failed,
+}
+
+impl Upload {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            stage: AtomicU8::new(Stage::OriginReads as u8),
+            at: AtomicU64::new(0),
+        }
+    }
+
+    /// From now on it is the origin's move.
+    pub(super) fn begin(&self) {
+        self.mark(Stage::OriginReads);
+    }
+
+    fn mark(&self, stage: Stage) {
+        let at = self.start.elapsed().as_micros();
+        self.at
+            .store(u64::try_from(at).unwrap_or(u64::MAX), Relaxed);
+        self.stage.store(stage as u8, Relaxed);
+    }
+
+    fn is(&self, stage: Stage) -> bool {
+        self.stage.load(Relaxed) == stage as u8
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.is(Stage::Done)
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.is(Stage::Failed)
+    }
+
+    /// Until when the origin may take, and whether it is the answer that is waited for.
+    pub(super) fn deadline(&self, first_byte: Duration, idle: Duration) -> (Instant, bool) {
+        let since = self.start + Duration::from_micros(self.at.load(Relaxed));
+        if self.is(Stage::Done) {
+            (since + first_byte, true)
+        } else if self.is(Stage::ViewerWrites) {
+            (Instant::now() + idle, false)
+        } else {
+            (since + idle, false)
+        }
+    }
+}
+
+/// The body of an answer. Dropping it early closes the connection, or resets the HTTP/2 stream.
+pub struct OriginBody {
+    incoming: Incoming,
+    idle: Duration,
+    /// Whether the origin is waited for, and the deadline is about that.
+    waiting: bool,
+    /// Gone when the body has ended one way or the other.
+    lease: Option<Lease>,
+}
+
+impl OriginBody {
+    pub(super) fn new(incoming: Incoming, idle: Duration, lease: Lease) -> Self {
+        let mut body = Self {
+            incoming,
+            idle,
+            waiting: false,
+            lease: Some(lease),
+        };
+        if body.incoming.is_end_stream() {
+            body.complete();
+        }
+        body
+    }
+
+    fn complete(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.complete();
+        }
+    }
+
+    fn fail(&mut self, error: OriginError) -> OriginError {
+        if let Some(lease) = self.lease.take() {
+            lease.fail(&error);
+        }
+        error
+    }
+}
+
+impl Body for OriginBody {
+    type Data = Bytes;
+    type Error = OriginError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, OriginError>>> {
+        let this = self.get_mut();
+        if let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(context) {
+            this.waiting = false;
+            return Poll::Ready(match frame {
+                Some(Ok(frame)) => {
+                    // Who knows the length does not ask for more.
+                    if frame.is_trailers() || this.incoming.is_end_stream() {
+                        this.complete();
+                    }
+                    Some(Ok(frame))
+                }
+                Some(Err(error)) => {
+                    let upload = this.lease.as_ref().and_then(Lease::upload);
+                    let error = OriginError::of_exchange(error, upload);
+                    Some(Err(this.fail(error)))
+                }
+                None => {
+                    this.complete();
+                    None
+                }
+            });
+        }
+        // A viewer that reads slowly is not a slow origin: the time counts only while it is waited for.
+        let idle = this.idle;
+        let Some(lease) = &mut this.lease else {
+            return Poll::Pending;
+        };
+        if !this.waiting {
+            this.waiting = true;
+            lease.timer.set(Instant::now() + idle);
+        }
+        ready!(lease.timer.poll(context));
+        Poll::Ready(Some(Err(this.fail(OriginError::IdleTimeout(idle)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.lease.is_none() && self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl fmt::Debug for OriginBody {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("OriginBody")
+            .field("incoming", &self.incoming)
+            .finish_non_exhaustive()
+    }
+}

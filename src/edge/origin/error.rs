@@ -1,0 +1,140 @@
+//! Why an origin gave no answer, or not the whole of one.
+
+use std::{error::Error as StdError, io, net::IpAddr, time::Duration};
+
+use http::StatusCode;
+
+use super::body::Upload;
+use crate::model::Outcome;
+
+pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Why an origin gave no answer, or broke one off.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginError {
+    /// The request has come through this node before (RFC 8586).
+    #[error("the request has come through this node before")]
+    Loop,
+    /// A request that no origin is asked, such as CONNECT.
+    #[error("the request cannot be forwarded: {0}")]
+    InvalidRequest(&'static str),
+    /// All connections are in use, and so is the patience for one.
+    #[error("all connections to the origin are in use")]
+    Overloaded,
+    /// The last connections failed and another is being tried.
+    #[error("the origin could not be connected to just now")]
+    CircuitOpen,
+    /// No connection could be made: the name, the network, TLS, or a private address.
+    #[error("connect to the origin")]
+    Unreachable(#[source] BoxError),
+    /// No connection within this time.
+    #[error("connecting to the origin took more than {0:?}")]
+    ConnectTimeout(Duration),
+    /// No head of an answer within this time.
+    #[error("the origin did not answer within {0:?}")]
+    FirstByteTimeout(Duration),
+    /// Nothing read or written for this time.
+    #[error("the origin made no progress for {0:?}")]
+    IdleTimeout(Duration),
+    /// The connection failed, or what came is not HTTP, or it ended too early.
+    #[error("exchange messages with the origin")]
+    Failed(#[source] hyper::Error),
+    /// An answer that is HTTP in form and none in meaning.
+    #[error("the origin's answer is invalid: {0}")]
+    InvalidResponse(&'static str),
+    /// The request's body failed on its way here.
+    #[error("read the request's body")]
+    RequestBody(#[source] BoxError),
+}
+
+impl OriginError {
+    /// How the request ended.
+    pub const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Loop | Self::InvalidRequest(_) => Outcome::BadRequest,
+            Self::Overloaded => Outcome::Overloaded,
+            Self::CircuitOpen
+            | Self::Unreachable(_)
+            | Self::Failed(_)
+            | Self::InvalidResponse(_) => Outcome::OriginUnreachable,
+            Self::ConnectTimeout(_) | Self::FirstByteTimeout(_) | Self::IdleTimeout(_) => {
+                Outcome::OriginTimeout
+            }
+            Self::RequestBody(_) => Outcome::Cancelled,
+        }
+    }
+
+    /// The status, which for a loop says more than the outcome's.
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            _ => self.outcome().status(),
+        }
+    }
+
+    /// Whether the server is to blame: it could not be reached, was too slow, or does not speak HTTP.
+    pub(super) const fn blames_server(&self) -> bool {
+        match self {
+            Self::Loop
+            | Self::InvalidRequest(_)
+            | Self::Overloaded
+            | Self::CircuitOpen
+            | Self::RequestBody(_) => false,
+            Self::Unreachable(_)
+            | Self::ConnectTimeout(_)
+            | Self::FirstByteTimeout(_)
+            | Self::IdleTimeout(_)
+            | Self::Failed(_)
+            | Self::InvalidResponse(_) => true,
+        }
+    }
+
+    /// What hyper says of an exchange. If the request's body failed, that is the cause, whatever became of it on the connection.
+    pub(super) fn of_exchange(error: hyper::Error, upload: Option<&Upload>) -> Self {
+        if error.is_user() || upload.is_some_and(Upload::has_failed) {
+            Self::RequestBody(error.into())
+        } else {
+            Self::Failed(error)
+        }
+    }
+}
+
+/// A private address, of an origin that may have none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{address} is not public: {reason}")]
+pub(super) struct Refused {
+    pub(super) address: IpAddr,
+    pub(super) reason: &'static str,
+}
+
+/// A name that has no address, or whose address could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("the name has no address")]
+pub(super) struct Unresolved(#[source] pub(super) io::Error);
+
+/// What of an origin's configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {message}")]
+pub struct OriginConfigError {
+    /// The key at fault, such as `servers[1].url`.
+    pub key: String,
+    /// What is wrong with it.
+    pub message: String,
+    #[source]
+    source: Option<BoxError>,
+}
+
+impl OriginConfigError {
+    pub(super) fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    pub(super) fn because(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}

@@ -1,0 +1,339 @@
+//! A connection in use by one request.
+//!
+//! A lease holds one of its server's slots from the dial to the last byte of the answer. It ends in one of three ways: complete, and
+//! the connection is kept; failed, and the server is charged with it; or dropped, which is nobody's fault. Except after the
+//! first, an HTTP/1.1 connection is closed, as nobody knows where in it the next message begins.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
+    task::{Poll, ready},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+};
+use tokio::{task::AbortHandle, time::Instant};
+
+use super::{
+    OriginError,
+    body::{RequestBody, Upload},
+    server::Server,
+    timer::Timer,
+};
+use crate::model::distribution::OriginTimeouts;
+
+/// Requests at one moment on one HTTP/2 connection; servers allow at least as many (RFC 9113 §6.5.2), usually.
+pub(super) const STREAMS: u32 = 100;
+
+/// How long a connection is kept that nobody uses. Servers close theirs after a minute or more, as a rule.
+pub(super) const KEEP: Duration = Duration::from_secs(55);
+
+/// A connection, or a place on a shared one.
+pub(super) enum Connection {
+    Http1(Http1),
+    Http2(Http2),
+}
+
+impl Connection {
+    /// Sends one request and closes the connection when its answer has begun.
+    pub(super) async fn ask(
+        self,
+        request: Request<RequestBody>,
+    ) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Self::Http1(mut http1) => http1.sender.send_request(request).await,
+            Self::Http2(mut http2) => http2.sender.send_request(request).await,
+        }
+    }
+}
+
+/// An HTTP/1.1 connection.
+pub(super) struct Http1 {
+    pub(super) sender: http1::SendRequest<RequestBody>,
+    task: AbortHandle,
+    pub(super) reused: bool,
+}
+
+impl Http1 {
+    pub(super) fn new(sender: http1::SendRequest<RequestBody>, task: AbortHandle) -> Self {
+        Self {
+            sender,
+            task,
+            reused: false,
+        }
+    }
+}
+
+/// A place on an HTTP/2 connection.
+pub(super) struct Http2 {
+    sender: http2::SendRequest<RequestBody>,
+    shared: Arc<Shared>,
+    reused: bool,
+}
+
+/// An HTTP/2 connection, as those on it see it.
+#[derive(Debug, Default)]
+struct Shared {
+    streams: AtomicU32,
+    /// It took a request and gave it back: it is going away.
+    retired: AtomicBool,
+}
+
+impl Http2 {
+    pub(super) fn new(sender: http2::SendRequest<RequestBody>) -> Self {
+        let shared = Arc::<Shared>::default();
+        shared.streams.store(1, Relaxed);
+        Self {
+            sender,
+            shared,
+            reused: false,
+        }
+    }
+
+    /// Another place on the same connection, if there is one. Callers hold a lock.
+    pub(super) fn another(&self) -> Option<Self> {
+        if self.shared.streams.load(Relaxed) >= STREAMS || self.is_over() {
+            return None;
+        }
+        self.shared.streams.fetch_add(1, Relaxed);
+        Some(Self {
+            sender: self.sender.clone(),
+            shared: Arc::clone(&self.shared),
+            reused: true,
+        })
+    }
+
+    /// What the pool keeps to hand out places; it takes up none itself.
+    pub(super) fn root(&self) -> Self {
+        Self {
+            sender: self.sender.clone(),
+            shared: Arc::clone(&self.shared),
+            reused: true,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.sender.is_closed() || self.shared.retired.load(Relaxed)
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        self.shared.streams.load(Relaxed) == 0
+    }
+}
+
+/// A request that got no answer.
+pub(super) struct Lost {
+    pub(super) error: OriginError,
+    /// The request, if nothing of it was sent.
+    pub(super) message: Option<Request<RequestBody>>,
+    /// Whether a kept connection may just have been closed, which is no fault of the server.
+    pub(super) stale: bool,
+}
+
+/// The use of a connection, and of a slot.
+pub(super) struct Lease {
+    server: Arc<Server>,
+    connection: Option<Connection>,
+    pub(super) timer: Timer,
+    upload: Option<Arc<Upload>>,
+}
+
+impl Lease {
+    /// A slot that was acquired, still without a connection.
+    pub(super) fn of_slot(server: Arc<Server>) -> Self {
+        Self {
+            server,
+            connection: None,
+            timer: Timer::new(Instant::now()),
+            upload: None,
+        }
+    }
+
+    pub(super) fn with(mut self, connection: Connection, timer: Option<Timer>) -> Self {
+        self.connection = Some(connection);
+        if let Some(timer) = timer {
+            self.timer = timer;
+        }
+        self
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self.connection, Some(Connection::Http2(_)))
+    }
+
+    pub(super) fn upload(&self) -> Option<&Upload> {
+        self.upload.as_deref()
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    pub(super) async fn exchange(
+        &mut self,
+        request: Request<RequestBody>,
+        timeouts: &OriginTimeouts,
+    ) -> Result<Response<Incoming>, Lost> {
+        let upload = request.body().upload().cloned();
+        let start = Instant::now();
+        let patience = match &upload {
+            None => timeouts.first_byte,
+            Some(upload) => {
+                upload.begin();
+                timeouts.idle.min(timeouts.first_byte)
+            }
+        };
+        self.timer.set(start + patience);
+        self.upload.clone_from(&upload);
+        let upload = upload.as_deref();
+        let timer = &mut self.timer;
+        let (answer, reused) = match &mut self.connection {
+            Some(Connection::Http1(http1)) => {
+                let sent = http1.sender.try_send_request(request);
+                (wait(sent, timer, upload, timeouts).await, http1.reused)
+            }
+            Some(Connection::Http2(http2)) => {
+                let sent = http2.sender.try_send_request(request);
+                let answer = wait(sent, timer, upload, timeouts).await;
+                if let Err(lost) = &answer
+                    && lost.message.is_some()
+                {
+                    http2.shared.retired.store(true, Relaxed);
+                }
+                (answer, http2.reused)
+            }
+            None => {
+                return Err(Lost {
+                    error: OriginError::InvalidRequest("there is no connection for it"),
+                    message: Some(request),
+                    stale: false,
+                });
+            }
+        };
+        match answer {
+            Ok(response) => {
+                self.server.answered(start.elapsed());
+                Ok(response)
+            }
+            Err(mut lost) => {
+                lost.stale &= reused;
+                if !lost.stale {
+                    self.server.failed(&lost.error);
+                }
+                Err(lost)
+            }
+        }
+    }
+
+    /// The answer has come to its end.
+    pub(super) fn complete(mut self) {
+        self.server.succeeded();
+        // An answer may come before the whole request is sent (RFC 9112 §9.3); the connection is then in between.
+        let sent = self.upload.as_ref().is_none_or(|upload| upload.is_done());
+        let Some(Connection::Http1(http1)) =
+            self.connection.take_if(|connection| match connection {
+                Connection::Http1(_) => sent,
+                Connection::Http2(_) => false,
+            })
+        else {
+            return;
+        };
+        self.server.keep(http1, self.timer.take());
+    }
+
+    /// The answer broke off, or is none.
+    pub(super) fn fail(self, error: &OriginError) {
+        self.server.failed(error);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match &self.connection {
+            Some(Connection::Http1(http1)) => http1.task.abort(),
+            Some(Connection::Http2(http2)) => {
+                http2.shared.streams.fetch_sub(1, Relaxed);
+            }
+            None => {}
+        }
+        self.server.release();
+    }
+}
+
+async fn wait(
+    response: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+    timer: &mut Timer,
+    upload: Option<&Upload>,
+    timeouts: &OriginTimeouts,
+) -> Result<Response<Incoming>, Lost> {
+    let mut response = pin!(response);
+    poll_fn(|context| {
+        if let Poll::Ready(answer) = response.as_mut().poll(context) {
+            return Poll::Ready(answer.map_err(|mut error| {
+                let message = error.take_message();
+                let error = error.into_error();
+                Lost {
+                    stale: message.is_some() || closed_before_answering(&error),
+                    message,
+                    error: OriginError::of_exchange(error, upload),
+                }
+            }));
+        }
+        loop {
+            ready!(timer.poll(context));
+            let (error, deadline) = missed(upload, timeouts);
+            let now = Instant::now();
+            if let Some(deadline) = deadline.filter(|deadline| *deadline > now) {
+                // The request may be sent at any time from now on, and then the time for the answer begins.
+                timer.set(deadline.min(now + timeouts.first_byte));
+                continue;
+            }
+            return Poll::Ready(Err(Lost {
+                error,
+                message: None,
+                stale: false,
+            }));
+        }
+    })
+    .await
+}
+
+/// What a deadline that has passed means, and the deadline that holds by what is known now.
+fn missed(upload: Option<&Upload>, timeouts: &OriginTimeouts) -> (OriginError, Option<Instant>) {
+    let OriginTimeouts {
+        first_byte, idle, ..
+    } = *timeouts;
+    let Some(upload) = upload else {
+        return (OriginError::FirstByteTimeout(first_byte), None);
+    };
+    let (deadline, is_answer) = upload.deadline(first_byte, idle);
+    let error = match is_answer {
+        true => OriginError::FirstByteTimeout(first_byte),
+        false => OriginError::IdleTimeout(idle),
+    };
+    (error, Some(deadline))
+}
+
+/// Whether the connection ended in the way in which servers end those that they kept for long enough.
+fn closed_before_answering(error: &hyper::Error) -> bool {
+    use std::io::ErrorKind;
+    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        return true;
+    }
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return matches!(
+                error.kind(),
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted
+            );
+        }
+        cause = error.source();
+    }
+    false
+}

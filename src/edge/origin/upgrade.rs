@@ -1,0 +1,194 @@
+//! WebSocket: an HTTP/1.1 connection that becomes a tunnel (RFC 6455 §4, RFC 9110 §7.8).
+//!
+//! A tunnel has a connection of its own, which takes a slot of its server as long as it lasts. After the 101 nothing is looked
+//! at: bytes are copied both ways until both ends are done, one fails, or nothing came for the idle time.
+
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
+    time::sleep,
+};
+
+use super::{
+    Origin, OriginBody, OriginError, Viewer, body::RequestBody, fields, lease::Lease,
+    message::Message,
+};
+
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
+
+/// What an origin says to an upgrade.
+#[derive(Debug)]
+pub enum Upgrade {
+    /// 101, to be sent to the viewer, and the tunnel to be joined with its connection after that.
+    Switched(Response<()>, Tunnel),
+    /// An answer like any other.
+    Declined(Response<OriginBody>),
+}
+
+/// The origin's end of a tunnel.
+pub struct Tunnel {
+    upgraded: Upgraded,
+    idle: Duration,
+    lease: Lease,
+}
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Tunnel").finish_non_exhaustive()
+    }
+}
+
+impl Origin {
+    /// Asks for a WebSocket. The request is a GET of HTTP/1.1 whose `Upgrade` named `websocket`; whether the hop-by-hop fields
+    /// that say so are still there does not matter. It is sent once.
+    pub async fn upgrade(
+        &self,
+        request: Request<()>,
+        viewer: &Viewer,
+    ) -> Result<Upgrade, OriginError> {
+        let (mut head, ()) = request.into_parts();
+        if head.method != Method::GET {
+            return Err(OriginError::InvalidRequest("a WebSocket begins with GET"));
+        }
+        self.prepare(&mut head, viewer)?;
+        let message = Message::new(head, RequestBody::Empty)?;
+        let host = self.forwarded_host(viewer);
+        let member = self.first_member().ok_or(OriginError::CircuitOpen)?;
+        let mut lease = member.server.acquire_upgradable().await?;
+        let mut request = member.target.address(message, host.as_ref(), false)?;
+        let headers = request.headers_mut();
+        headers.insert(header::CONNECTION, UPGRADE);
+        headers.insert(header::UPGRADE, WEBSOCKET);
+        let mut response = match lease.exchange(request, &self.timeouts).await {
+            Ok(response) => response,
+            Err(lost) => return Err(lost.error),
+        };
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Upgrade::Declined(self.answer(response, lease)?));
+        }
+        let is_websocket = response
+            .headers()
+            .get(header::UPGRADE)
+            .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        if !is_websocket {
+            let error = OriginError::InvalidResponse("an upgrade that nobody asked for");
+            lease.fail(&error);
+            return Err(error);
+        }
+        let upgraded = match hyper::upgrade::on(&mut response).await {
+            Ok(upgraded) => upgraded,
+            Err(error) => {
+                let error = OriginError::Failed(error);
+                lease.fail(&error);
+                return Err(error);
+            }
+        };
+        let (mut head, _) = response.into_parts();
+        fields::strip_hop_by_hop(&mut head.headers);
+        head.headers.remove(header::CONTENT_LENGTH);
+        head.headers.insert(header::CONNECTION, UPGRADE);
+        head.headers.insert(header::UPGRADE, WEBSOCKET);
+        let mut switched = Response::new(());
+        *switched.status_mut() = head.status;
+        *switched.headers_mut() = head.headers;
+        let tunnel = Tunnel {
+            upgraded,
+            idle: self.timeouts.idle,
+            lease,
+        };
+        Ok(Upgrade::Switched(switched, tunnel))
+    }
+}
+
+impl Tunnel {
+    /// Copies bytes between the viewer's end and the origin's, until both are done. The answer is how many came from the viewer and
+    /// from the origin.
+    pub async fn join(self, viewer: Upgraded) -> io::Result<(u64, u64)> {
+        let Self {
+            upgraded,
+            idle,
+            lease,
+        } = self;
+        let reads = Arc::<AtomicU64>::default();
+        let mut viewer = Counted::new(TokioIo::new(viewer), &reads);
+        let mut origin = Counted::new(TokioIo::new(upgraded), &reads);
+        let mut copied = pin!(copy_bidirectional(&mut viewer, &mut origin));
+        let result = loop {
+            let before = reads.load(Relaxed);
+            tokio::select! {
+                result = &mut copied => break result,
+                () = sleep(idle) => {
+                    if reads.load(Relaxed) == before {
+                        break Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
+            }
+        };
+        match result {
+            Ok(_) => lease.complete(),
+            Err(_) => drop(lease),
+        }
+        result
+    }
+}
+
+/// A stream whose reads are counted.
+struct Counted<T> {
+    inner: T,
+    reads: Arc<AtomicU64>,
+}
+
+impl<T> Counted<T> {
+    fn new(inner: T, reads: &Arc<AtomicU64>) -> Self {
+        Self {
+            inner,
+            reads: Arc::clone(reads),
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if read.is_ready() {
+            self.reads.fetch_add(1, Relaxed);
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,366 @@
+//! Distributions, from a request on a socket to an origin on another: what a viewer gets, and what the origin is asked.
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::Full;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use support::{Node, Reply, guests};
+use tokio::net::TcpListener;
+use wharf::model::FunctionConfiguration;
+
+/// A server on this machine: what it was asked, and what it answers by path.
+struct Origin {
+    address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+    last: Arc<Mutex<HeaderMap>>,
+}
+
+impl Origin {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let last = Arc::new(Mutex::new(HeaderMap::new()));
+        tokio::spawn({
+            let (asked, last) = (asked.clone(), last.clone());
+            async move {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    let (asked, last) = (asked.clone(), last.clone());
+                    let service = service_fn(move |request: Request<Incoming>| {
+                        let number = asked.fetch_add(1, Relaxed) + 1;
+                        *last.lock().unwrap() = request.headers().clone();
+                        answer(request, number)
+                    });
+                    tokio::spawn(
+                        hyper::server::conn::http1::Builder::new()
+                            .serve_connection(TokioIo::new(stream), service),
+                    );
+                }
+            }
+        });
+        Self {
+            address,
+            asked,
+            last,
+        }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Relaxed)
+    }
+
+    fn last(&self, name: &str) -> Option<String> {
+        let last = self.last.lock().unwrap();
+        let value = last.get(name)?;
+        Some(value.to_str().unwrap().to_owned())
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    number: usize,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path_and_query().unwrap().to_string();
+    let body = format!("{number} {} {path}\n", request.method());
+    let response = Response::builder()
+        .header("content-type", "text/plain")
+        .header("x-number", number);
+    Ok(match request.uri().path() {
+        "/private" => response
+            .header("cache-control", "private, max-age=60")
+            .body(body.into()),
+        "/slow" => {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            response
+                .header("cache-control", "max-age=60")
+                .body(body.into())
+        }
+        "/large" => response
+            .header("cache-control", "max-age=60")
+            .header("etag", "\"large\"")
+            .body("0123456789".repeat(1000).into()),
+        "/tagged" => response
+            .header("cache-control", "max-age=60")
+            .header("cache-tag", "news")
+            .body(body.into()),
+        _ => response
+            .header("cache-control", "max-age=60")
+            .body(body.into()),
+    }
+    .unwrap())
+}
+
+/// A node with a distribution in front of an origin, changed by `change`.
+async fn site(change: impl FnOnce(&mut Value)) -> (Node, Origin) {
+    let origin = Origin::start().await;
+    let node = Node::start().await;
+    let mut site = json!({
+        "name": "site",
+        "hosts": ["site.example"],
+        "origins": {"main": {"servers": [{"url": format!("http://{}", origin.address)}], "private": true}},
+        "behaviours": [],
+        "default": {"target": {"origin": "main"}},
+    });
+    change(&mut site);
+    let put = node.authorized(Method::PUT, "/wharf/v1/distributions/site");
+    let reply = Reply::of(put.json(&site)).await;
+    assert_eq!(reply.status(), 204, "{reply:?}");
+    (node, origin)
+}
+
+async fn get(node: &Node, path: &str) -> Reply {
+    ask(node, Method::GET, path, &[]).await
+}
+
+async fn ask(node: &Node, method: Method, path: &str, fields: &[(&str, &str)]) -> Reply {
+    let mut request = node.request(method, path).header("host", "site.example");
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    Reply::of(request).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_fresh_is_served_without_asking_the_origin() {
+    let (node, origin) = site(|_| {}).await;
+    let first = get(&node, "/a?b").await;
+    assert_eq!(first.text(), "1 GET /a?b\n");
+    assert!(
+        first.header("cache-status").contains("fwd=uri-miss"),
+        "{first:?}"
+    );
+    let second = get(&node, "/a?b").await;
+    assert_eq!(second.text(), "1 GET /a?b\n");
+    assert!(second.header("cache-status").contains("hit"), "{second:?}");
+    assert_eq!(second.header("age"), "0");
+    let head = ask(&node, Method::HEAD, "/a?b", &[]).await;
+    assert_eq!((head.status(), head.text()), (200, ""));
+    assert_eq!(get(&node, "/a?c").await.text(), "2 GET /a?c\n");
+    assert_eq!(origin.asked(), 2);
+    assert!(origin.last("via").unwrap().starts_with("1.1 wharf-"));
+    assert!(origin.last("cdn-loop").unwrap().starts_with("wharf-"));
+    assert_eq!(
+        origin.last("x-forwarded-host").as_deref(),
+        Some("site.example")
+    );
+    // What is private is nobody else's.
+    assert_eq!(get(&node, "/private").await.text(), "3 GET /private\n");
+    assert_eq!(get(&node, "/private").await.text(), "4 GET /private\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ranges_and_conditions_are_answered_from_what_is_stored() {
+    let (node, origin) = site(|_| {}).await;
+    assert_eq!(get(&node, "/large").await.text().len(), 10_000);
+    let part = ask(&node, Method::GET, "/large", &[("range", "bytes=5-14")]).await;
+    assert_eq!((part.status(), part.text()), (206, "5678901234"));
+    assert_eq!(part.header("content-range"), "bytes 5-14/10000");
+    let beyond = ask(&node, Method::GET, "/large", &[("range", "bytes=10000-")]).await;
+    assert_eq!(beyond.status(), 416);
+    let same = ask(
+        &node,
+        Method::GET,
+        "/large",
+        &[("if-none-match", "\"large\"")],
+    )
+    .await;
+    assert_eq!((same.status(), same.text()), (304, ""));
+    assert_eq!(origin.asked(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn misses_of_one_object_reach_the_origin_once() {
+    let (node, origin) = site(|_| {}).await;
+    let replies = join_all((0..100).map(|_| get(&node, "/slow"))).await;
+    for reply in replies {
+        assert_eq!(reply.text(), "1 GET /slow\n");
+    }
+    assert_eq!(origin.asked(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_behaviour_decides_who_asks_how_and_what_is_told() {
+    let (node, origin) = site(|site| {
+        site["default"]["compress"] = json!({"codings": ["gzip"]});
+        site["default"]["response_headers"] = json!({
+            "security": {}, "remove": ["x-number"], "set": [["x-edge", "wharf"]],
+        });
+        site["behaviours"] = json!([
+            {"path": "/post/*", "target": {"origin": "main"}, "methods": ["POST"], "request_body": 10},
+            {"path": "/closed/*", "target": {"origin": "main"}, "access": {"deny": ["127.0.0.0/8"]}},
+            {"path": "/rare/*", "target": {"origin": "main"},
+             "rate_limit": {"requests": 1, "per": {"secs": 60, "nanos": 0}, "burst": 2}},
+            {"path": "/secure/*", "target": {"origin": "main"}, "redirect_to_https": true},
+        ]);
+    })
+    .await;
+    let large = ask(
+        &node,
+        Method::GET,
+        "/large",
+        &[("accept-encoding", "gzip, br")],
+    )
+    .await;
+    assert_eq!(large.header("content-encoding"), "gzip", "{large:?}");
+    assert_eq!(large.header("x-edge"), "wharf");
+    assert_eq!(large.header("x-content-type-options"), "nosniff");
+    assert_eq!(large.header("x-number"), "");
+    let plain = ask(&node, Method::GET, "/large", &[]).await;
+    assert_eq!(
+        (plain.header("content-encoding"), plain.text().len()),
+        ("", 10_000)
+    );
+    let asked = origin.asked();
+    let wrong = get(&node, "/post/a").await;
+    assert_eq!((wrong.status(), wrong.header("allow")), (405, "POST"));
+    let post = node
+        .request(Method::POST, "/post/a")
+        .header("host", "site.example");
+    let long = Reply::of(post.body("0123456789 and more")).await;
+    assert_eq!(long.status(), 413);
+    let closed = get(&node, "/closed/a").await;
+    assert_eq!((closed.status(), closed.error()), (403, "forbidden"));
+    let secure = get(&node, "/secure/a?b").await;
+    let to = "https://site.example/secure/a?b";
+    assert_eq!((secure.status(), secure.header("location")), (308, to));
+    assert_eq!(origin.asked(), asked, "none of these reaches the origin");
+    for expected in [200, 200, 429] {
+        assert_eq!(get(&node, "/rare/a").await.status(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hooks_see_requests_and_answers_on_their_way() {
+    let origin = Origin::start().await;
+    let node = Node::start().await;
+    node.function(
+        "probe",
+        guests::HOOK_PROBE,
+        FunctionConfiguration::default(),
+    )
+    .await;
+    let site = json!({
+        "name": "site",
+        "hosts": ["site.example"],
+        "origins": {"main": {"servers": [{"url": format!("http://{}", origin.address)}], "private": true}},
+        "default": {"target": {"origin": "main"}, "hooks": {
+            "viewer_request": [{"function": "probe"}],
+            "origin_request": [{"function": "probe"}],
+            "origin_response": [{"function": "probe"}],
+            "viewer_response": [{"function": "probe"}],
+        }},
+    });
+    let put = node.authorized(Method::PUT, "/wharf/v1/distributions/site");
+    let reply = Reply::of(put.json(&site)).await;
+    assert_eq!(reply.status(), 204, "{reply:?}");
+    let rewritten = get(&node, "/hook/rewrite").await;
+    assert_eq!(rewritten.text(), "1 GET /rewritten\n");
+    assert_eq!(rewritten.header("x-origin-response"), "seen");
+    assert_eq!(rewritten.header("x-viewer-response"), "seen");
+    assert_eq!(origin.last("x-client").as_deref(), Some("127.0.0.1"));
+    assert_eq!(origin.last("x-origin-request").as_deref(), Some("seen"));
+    let made = get(&node, "/hook/respond").await;
+    assert_eq!((made.status(), made.text()), (418, "made by the hook\n"));
+    let trapped = get(&node, "/hook/trap").await;
+    assert_eq!((trapped.status(), trapped.error()), (502, "trap"));
+    assert_eq!(origin.asked(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_purged_is_fetched_again() {
+    let (node, origin) = site(|_| {}).await;
+    let purge = async |what: Value| {
+        let request = node.authorized(Method::POST, "/wharf/v1/distributions/site/purge");
+        Reply::of(request.json(&what)).await
+    };
+    let numbers = async || {
+        let mut numbers = Vec::new();
+        for path in ["/tagged", "/a/1", "/a/2", "/b"] {
+            numbers.push(get(&node, path).await.header("x-number").to_owned());
+        }
+        numbers
+    };
+    assert_eq!(numbers().await, ["1", "2", "3", "4"]);
+    assert_eq!(numbers().await, ["1", "2", "3", "4"]);
+    assert_eq!(
+        get(&node, "/tagged").await.header("cache-tag"),
+        "",
+        "it is the node's"
+    );
+    for (what, objects, expected) in [
+        (json!({"tags": ["news"]}), 1, ["5", "2", "3", "4"]),
+        (
+            json!({"prefixes": ["http://site.example/a/"]}),
+            2,
+            ["5", "6", "7", "4"],
+        ),
+        (
+            json!({"urls": ["http://site.example/b"]}),
+            1,
+            ["5", "6", "7", "8"],
+        ),
+        (json!({"urls": ["/b"]}), 1, ["5", "6", "7", "9"]),
+        (json!({"prefixes": ["/a"]}), 2, ["5", "10", "11", "9"]),
+        (json!({"all": true}), 4, ["12", "13", "14", "15"]),
+    ] {
+        let purged = purge(what.clone()).await;
+        assert_eq!(purged.json()["objects"], objects, "{what}: {purged:?}");
+        assert_eq!(numbers().await, expected, "{what}");
+    }
+    assert_eq!(purge(json!({})).await.status(), 400);
+    assert_eq!(
+        purge(json!({"urls": ["/"], "all": true})).await.status(),
+        400
+    );
+    let summary = Reply::of(node.authorized(Method::GET, "/wharf/v1/cache")).await;
+    assert_eq!(summary.json()["memory"]["objects"], 4, "{summary:?}");
+    assert!(summary.json()["distributions"]["site"]["hits"].as_u64() > Some(3));
+    assert_eq!(origin.asked(), 15);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_distribution_is_told_with_its_key() {
+    let node = Node::start().await;
+    let put = async |site: Value| {
+        let request = node.authorized(Method::PUT, "/wharf/v1/distributions/site");
+        let reply = Reply::of(request.json(&site)).await;
+        assert_eq!(reply.status(), 400, "{reply:?}");
+        reply.json()["message"].as_str().unwrap().to_owned()
+    };
+    let site = |target: Value| {
+        json!({
+            "name": "site", "hosts": ["site.example"],
+            "origins": {"main": {"servers": [{"url": "http://example.com"}]}},
+            "default": {"target": target},
+        })
+    };
+    let said = put(site(json!({"origin": "other"}))).await;
+    assert!(said.contains("default.origin"), "{said}");
+    let said = put(site(json!({"function": "nobody"}))).await;
+    assert!(said.contains("there is no function `nobody`"), "{said}");
+    let mut other = site(json!({"origin": "main"}));
+    other["name"] = "other".into();
+    assert!(put(other).await.contains("the path's `site`"));
+    node.function("page", guests::HOSTILE, FunctionConfiguration::default())
+        .await;
+    let mut hooked = site(json!({"origin": "main"}));
+    hooked["default"]["hooks"] = json!({"viewer_request": [{"function": "page"}]});
+    let said = put(hooked).await;
+    assert!(said.contains("has no hook viewer-request"), "{said}");
+}
