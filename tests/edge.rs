@@ -1,5 +1,10 @@
 //! Distributions, from a request on a socket to an origin on another: what a viewer gets, and what the origin is asked.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails in a test's own work fails the test"
+)]
+
 mod support;
 
 use std::{

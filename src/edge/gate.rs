@@ -22,9 +22,9 @@ pub(super) fn pass(
     head: &Parts,
     client: IpAddr,
     countries: Option<&Countries>,
-) -> Result<(), Stopped> {
+) -> Result<(), Box<Stopped>> {
     let config = &behaviour.config;
-    let refused = |failure| Stopped::Refused(failure, HeaderMap::new());
+    let refused = |failure| Box::new(Stopped::Refused(failure, HeaderMap::new()));
     if !admits(&config.access, client, countries) {
         return Err(refused(Failure::Outcome(Outcome::Forbidden)));
     }
@@ -33,23 +33,23 @@ pub(super) fn pass(
     {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let after = [(header::RETRY_AFTER, seconds.max(1).into())];
-        return Err(Stopped::Refused(
+        return Err(Box::new(Stopped::Refused(
             Failure::Outcome(Outcome::Throttled),
             HeaderMap::from_iter(after),
-        ));
+        )));
     }
     if config.redirect_to_https && head.uri.scheme() == Some(&Scheme::HTTP) {
-        return Err(redirect(head));
+        return Err(redirect(head).into());
     }
     if let Some(cors) = &config.response_headers.cors
         && let Some(headers) = cors.preflight(head)
     {
-        return Err(Stopped::Answered(StatusCode::NO_CONTENT, headers));
+        return Err(Stopped::Answered(StatusCode::NO_CONTENT, headers).into());
     }
     if !config.allows(&head.method) {
         let allow = HeaderValue::from_str(&config.allow()).expect("methods are tokens");
         let allow = HeaderMap::from_iter([(header::ALLOW, allow)]);
-        return Err(Stopped::Refused(Failure::Method, allow));
+        return Err(Stopped::Refused(Failure::Method, allow).into());
     }
     let announced = head.headers.get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());

@@ -298,21 +298,22 @@ impl Edge {
             polish(&mut headers);
             Refused { failure, headers }
         };
-        match gate::pass(behaviour, &head, arrival.client, self.countries.as_ref()) {
-            Ok(()) => {}
-            Err(Stopped::Refused(failure, headers)) => {
-                return Err(refused(failure.into(), headers));
-            }
-            Err(Stopped::Answered(status, mut headers)) => {
-                behaviour
-                    .config
-                    .response_headers
-                    .apply(&mut headers, secure);
-                let mut response = Response::new(Body::made(Bytes::new()));
-                *response.status_mut() = status;
-                *response.headers_mut() = headers;
-                return Ok(response);
-            }
+        let countries = self.countries.as_ref();
+        if let Err(stopped) = gate::pass(behaviour, &head, arrival.client, countries) {
+            let (status, mut headers) = match *stopped {
+                Stopped::Refused(failure, headers) => {
+                    return Err(refused(failure.into(), headers));
+                }
+                Stopped::Answered(status, headers) => (status, headers),
+            };
+            behaviour
+                .config
+                .response_headers
+                .apply(&mut headers, secure);
+            let mut response = Response::new(Body::made(Bytes::new()));
+            *response.status_mut() = status;
+            *response.headers_mut() = headers;
+            return Ok(response);
         }
         if is_loop(&head.headers, &self.node) {
             return Err(refused(Failure::Loop.into(), HeaderMap::new()));

@@ -31,7 +31,7 @@ impl Function {
 impl Invoke {
     /// Has a hook see a request: at [`Point::ViewerRequest`] or [`Point::OriginRequest`].
     ///
-    /// Its time begins now. The invocation is recorded under the request's id, in the hook's log.
+    /// Its time begins when it has an instance. The invocation is recorded under the request's id, in the hook's log.
     ///
     /// # Errors
     ///

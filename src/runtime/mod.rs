@@ -68,7 +68,7 @@ use pool::Lease;
 
 use crate::{
     model::{
-        Deployment, Digest, Kind, Outcome, Vpc,
+        Deployment, Digest, Kind, Limits, Outcome, Vpc,
         hook::{Client, Point, RequestAction, RequestHead, ResponseAction, ResponseHead},
     },
     store::{Blobs, KeyValue},
@@ -468,10 +468,12 @@ impl Runtime {
         invocation: Invocation,
     ) -> Result<RequestAction, Outcome> {
         let account = open(function, &invocation);
-        let bounds = hook_bounds(function, &invocation);
         let running = Running::new(&account);
         let action = match self.lease(function, invocation, &account, None).await {
-            Ok(lease) => hook::on_request(lease, point, request, client, account, bounds).await,
+            Ok(lease) => {
+                let bounds = hook_bounds(function);
+                hook::on_request(lease, point, request, client, account, bounds).await
+            }
             Err(outcome) => Err(outcome),
         };
         running.done();
@@ -492,10 +494,12 @@ impl Runtime {
         invocation: Invocation,
     ) -> Result<ResponseAction, Outcome> {
         let account = open(function, &invocation);
-        let bounds = hook_bounds(function, &invocation);
         let running = Running::new(&account);
         let action = match self.lease(function, invocation, &account, None).await {
-            Ok(lease) => hook::on_response(lease, point, request, response, account, bounds).await,
+            Ok(lease) => {
+                let bounds = hook_bounds(function);
+                hook::on_response(lease, point, request, response, account, bounds).await
+            }
             Err(outcome) => Err(outcome),
         };
         running.done();
@@ -567,30 +571,16 @@ impl Runtime {
         slot: OwnedSemaphorePermit,
         deadline: Instant,
     ) -> Result<Instance, Outcome> {
-        let cpu = function.limits().cpu;
-        let start = Box::pin(self.instantiate(function, slot));
-        let instance = Bounded::new(start, cpu, deadline).await??;
-        function.pool.started();
-        Ok(instance)
-    }
-
-    async fn instantiate(
-        &self,
-        function: &Arc<Function>,
-        slot: OwnedSemaphorePermit,
-    ) -> Result<Instance, Outcome> {
+        // The node's own work: a guest's time is not spent on it.
         let prepared = match function.prepared() {
             Some(prepared) => prepared,
             None => self.prepare(function).await?,
         };
-        match Instance::new(&prepared, &function.code, slot).await {
-            Ok(instance) => Ok(instance),
-            Err((outcome, error)) => {
-                let name = &function.deployment().name;
-                tracing::info!(function = %name, %outcome, error = %compile::describe(&error), "an instance did not start");
-                Err(outcome)
-            }
-        }
+        let cpu = function.limits().cpu;
+        let start = Box::pin(instantiate(&prepared, function, slot));
+        let instance = Bounded::new(start, cpu, deadline).await??;
+        function.pool.started();
+        Ok(instance)
     }
 
     /// The function's prepared component, out of the node's cache. Its being used is noted there.
@@ -741,10 +731,28 @@ async fn tick(runtime: Weak<Inner>) {
     }
 }
 
-fn hook_bounds(function: &Function, invocation: &Invocation) -> hook::Bounds {
+async fn instantiate(
+    prepared: &Prepared,
+    function: &Function,
+    slot: OwnedSemaphorePermit,
+) -> Result<Instance, Outcome> {
+    match Instance::new(prepared, &function.code, slot).await {
+        Ok(instance) => Ok(instance),
+        Err((outcome, error)) => {
+            let name = &function.deployment().name;
+            tracing::info!(function = %name, %outcome, error = %compile::describe(&error), "an instance did not start");
+            Err(outcome)
+        }
+    }
+}
+
+/// A hook's time begins when it has its instance. It is so short that a component which is mapped from disk on the way, or an
+/// instance that starts, would leave nothing of it.
+fn hook_bounds(function: &Function) -> hook::Bounds {
+    let Limits { cpu, timeout, .. } = function.limits();
     hook::Bounds {
-        cpu: function.limits().cpu,
-        deadline: invocation.deadline,
+        cpu,
+        deadline: Instant::now() + timeout,
     }
 }
 

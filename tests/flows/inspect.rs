@@ -29,6 +29,22 @@ async fn a_component_is_described_as_text_and_as_json() {
 }
 
 #[tokio::test]
+async fn a_hook_is_described_by_the_points_that_it_has() {
+    let points = [
+        "viewer-request",
+        "origin-request",
+        "origin-response",
+        "viewer-response",
+    ];
+    let text = done(inspect(&guest("hook_probe"), &[]).await);
+    let called = format!("called    at {}\n", points.join(", "));
+    assert!(text.contains(&called), "{text}");
+    let json = done(inspect(&guest("hook_probe"), &["--output", "json"]).await);
+    let kind = serde_json::json!({ "hook": points });
+    assert_eq!(json_lines(&json)[0]["kind"], kind);
+}
+
+#[tokio::test]
 async fn what_cannot_be_run_is_told_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     let missing = r#"(component (import "my:own/thing@1.0.0" (instance (export "f" (func)))))"#;

@@ -4,6 +4,9 @@
 //! [`origin_request`](crate::origin_request) after a miss, [`origin_response`](crate::origin_response) before the response is
 //! stored, [`viewer_response`](crate::viewer_response) before the client. A component may have several, one of each.
 //!
+//! What a hook answers is checked before it goes on. Header fields that are for one hop are left out, and a body that stays keeps
+//! its `content-length`; anything else that HTTP does not allow fails the hook, and its log names the field.
+//!
 //! A hook is a plain function on plain values, so it is tested natively:
 //!
 //! ```
