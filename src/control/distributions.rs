@@ -45,6 +45,13 @@ impl Control {
                 let key = problem.key.join(".");
                 return Err(invalid(format!("{key}: {}", problem.problem)));
             }
+            if distribution.certificate.is_some() {
+                return Err(invalid(
+                    "certificate: this node has its certificates in the folder of --certificates; put the pair there, and leave \
+                     it out"
+                        .to_owned(),
+                ));
+            }
             for (key, function, point) in distribution.functions() {
                 let served = || Some(self.invoke.find(function.as_str())?.deployment().kind);
                 let kind = kinds.get(function).copied().or_else(served);

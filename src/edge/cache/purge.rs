@@ -241,7 +241,8 @@ mod tests {
             ),
             ("https://a/", Matcher::Prefix("https://a/".into())),
             ("https://A", Matcher::Prefix("https://a".into())),
-            ("/img/", Matcher::Nothing),
+            ("/img/", Matcher::PathPrefix("/img/".into())),
+            ("img/", Matcher::Nothing),
         ] {
             assert_eq!(Matcher::new(&Purge::Prefix(prefix.into())), expected);
         }
