@@ -6,11 +6,11 @@
 //!              viewer-response hooks ← answer ┴── stored ← compression ← origin-response hooks
 //! ```
 //!
-//! [`Edge::serve`] is the way of one request, [`forward`] what lies behind the cache. A [`Distribution`] is an immutable
+//! [`Edge::serve`] is the way of one request, `forward` what lies behind the cache. A [`Distribution`] is an immutable
 //! snapshot: a request keeps the one it started with.
 //!
 //! What is always true here:
-//! * what is decided about who may ask ([`gate`]) is decided before anything is looked up or run;
+//! * what is decided about who may ask (`gate`) is decided before anything is looked up or run;
 //! * the behaviour is chosen by the path that the viewer asked for; a hook that rewrites it changes the cache key and what the
 //!   origin is asked, and not the rules;
 //! * everything that runs a hook or a function goes through [`Invoke`].

@@ -20,7 +20,7 @@
 //! What is decided where the RFCs leave room:
 //! * Only responses to GET are stored. A HEAD request is answered from them, or goes forward and updates them.
 //! * A client's `no-cache`, `max-age=0` and `no-store` are obeyed unless the policy has `ignore_client`.
-//! * A request for a range that begins in the first [`RANGE_REACH`](serve::RANGE_REACH) bytes fetches the whole response
+//! * A request for a range that begins in the first `RANGE_REACH` bytes fetches the whole response
 //!   and gets its part of it; others go forward as they are, and what comes is not stored. A 206 is never stored.
 //! * A response that sets a cookie is stored only where its origin says that it is for all: see `storable`.
 //! * Requests with `Authorization` do not wait for others.
