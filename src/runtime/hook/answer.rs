@@ -243,7 +243,7 @@ fn target(
     }
     // What http takes for the end of a path is looked for here: it would cut the rest off.
     let is_asterisk = path == "*" && *method == Method::OPTIONS;
-    if !is_asterisk && !path.starts_with('/') || path.bytes().any(|byte| ends_path(byte)) {
+    if !(is_asterisk || path.starts_with('/')) || path.bytes().any(ends_path) {
         return Err(InvalidAnswer::Path(shown(&path)));
     }
     if has_dot_segment(&path) {

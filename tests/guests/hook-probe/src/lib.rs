@@ -48,10 +48,12 @@ fn request(mut request: Request, client: Client) -> RequestAction {
             static CALLS: AtomicU32 = AtomicU32::new(0);
             answer((CALLS.fetch_add(1, Relaxed) + 1).to_string())
         }
-        "/hook/key-value" => answer(match Bucket::open("default").map(|bucket| bucket.get("flag")) {
-            Ok(Ok(value)) => String::from_utf8(value.unwrap_or_default()).unwrap(),
-            Ok(Err(error)) | Err(error) => error.to_string(),
-        }),
+        "/hook/key-value" => answer(
+            match Bucket::open("default").map(|bucket| bucket.get("flag")) {
+                Ok(Ok(value)) => String::from_utf8(value.unwrap_or_default()).unwrap(),
+                Ok(Err(error)) | Err(error) => error.to_string(),
+            },
+        ),
         "/hook/config" => answer(config::get("flag").unwrap().unwrap_or_default()),
         "/hook/memory" => {
             let mut kept = Vec::new();
@@ -96,8 +98,16 @@ fn bad(what: &str, mut request: Request) -> RequestAction {
         "body" => return ok().body(vec![b'b'; (1 << 20) + 1]).into(),
         "huge" => return ok().body(vec![b'b'; 6 << 20]).into(),
         "hops" => {
-            let hops = ["connection", "keep-alive", "transfer-encoding", "content-length", "te"];
-            let hops = hops.into_iter().fold(ok(), |response, name| response.header(name, "1"));
+            let hops = [
+                "connection",
+                "keep-alive",
+                "transfer-encoding",
+                "content-length",
+                "te",
+            ];
+            let hops = hops
+                .into_iter()
+                .fold(ok(), |response, name| response.header(name, "1"));
             return hops.header("x-stays", "1").body("hops").into();
         }
         "path" => "rewritten".clone_into(&mut request.path),
