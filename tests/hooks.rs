@@ -14,6 +14,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, request::Parts};
 use reqwest::Method;
 use rustix::time::{ClockId, clock_gettime};
@@ -38,6 +39,8 @@ use wharf::{
         metrics::Metrics,
     },
 };
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
 
 /// What a node has below its listeners.
 struct Door {
@@ -363,6 +366,99 @@ async fn what_a_hook_may_not_answer_is_a_bad_response_and_the_log_says_what() {
     let hops = responded(hook.ask("/hook/bad/hops").await);
     assert_eq!(hops.headers.len(), 1, "{:?}", hops.headers);
     assert_eq!(hops.headers["x-stays"], "1");
+}
+
+/// A component whose one hook answers with the bytes that `data` puts at 0, and allocates where `realloc` says.
+fn crooked(data: &str, realloc: u32) -> Bytes {
+    let module = format!(
+        r#"(module
+            (memory (export "memory") 32)
+            {data}
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const {realloc}))
+            (func (export "wharf:edge/viewer-request@0.1.0#handle") (param i32) (result i32)
+                (i32.const 0)))"#
+    );
+    let mut module = wat::parse_str(module).unwrap();
+    let mut resolve = Resolve::default();
+    let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/wit/deps/wharf-edge");
+    let (package, _) = resolve.push_dir(wit).unwrap();
+    let world = resolve.select_world(&[package], Some("viewer-request-hook"));
+    embed_component_metadata(&mut module, &resolve, world.unwrap(), StringEncoding::UTF8).unwrap();
+    let encoder = ComponentEncoder::default().module(&module).unwrap();
+    encoder.validate(true).encode().unwrap().into()
+}
+
+/// Numbers as they lie in a guest's memory, from `at` on.
+fn words(at: u32, words: &[u32]) -> String {
+    let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+    let bytes: String = bytes.map(|byte| format!("\\{byte:02x}")).collect();
+    format!(r#"(data (i32.const {at}) "{bytes}")"#)
+}
+
+#[tokio::test]
+async fn what_is_not_even_an_answer_ends_the_instance_and_takes_the_node_little() {
+    /// The case `respond`, status 200, then the fields: where and how many; no body.
+    const RESPOND: [u32; 2] = [2, 200];
+    let door = Door::open();
+    // So many fields, each of them the same.
+    let fields = |count: u32, field: [u32; 4]| {
+        let answer = words(0, &[RESPOND[0], RESPOND[1], 1024, count, 0]);
+        answer + &words(1024, &field.repeat(count as usize))
+    };
+    let name = |bytes: &str| format!(r#"(data (i32.const 512) "{bytes}")"#);
+    for (what, component, outcome, line) in [
+        (
+            "an action that is none",
+            crooked(&words(0, &[7]), 65536),
+            Outcome::Trap,
+            "trap",
+        ),
+        (
+            "fields beyond its memory",
+            crooked(&words(0, &[2, 200, 1 << 30, 5]), 65536),
+            Outcome::Trap,
+            "trap",
+        ),
+        (
+            "a head that has no place",
+            crooked(&words(0, &[0]), u32::MAX - 8),
+            Outcome::Trap,
+            "trap",
+        ),
+        (
+            "a name that is no text",
+            crooked(&(name(r"\ff") + &fields(1, [512, 1, 512, 1])), 1 << 20),
+            Outcome::Trap,
+            "trap",
+        ),
+        (
+            "a megabyte, a thousand times over",
+            crooked(
+                &(name("a") + &fields(1000, [512, 1, 65536, 1 << 20])),
+                1 << 20,
+            ),
+            Outcome::Trap,
+            "too much data is being copied",
+        ),
+        (
+            "fields by the ten thousand",
+            crooked(&(name("a") + &fields(50_000, [512, 1, 512, 1])), 1 << 20),
+            Outcome::BadResponse,
+            "50000 header fields are more than 256",
+        ),
+    ] {
+        let code = door.blobs.put(component).await.unwrap();
+        let kind = door.runtime.compile(&door.blobs.path(&code), &code).await;
+        let hook = door.deployed(code, kind.unwrap(), reuse(1000, HOUR));
+        let started = Instant::now();
+        assert_eq!(hook.ask("/").await.unwrap_err(), outcome, "{what}");
+        assert!(started.elapsed() < Duration::from_secs(2), "{what}");
+        // What answered in form is used again, what did not is gone.
+        let kept = usize::from(outcome == Outcome::BadResponse);
+        assert_eq!(hook.function.idle(), kept, "{what}");
+        let log = hook.log().await;
+        assert!(log.contains(line), "{what}: {log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

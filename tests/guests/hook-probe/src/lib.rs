@@ -70,10 +70,13 @@ fn request(mut request: Request, client: Client) -> RequestAction {
         "/hook/loop" => loop {
             std::hint::black_box(());
         },
-        path => match path.strip_prefix("/hook/bad/") {
-            Some(what) => bad(&what.to_owned(), request),
-            None => RequestAction::Next,
-        },
+        _ => {
+            let path = request.path.clone();
+            match path.strip_prefix("/hook/bad/") {
+                Some(what) => bad(what, request),
+                None => RequestAction::Next,
+            }
+        }
     }
 }
 
