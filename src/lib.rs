@@ -9,7 +9,7 @@
 //! knows all parts. `tests/architecture.rs` keeps it so.
 //!
 //! ```text
-//! main → cli → node → { ingress, control, events } → edge → invoke → { runtime, router } → { store, telemetry } → model
+//! main → cli → node → { ingress, control, events } → edge → invoke → { runtime, router } → { store, telemetry, dial } → model
 //! ```
 //!
 //! | module | what it is | and it alone |
@@ -24,6 +24,7 @@
 //! | [`router`] | which target serves an authority, method and path; pure | |
 //! | [`runtime`] | engine, compiler, prepared components, pool, instances, limits, what guests import | has wasmtime |
 //! | [`store`] | durable state: catalog, key-value, queue, blobs | has a database (SQLite) |
+//! | [`dial`] | names to addresses, and which of those are dialled | |
 //! | [`telemetry`] | functions' logs, metrics, what the node says | |
 //! | [`model`] | plain values: names, sizes, configuration, outcomes, records | |
 //!
@@ -54,6 +55,7 @@
 
 pub mod cli;
 pub mod control;
+pub mod dial;
 pub mod edge;
 pub mod events;
 pub mod ingress;

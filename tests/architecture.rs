@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["edge"],
     &["invoke"],
     &["runtime", "router"],
-    &["store", "telemetry"],
+    &["store", "telemetry", "dial"],
     &["model"],
 ];
 
@@ -59,6 +59,8 @@ const KEPT: &[Kept] = &[
             "src/ingress/",
             "src/edge/",
             "src/control/",
+            // Its resolver is for hyper's connector.
+            "src/dial/",
             "src/runtime/imports/outbound/",
         ],
         tests_too: true,

@@ -108,7 +108,7 @@ pub struct PurgeRequest {
 /// The answer to a [`PurgeRequest`].
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Purged {
-    /// How many stored answers it was.
+    /// How many stored answers it was, and lists of the variants of one.
     pub objects: usize,
 }
 

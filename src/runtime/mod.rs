@@ -49,7 +49,6 @@ pub use component::PrepareError;
 pub use engine::EngineSettings;
 pub use function::{Function, FunctionFailed};
 pub use imports::function::{InProcess, InProcessError};
-pub(crate) use imports::outbound::address_refusal;
 pub use inspect::{Inspection, inspect};
 pub use instance::Invocation;
 pub use link::{LinkError, link_child};

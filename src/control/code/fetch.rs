@@ -4,14 +4,7 @@
 //! is held to be one that anybody could reach, unless the node's operator named it: an API that fetches for its callers must
 //! not show them the node's own network.
 
-use std::{
-    future::Future,
-    io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode, header};
@@ -19,16 +12,12 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Body as _;
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{HttpConnector, dns::Name},
-    },
+    client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tower_service::Service;
 use url::{Host, Url};
 
-use crate::runtime::address_refusal;
+use crate::dial::{Open, Refused, Resolver, SystemResolver};
 
 /// How long a connection may take, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -76,6 +65,16 @@ pub(super) enum Reach {
     Named,
     /// Public addresses, and only with TLS.
     Public,
+}
+
+impl Reach {
+    /// The addresses that may be dialled.
+    fn open(self) -> Open {
+        match self {
+            Self::Named => Open::All,
+            Self::Public => Open::Public,
+        }
+    }
 }
 
 /// What came.
@@ -210,12 +209,13 @@ impl Fetch {
 fn client(
     reach: Reach,
 ) -> Result<Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>, rustls::Error> {
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_webpki_roots()
         .with_no_client_auth();
-    let mut http = HttpConnector::new_with_resolver(Resolver { reach });
+    let resolver = Resolver::new(Arc::new(SystemResolver::default()), reach.open());
+    let mut http = HttpConnector::new_with_resolver(resolver);
     http.enforce_http(false);
     http.set_connect_timeout(Some(CONNECT));
     let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
@@ -251,13 +251,13 @@ fn check(url: &Url, reach: Reach) -> Result<(), FetchError> {
         Some(Host::Domain(_)) => return Ok(()),
         None => return refused("there is no host".to_owned()),
     };
-    match (reach, address_refusal(address)) {
-        (Reach::Public, Some(reason)) => refused(not_public(address, reason)),
-        (Reach::Public, None) | (Reach::Named, _) => Ok(()),
+    match reach.open().judge(address) {
+        Ok(()) => Ok(()),
+        Err(refusal) => refused(not_public(&refusal)),
     }
 }
 
-fn not_public(address: IpAddr, reason: &str) -> String {
+fn not_public(Refused { address, reason }: &Refused) -> String {
     format!("{address} is not public ({reason}), and the node's operator did not allow it")
 }
 
@@ -271,52 +271,13 @@ pub(super) fn host(url: &Url) -> String {
 }
 
 /// What an error comes from: the rest says that something failed.
-fn innermost(error: &dyn std::error::Error) -> String {
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
+    if let Some(refused) = cause.downcast_ref() {
+        return not_public(refused);
+    }
     cause.to_string()
-}
-
-/// The system's resolver, which keeps back what may not be reached.
-#[derive(Clone)]
-struct Resolver {
-    reach: Reach,
-}
-
-impl Service<Name> for Resolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let reach = self.reach;
-        Box::pin(async move {
-            let resolved = tokio::task::spawn_blocking(move || {
-                let resolved = (name.as_str(), 0).to_socket_addrs()?;
-                io::Result::Ok(resolved.collect::<Vec<_>>())
-            });
-            let mut addresses = resolved.await.map_err(io::Error::other)??;
-            let mut refused = None;
-            if reach == Reach::Public {
-                addresses.retain(|address| match address_refusal(address.ip()) {
-                    Some(reason) => {
-                        refused = Some(not_public(address.ip(), reason));
-                        false
-                    }
-                    None => true,
-                });
-            }
-            match (addresses.is_empty(), refused) {
-                (false, _) => Ok(addresses.into_iter()),
-                (true, Some(refused)) => Err(io::Error::other(refused)),
-                (true, None) => Err(io::Error::other("its name has no address")),
-            }
-        })
-    }
 }

@@ -92,6 +92,15 @@ impl Flights {
         })
     }
 
+    /// The response that is on its way for a key.
+    pub(super) fn filling(&self, key: &Key) -> Option<Arc<Fill>> {
+        let flight = self.lock().get(&key.digest).map(Arc::clone)?;
+        match &*flight.outcome.borrow() {
+            Some(Outcome::Filling(fill)) => Some(Arc::clone(fill)),
+            _ => None,
+        }
+    }
+
     /// Whether somebody fetches that already.
     pub(super) fn has(&self, key: &Key) -> bool {
         self.lock().contains_key(&key.digest)

@@ -7,8 +7,9 @@
 //! * `key` and `vary`: which stored response a request is about;
 //! * `memory` and `disk`: where that is;
 //! * `directives` and `freshness`: whether it may be used;
-//! * `flight` and `fetch`: going forward, once for all who wait; `storable`: whether they may share what comes;
-//! * `fill`: a response on its way, and everyone who reads it;
+//! * `collapse`, `flight` and `fetch`: going forward, once for all who wait; `storable`: whether they may share what comes;
+//! * `fill` and `download`: a response on its way, and everyone who reads it;
+//! * `forward`: what goes forward and is not stored;
 //! * `validator`, `range`, `status`, `reply`, `body`: what the client gets;
 //! * `purge` and `index`: taking it away again.
 //!
@@ -20,8 +21,8 @@
 //! What is decided where the RFCs leave room:
 //! * Only responses to GET are stored. A HEAD request is answered from them, or goes forward and updates them.
 //! * A client's `no-cache`, `max-age=0` and `no-store` are obeyed unless the policy has `ignore_client`.
-//! * A request for a range that begins in the first `RANGE_REACH` bytes fetches the whole response
-//!   and gets its part of it; others go forward as they are, and what comes is not stored. A 206 is never stored.
+//! * A request for a range that begins in the first megabyte, or in what is on its way already, fetches the whole
+//!   response and gets its part of it; others go forward as they are, and what comes is not stored. A 206 is never stored.
 //! * A response that sets a cookie is stored only where its origin says that it is for all: see `storable`.
 //! * Requests with `Authorization` do not wait for others.
 //! * Trailers of stored responses are dropped.
@@ -31,6 +32,7 @@
 
 mod body;
 mod clock;
+mod collapse;
 mod directives;
 mod disk;
 mod download;

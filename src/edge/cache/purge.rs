@@ -45,7 +45,7 @@ pub enum PurgeMode {
 /// What purging came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Purged {
-    /// Stored responses that were taken.
+    /// Stored responses that were taken, and lists of the variants of a resource.
     pub objects: usize,
 }
 

@@ -1,25 +1,19 @@
 //! A request's way through the cache.
 
-use std::{any::Any, sync::Arc};
+use std::sync::Arc;
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{
-        AUTHORIZATION, CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE, TRANSFER_ENCODING,
-    },
+    header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE, TRANSFER_ENCODING},
     request::Parts,
 };
-use tokio::sync::oneshot;
 
 use super::{
     Body, Cache, Forward, Scope, Shared,
     body::{Source, StoredFile},
     clock::Moment,
     directives::Demands,
-    fetch::{Answer, Fetch},
-    fill::{Fill, FillReader},
-    flight::{Flight, Joined, Lead, Outcome},
-    forward::forwarded,
+    fill::Fill,
     freshness::Reuse,
     index::Label,
     key::{self, Key},
@@ -34,9 +28,6 @@ use super::{
 
 /// How far into a response a range may begin for which all of it is fetched.
 pub(super) const RANGE_REACH: u64 = 1 << 20;
-
-/// How often a request waits for others: for the resource, and for its variant.
-const MOST_WAITS: usize = 2;
 
 /// A request, and what is looked at of it.
 pub(super) struct Exchange<'a> {
@@ -150,7 +141,8 @@ impl Cache {
         }
         let is_passing = self.0.passes(&found.key, exchange.now);
         if found.stored.is_none()
-            && (is_far(&parts.headers) || (is_passing && is_for_less(&parts.headers)))
+            && (self.0.is_far(&found.key, &parts.headers)
+                || (is_passing && is_for_less(&parts.headers)))
         {
             return self
                 .pass(&exchange, parts, Some(body), forward, Why::Partial)
@@ -160,7 +152,7 @@ impl Cache {
     }
 
     /// What is stored for a request, in memory or on disk.
-    async fn find(&self, exchange: &Exchange<'_>, parts: &Parts) -> Found {
+    pub(super) async fn find(&self, exchange: &Exchange<'_>, parts: &Parts) -> Found {
         let base = exchange.key(&parts.uri, &parts.headers);
         let (mut key, mut why) = (base.clone(), Why::UriMiss);
         let mut slot = self.0.slot(&key).await;
@@ -189,221 +181,6 @@ impl Cache {
             why,
         }
     }
-
-    /// Gets a response from the origin, or from who gets it already.
-    async fn get<F: Forward>(
-        &self,
-        exchange: &Exchange<'_>,
-        mut found: Found,
-        parts: Parts,
-        body: F::RequestBody,
-        forward: F,
-    ) -> Answered<F> {
-        let label = exchange.label(&self.0, &parts);
-        let mut lead = None;
-        let mut waits = 0;
-        while self.may_wait(exchange, &found, &parts) && waits < MOST_WAITS {
-            match self.0.flights.join(&found.key, &label, &self.0.log) {
-                Joined::Lead(leads) => {
-                    lead = Some(leads);
-                    break;
-                }
-                Joined::Wait(flight) => {
-                    waits += 1;
-                    if let Some(answer) = self.wait::<F>(exchange, &found, &parts, &flight).await {
-                        return answer;
-                    }
-                    let key = found.key;
-                    found = self.find(exchange, &parts).await;
-                    // Only another variant is worth another wait.
-                    if found.key == key {
-                        break;
-                    }
-                }
-            }
-        }
-        let original = parts.headers.contains_key(RANGE).then(|| parts.clone());
-        let (client, answer) = oneshot::channel();
-        let fetch = self.fetch(exchange, &found, &parts, label, lead.as_ref());
-        tokio::spawn(fetch.run(forward.clone(), lead, Some(client)));
-        let Ok(answer) = answer.await else {
-            // The task panicked in the origin's code: this request gets its own answer, or its own panic.
-            return self
-                .pass(exchange, parts, Some(body), forward, found.why)
-                .await;
-        };
-        match (answer, original) {
-            // The whole is not stored: then the part is enough.
-            (Answer::Unshared(response, _), Some(parts)) if response.status() == StatusCode::OK => {
-                drop(response);
-                self.pass(exchange, parts, Some(body), forward, Why::Partial)
-                    .await
-            }
-            (answer, _) => self.lead(exchange, &found, &parts, answer),
-        }
-    }
-
-    /// Whether a request may be answered with the response to another.
-    fn may_wait(&self, exchange: &Exchange<'_>, found: &Found, parts: &Parts) -> bool {
-        let validates = |stored: &Arc<Stored>| stored.head.freshness.validate;
-        !exchange.demands.no_cache
-            && !exchange.demands.no_store
-            && !parts.headers.contains_key(AUTHORIZATION)
-            && !found.stored.as_ref().is_some_and(validates)
-            && !self.0.passes(&found.key, exchange.now)
-    }
-
-    pub(super) fn fetch(
-        &self,
-        exchange: &Exchange<'_>,
-        found: &Found,
-        parts: &Parts,
-        label: Label,
-        lead: Option<&Lead>,
-    ) -> Fetch {
-        let shared = &self.0;
-        Fetch {
-            shared: Arc::clone(shared),
-            request: parts.clone(),
-            demands: exchange.demands,
-            base: found.base.clone(),
-            key: found.key.clone(),
-            label,
-            policy: Arc::clone(exchange.scope.policy),
-            stale: found.stored.clone(),
-            asked: lead.map_or_else(|| shared.log.generation(), Lead::asked),
-            counters: shared.registry.of(exchange.scope.distribution).1,
-        }
-    }
-
-    /// Asks the origin in the background whether what is stored is still good, if nobody does already.
-    fn revalidate<F: Forward>(
-        &self,
-        exchange: &Exchange<'_>,
-        found: &Found,
-        parts: &Parts,
-        forward: F,
-    ) {
-        if self.0.flights.has(&found.key) {
-            return;
-        }
-        let label = exchange.label(&self.0, parts);
-        if let Joined::Lead(lead) = self.0.flights.join(&found.key, &label, &self.0.log) {
-            let fetch = self.fetch(exchange, found, parts, label, Some(&lead));
-            tokio::spawn(fetch.run(forward, Some(lead), None));
-        }
-    }
-
-    /// The answer for the client that a fetch was begun for.
-    fn lead<F: Forward>(
-        &self,
-        exchange: &Exchange<'_>,
-        found: &Found,
-        parts: &Parts,
-        answer: Answer<F>,
-    ) -> Answered<F> {
-        let counters = exchange.counters(&self.0);
-        let mut handling = Handling::forward(found.why);
-        let (method, request) = (&parts.method, &parts.headers);
-        Ok(match answer {
-            Answer::Filling {
-                fill,
-                reader,
-                headers,
-            } => {
-                count(&counters.misses);
-                handling.forward_status = Some(fill.head.status);
-                handling.stored = true;
-                let representation = Representation {
-                    status: fill.head.status,
-                    headers,
-                    age: None,
-                    length: fill.length,
-                    source: || Source::Fill(reader),
-                };
-                reply(method, request, representation, &handling)
-            }
-            Answer::Revalidated(stored) => {
-                count(&counters.hits);
-                handling.forward_status = Some(StatusCode::NOT_MODIFIED);
-                handling.stored = true;
-                self.0
-                    .stored(exchange, (method, request), &stored, handling)
-            }
-            Answer::Stale(stored, status) => {
-                count(&counters.stale);
-                handling.forward_status = status;
-                handling.detail = Some("stale-if-error");
-                self.0
-                    .stored(exchange, (method, request), &stored, handling)
-            }
-            Answer::Unshared(response, refusal) => {
-                count(&counters.misses);
-                handling.forward_status = Some(response.status());
-                handling.detail = Some(refusal.as_str());
-                forwarded(exchange, response, &handling)
-            }
-            Answer::Failed(error) => return Err(error),
-        })
-    }
-
-    /// The answer for a request that waited for another, or none if it must go forward itself.
-    async fn wait<F: Forward>(
-        &self,
-        exchange: &Exchange<'_>,
-        found: &Found,
-        parts: &Parts,
-        flight: &Flight,
-    ) -> Option<Answered<F>> {
-        let outcome = flight.outcome().await;
-        let now = self.0.clock.now();
-        let (method, request) = (&parts.method, &parts.headers);
-        let counters = exchange.counters(&self.0);
-        let mut handling = Handling::forward(found.why);
-        handling.collapsed = true;
-        let is_ours = |stored: &Stored| stored.head.key == found.key;
-        let response = match outcome {
-            Outcome::Filling(fill) => {
-                let reuse = fill.head.freshness.reuse(now, &exchange.demands, None);
-                if reuse == Reuse::No
-                    || !is_variant(&fill, found, request)
-                    || is_ahead(&fill, request)
-                {
-                    return None;
-                }
-                handling.forward_status = Some(fill.head.status);
-                let representation = Representation {
-                    status: fill.head.status,
-                    headers: fill.head.headers.clone(),
-                    age: Some(fill.head.freshness.age(now).as_secs()),
-                    length: fill.length,
-                    source: || Source::Fill(FillReader::new(&fill)),
-                };
-                reply(method, request, representation, &handling)
-            }
-            Outcome::Revalidated(stored)
-                if is_ours(&stored) && stored.reuse(now, &exchange.demands) != Reuse::No =>
-            {
-                handling.forward_status = Some(StatusCode::NOT_MODIFIED);
-                self.0
-                    .stored(exchange, (method, request), &stored, handling)
-            }
-            Outcome::Stale(stored, status) if is_ours(&stored) && stored.on_error(now) => {
-                count(&counters.stale);
-                handling.forward_status = status;
-                handling.detail = Some("stale-if-error");
-                self.0
-                    .stored(exchange, (method, request), &stored, handling)
-            }
-            Outcome::Revalidated(_) | Outcome::Stale(..) | Outcome::Unshared => return None,
-            Outcome::Failed(error) => {
-                let error: Arc<dyn Any + Send + Sync> = error;
-                return error.downcast::<F::Error>().ok().map(Err);
-            }
-        };
-        count(&counters.collapsed);
-        Some(Ok(response))
-    }
 }
 
 impl Exchange<'_> {
@@ -431,9 +208,15 @@ impl Exchange<'_> {
 
 impl Shared {
     /// Whether requests for a key do not wait for each other now.
-    fn passes(&self, key: &Key, now: Moment) -> bool {
+    pub(super) fn passes(&self, key: &Key, now: Moment) -> bool {
         let until = self.passes.get(&key.digest);
         until.is_some_and(|until| now < until)
+    }
+
+    /// Whether a request wants a part that the whole is not fetched for, and that is not on its way already.
+    fn is_far(&self, key: &Key, request: &HeaderMap) -> bool {
+        let comes = |fill: Arc<Fill>| !is_ahead(&fill, request);
+        is_far(request) && !self.flights.filling(key).is_some_and(comes)
     }
 
     /// Answers from what is stored, without having asked the origin.
@@ -455,7 +238,7 @@ impl Shared {
         self.stored(exchange, (method, request), stored, Handling::hit(ttl))
     }
 
-    fn stored<B>(
+    pub(super) fn stored<B>(
         self: &Arc<Self>,
         exchange: &Exchange<'_>,
         (method, request): (&Method, &HeaderMap),
@@ -495,7 +278,7 @@ fn is_for_the_cache(scope: Scope<'_>, method: &Method, headers: &HeaderMap) -> b
 }
 
 /// Whether a request wants a part that the whole is not fetched for.
-fn is_far(request: &HeaderMap) -> bool {
+pub(super) fn is_far(request: &HeaderMap) -> bool {
     let far =
         |field: &HeaderValue| range::first_byte(field).is_none_or(|first| first >= RANGE_REACH);
     request.get(RANGE).is_some_and(far)
@@ -509,17 +292,11 @@ fn is_for_less(request: &HeaderMap) -> bool {
 }
 
 /// Whether a request wants a part of a response that will not come soon.
-fn is_ahead(fill: &Fill, request: &HeaderMap) -> bool {
+pub(super) fn is_ahead(fill: &Fill, request: &HeaderMap) -> bool {
     let first = request
         .get(RANGE)
         .map(|field| range::first_byte(field).unwrap_or(u64::MAX));
     first.is_some_and(|first| first > fill.received().saturating_add(RANGE_REACH))
-}
-
-/// Whether the variant that is on its way is the one that a request gets.
-fn is_variant(fill: &Fill, found: &Found, request: &HeaderMap) -> bool {
-    super::vary::Vary::of_response(&fill.head.headers)
-        .is_some_and(|vary| found.base.variant(&vary, request) == fill.head.key)
 }
 
 /// RFC 9111 section 5.2.1.7.

@@ -9,12 +9,12 @@ use super::{Member, Origin, OriginBody, OriginError, balance::Turns, fields};
 
 impl Origin {
     pub(super) fn first_member(&self) -> Option<&Member> {
-        self.first(Tried::default())
-            .map(|index| &self.members[index])
+        self.first().map(|index| &self.members[index])
     }
 
     /// The server to begin with: one that is well; failing that, one that is not.
-    pub(super) fn first(&self, tried: Tried) -> Option<usize> {
+    pub(super) fn first(&self) -> Option<usize> {
+        let tried = Tried::default();
         self.well(&self.primaries, tried)
             .or_else(|| self.well(&self.backups, tried))
             .or_else(|| self.primaries.next(|_| true))

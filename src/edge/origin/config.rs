@@ -18,11 +18,11 @@ use super::{
     connect::{Dialer, server_name},
     fields::is_reserved,
     message::{Host, Target},
-    resolve::Judge,
     server::Server,
 };
-use crate::model::distribution::{
-    self, Ejection, HealthCheck, OriginProtocol, OriginServer, OriginTls,
+use crate::{
+    dial::{Open, Resolver},
+    model::distribution::{self, Ejection, HealthCheck, OriginProtocol, OriginServer, OriginTls},
 };
 
 /// Tried servers are bits of a number.
@@ -118,6 +118,18 @@ fn check(config: &distribution::Origin) -> Result<(), OriginConfigError> {
             ));
         }
     }
+    if config
+        .host
+        .as_deref()
+        .is_some_and(|host| sent_host(host).is_none())
+    {
+        return Err(OriginConfigError::new("host", "it is no host"));
+    }
+    if let Some(name) = &config.tls.server_name
+        && server_name(name).is_none()
+    {
+        return Err(OriginConfigError::new("tls.server_name", "it is no name"));
+    }
     if config.connections == 0 {
         return Err(OriginConfigError::new("connections", "it is 0"));
     }
@@ -140,6 +152,14 @@ fn check(config: &distribution::Origin) -> Result<(), OriginConfigError> {
         }
     }
     Ok(())
+}
+
+fn sent_host(host: &str) -> Option<Host> {
+    let authority = Authority::try_from(host).ok()?;
+    match authority.as_str().contains('@') {
+        true => None,
+        false => Host::new(authority),
+    }
 }
 
 /// A server's URL, taken apart.
@@ -173,10 +193,7 @@ impl Address {
         }
         let host = match &config.host {
             None => Host::new(authority.clone()),
-            Some(host) => Authority::try_from(host.as_str())
-                .ok()
-                .filter(|host| !host.as_str().contains('@'))
-                .and_then(Host::new),
+            Some(host) => sent_host(host),
         };
         let name = match (secure, &config.tls.server_name) {
             (false, _) => None,
@@ -184,16 +201,14 @@ impl Address {
             (true, Some(name)) => Some(name.as_str()),
         };
         let name = match name {
-            Some(name) => Some(
-                server_name(name).ok_or("its host, or `tls.server_name`, is no name for TLS")?,
-            ),
+            Some(name) => Some(server_name(name).ok_or("its host is no name for TLS")?),
             None => None,
         };
         let base = uri.path().trim_end_matches('/').into();
         Ok(Self {
             target: Target {
                 scheme: if secure { Scheme::HTTPS } else { Scheme::HTTP },
-                host: host.ok_or("its host, or the key `host`, is no host")?,
+                host: host.ok_or("its host is no host")?,
                 base,
             },
             server: uri,
@@ -224,14 +239,15 @@ impl Address {
         roots: &Arc<RootCertStore>,
         shared: &Origins,
     ) -> Result<Arc<Server>, OriginConfigError> {
-        let judge = Judge {
-            resolver: Arc::clone(&shared.resolver),
-            private: config.private,
+        let open = match config.private {
+            true => Open::All,
+            false => Open::Public,
         };
+        let resolver = Resolver::new(Arc::clone(&shared.resolver), open);
         let tls = self.name.clone().map(|name| (name, Arc::clone(roots)));
         let dialer = Dialer::new(
             self.server.clone(),
-            judge,
+            resolver,
             tls,
             config.protocol,
             config.timeouts.connect,

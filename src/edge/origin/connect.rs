@@ -28,9 +28,8 @@ use super::{
     body::RequestBody,
     error::BoxError,
     lease::{Connection, Http1, Http2, STREAMS},
-    resolve::Judge,
 };
-use crate::model::distribution::OriginProtocol;
+use crate::{dial::Resolver, model::distribution::OriginProtocol};
 
 /// The most bytes of a head, or of trailers.
 const MAX_HEAD: usize = 64 << 10;
@@ -54,8 +53,8 @@ const HTTP11: &[u8] = b"http/1.1";
 pub(super) struct Dialer {
     /// Scheme, host and port.
     server: Uri,
-    judge: Judge,
-    tcp: HttpConnector<Judge>,
+    resolver: Resolver,
+    tcp: HttpConnector<Resolver>,
     tls: Option<Tls>,
     protocol: OriginProtocol,
     timeout: Duration,
@@ -74,7 +73,7 @@ impl Dialer {
     /// `tls` is the name to verify and what to trust, for a server that is asked by https.
     pub(super) fn new(
         server: Uri,
-        judge: Judge,
+        resolver: Resolver,
         tls: Option<(ServerName<'static>, Arc<RootCertStore>)>,
         protocol: OriginProtocol,
         timeout: Duration,
@@ -87,7 +86,7 @@ impl Dialer {
             }),
             None => None,
         };
-        let mut tcp = HttpConnector::new_with_resolver(judge.clone());
+        let mut tcp = HttpConnector::new_with_resolver(resolver.clone());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(60)));
@@ -103,7 +102,7 @@ impl Dialer {
             .keep_alive_timeout(PING_TIMEOUT);
         Ok(Self {
             server,
-            judge,
+            resolver,
             tcp,
             tls,
             protocol,
@@ -178,7 +177,7 @@ impl Dialer {
         // An address in the URL never reaches the resolver.
         let host = self.server.host().unwrap_or_default();
         if let Ok(address) = bare(host).parse() {
-            self.judge.check(address)?;
+            self.resolver.judge(address)?;
         }
         Ok(self
             .tcp

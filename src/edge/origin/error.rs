@@ -1,6 +1,6 @@
 //! Why an origin gave no answer, or not the whole of one.
 
-use std::{error::Error as StdError, io, net::IpAddr, time::Duration};
+use std::{error::Error as StdError, time::Duration};
 
 use http::StatusCode;
 
@@ -98,19 +98,6 @@ impl OriginError {
         }
     }
 }
-
-/// A private address, of an origin that may have none.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{address} is not public: {reason}")]
-pub(super) struct Refused {
-    pub(super) address: IpAddr,
-    pub(super) reason: &'static str,
-}
-
-/// A name that has no address, or whose address could not be had.
-#[derive(Debug, thiserror::Error)]
-#[error("the name has no address")]
-pub(super) struct Unresolved(#[source] pub(super) io::Error);
 
 /// What of an origin's configuration cannot be used.
 #[derive(Debug, thiserror::Error)]

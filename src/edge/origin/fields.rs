@@ -19,6 +19,7 @@ use super::{
     OriginError,
     signature::{CDN_LOOP, Signature, is_loop},
 };
+use crate::model::hop;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -57,7 +58,7 @@ impl Present {
                 "x-forwarded-proto" => present.forwarded[1] = true,
                 "x-forwarded-host" => present.forwarded[2] = true,
                 "forwarded" => present.forwarded[3] = true,
-                name if is_hop_by_hop(name) => present.hop_by_hop = true,
+                name if hop::is_for_one(name) => present.hop_by_hop = true,
                 _ => {}
             }
         }
@@ -65,28 +66,9 @@ impl Present {
     }
 }
 
-/// Fields that are for one hop. `Expect` is among them because nothing waits for its answer here: the viewer gets its `100 Continue`
-/// when the body is first read, which is when the origin has a connection. `Trailer` is not: it describes the message.
-pub(super) fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "expect"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-authentication-info"
-            | "http2-settings"
-    )
-}
-
 /// Fields that are written by this node and by nobody else.
 pub(super) fn is_reserved(name: &HeaderName) -> bool {
-    is_hop_by_hop(name.as_str())
+    hop::is_for_one(name.as_str())
         || [header::CONTENT_LENGTH, header::HOST, header::VIA, CDN_LOOP].contains(name)
 }
 
@@ -102,8 +84,8 @@ pub(super) fn request(
         return Err(OriginError::Loop);
     }
     if present.hop_by_hop {
-        let trailers = accepts_trailers(headers);
-        strip_hop_by_hop(headers);
+        let trailers = hop::accepts_trailers(headers);
+        hop::strip(headers);
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
@@ -170,7 +152,7 @@ pub(super) fn response(head: &mut response::Parts) -> Result<(), OriginError> {
     let present = Present::of(headers);
     if present.hop_by_hop {
         check_codings(headers, present.content_length)?;
-        strip_hop_by_hop(headers);
+        hop::strip(headers);
     }
     if present.content_length {
         one_length(headers)?;
@@ -224,36 +206,6 @@ fn one_length(headers: &mut HeaderMap) -> Result<(), OriginError> {
         headers.insert(header::CONTENT_LENGTH, first);
     }
     Ok(())
-}
-
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        // A length is not taken away from a message by naming it here.
-        .filter(|name| *name != header::CONTENT_LENGTH)
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    let own: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_hop_by_hop(name.as_str()))
-        .cloned()
-        .collect();
-    for name in own {
-        headers.remove(name);
-    }
-}
-
-fn accepts_trailers(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::TE)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Whether a request may be sent again when it is unknown whether it was served (RFC 9110 §9.2.2).
@@ -425,7 +377,7 @@ mod tests {
             for (name, value) in &fields {
                 headers.append(*name, HeaderValue::from_static(value));
             }
-            strip_hop_by_hop(&mut headers);
+            hop::strip(&mut headers);
 
             let is_named = |name: &str| fields.iter().any(|(field, value)| {
                 *field == "connection"

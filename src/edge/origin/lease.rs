@@ -9,7 +9,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, Ordering::Relaxed},
     },
     task::{Poll, ready},
     time::Duration,
@@ -75,38 +75,29 @@ impl Http1 {
 /// A place on an HTTP/2 connection.
 pub(super) struct Http2 {
     sender: http2::SendRequest<RequestBody>,
-    shared: Arc<Shared>,
+    /// The places on the connection that are taken.
+    streams: Arc<AtomicU32>,
     reused: bool,
-}
-
-/// An HTTP/2 connection, as those on it see it.
-#[derive(Debug, Default)]
-struct Shared {
-    streams: AtomicU32,
-    /// It took a request and gave it back: it is going away.
-    retired: AtomicBool,
 }
 
 impl Http2 {
     pub(super) fn new(sender: http2::SendRequest<RequestBody>) -> Self {
-        let shared = Arc::<Shared>::default();
-        shared.streams.store(1, Relaxed);
         Self {
             sender,
-            shared,
+            streams: Arc::new(AtomicU32::new(1)),
             reused: false,
         }
     }
 
     /// Another place on the same connection, if there is one. Callers hold a lock.
     pub(super) fn another(&self) -> Option<Self> {
-        if self.shared.streams.load(Relaxed) >= STREAMS || self.is_over() {
+        if self.streams.load(Relaxed) >= STREAMS || self.is_over() {
             return None;
         }
-        self.shared.streams.fetch_add(1, Relaxed);
+        self.streams.fetch_add(1, Relaxed);
         Some(Self {
             sender: self.sender.clone(),
-            shared: Arc::clone(&self.shared),
+            streams: Arc::clone(&self.streams),
             reused: true,
         })
     }
@@ -115,17 +106,17 @@ impl Http2 {
     pub(super) fn root(&self) -> Self {
         Self {
             sender: self.sender.clone(),
-            shared: Arc::clone(&self.shared),
+            streams: Arc::clone(&self.streams),
             reused: true,
         }
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.sender.is_closed() || self.shared.retired.load(Relaxed)
+        self.sender.is_closed()
     }
 
     pub(super) fn is_unused(&self) -> bool {
-        self.shared.streams.load(Relaxed) == 0
+        self.streams.load(Relaxed) == 0
     }
 }
 
@@ -199,13 +190,7 @@ impl Lease {
             }
             Some(Connection::Http2(http2)) => {
                 let sent = http2.sender.try_send_request(request);
-                let answer = wait(sent, timer, upload, timeouts).await;
-                if let Err(lost) = &answer
-                    && lost.message.is_some()
-                {
-                    http2.shared.retired.store(true, Relaxed);
-                }
-                (answer, http2.reused)
+                (wait(sent, timer, upload, timeouts).await, http2.reused)
             }
             None => {
                 return Err(Lost {
@@ -257,7 +242,7 @@ impl Drop for Lease {
         match &self.connection {
             Some(Connection::Http1(http1)) => http1.task.abort(),
             Some(Connection::Http2(http2)) => {
-                http2.shared.streams.fetch_sub(1, Relaxed);
+                http2.streams.fetch_sub(1, Relaxed);
             }
             None => {}
         }

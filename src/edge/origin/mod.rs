@@ -16,7 +16,6 @@
 //! Not here: following redirects, which are the viewer's; caching; a switch to leave out verification; HTTP/3; WebSocket over
 //! HTTP/2 (RFC 8441); `Expect: 100-continue` towards a server.
 
-mod address;
 mod balance;
 mod body;
 mod check;
@@ -29,7 +28,6 @@ mod fields;
 mod health;
 mod lease;
 mod message;
-mod resolve;
 mod server;
 mod signature;
 #[cfg(test)]
@@ -60,7 +58,6 @@ use self::{
     error::BoxError,
     lease::Lease,
     message::{Host, Message, Target},
-    resolve::SystemResolver,
     server::Server,
     signature::Signature,
 };
@@ -69,12 +66,14 @@ pub use self::{
     error::{OriginConfigError, OriginError},
     fields::Viewer,
     health::ServerState,
-    resolve::Resolve,
     server::ServerStatistics,
     signature::is_loop,
     upgrade::{Tunnel, Upgrade},
 };
-use crate::model::distribution::OriginTimeouts;
+use crate::{
+    dial::{Resolve, SystemResolver},
+    model::distribution::OriginTimeouts,
+};
 
 /// What all origins of a node have in common; it outlives their configurations.
 pub struct Origins {
@@ -203,7 +202,7 @@ impl Origin {
         let mut fresh = false;
         // A primary's answer that a backup may do better than.
         let mut second_best = None;
-        let mut index = self.first(tried).ok_or(OriginError::CircuitOpen)?;
+        let mut index = self.first().ok_or(OriginError::CircuitOpen)?;
         loop {
             let spare = repeatable.then(|| message.spare());
             tried.insert(index);

@@ -23,9 +23,9 @@ use tokio::{
 };
 
 use super::{
-    Origin, OriginBody, OriginError, Viewer, body::RequestBody, fields, lease::Lease,
-    message::Message,
+    Origin, OriginBody, OriginError, Viewer, body::RequestBody, lease::Lease, message::Message,
 };
+use crate::model::hop;
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
@@ -98,7 +98,7 @@ impl Origin {
             }
         };
         let (mut head, _) = response.into_parts();
-        fields::strip_hop_by_hop(&mut head.headers);
+        hop::strip(&mut head.headers);
         head.headers.remove(header::CONTENT_LENGTH);
         head.headers.insert(header::CONNECTION, UPGRADE);
         head.headers.insert(header::UPGRADE, WEBSOCKET);

@@ -364,3 +364,50 @@ async fn parts_and_conditions_go_forward_as_they_are_where_nothing_is_stored() {
         assert_eq!(site.origin.count(), count, "the first finds out");
     }
 }
+
+/// RFC 9111 section 3.5: whoever has credentials asks for himself.
+#[tokio::test]
+async fn requests_with_credentials_do_not_wait_for_others() {
+    let (gate, origin) = gated(|_| response(200, FRESH, "hello"));
+    let site = Site::new(origin).await;
+    let crowd = crowd(&site, 5, &[("authorization", "Basic x")]);
+    until(|| site.origin.count() == 5).await;
+    gate.add_permits(5);
+    crowd.join_all().await;
+}
+
+#[tokio::test]
+async fn a_part_that_came_is_served_and_one_that_will_not_come_soon_is_asked_for_by_itself() {
+    let (sender, body) = streamed();
+    let body = Mutex::new(Some(body));
+    let origin = Origin::new(move |parts: Parts| {
+        std::future::ready(Ok(if parts.headers.contains_key("range") {
+            response(
+                206,
+                &[("content-range", "bytes 8000000-8000000/9000000")],
+                "y",
+            )
+        } else {
+            let body = body.lock().unwrap().take().unwrap();
+            let fields = [
+                ("cache-control", "max-age=60"),
+                ("content-length", "9000000"),
+            ];
+            with_body(200, &fields, body)
+        }))
+    });
+    let disk = tempfile::tempdir().unwrap();
+    let site = Site::open(origin, config(Some(disk.path()))).await;
+    let mut whole = site.begin(Method::GET, "/x", &[]).await.unwrap();
+    send(&sender, vec![b'x'; 5_000_000]);
+    whole.body_mut().frame().await.unwrap().unwrap();
+    for (range, body, count) in [
+        ("bytes=3000000-3000000", "x", 1),
+        ("bytes=8000000-8000000", "y", 2),
+        ("bytes=-1", "y", 3),
+    ] {
+        let part = site.get_with("/x", &[("range", range)]).await;
+        assert_eq!((part.status, part.text()), (206, body), "{range}");
+        assert_eq!(site.origin.count(), count, "{range}");
+    }
+}

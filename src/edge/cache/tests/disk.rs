@@ -54,6 +54,7 @@ async fn warm(folder: &Path) {
     site.get_with("/small", &[("range", "bytes=0-0")]).await;
     site.settle().await;
     assert_eq!(site.counts().disk.stored_objects, 3);
+    site.close().await;
 }
 
 #[tokio::test]
@@ -103,7 +104,7 @@ async fn a_large_response_is_revalidated_without_being_fetched_or_written_again(
     assert_eq!(files(&folder.path().join("bodies")), bodies);
     let got = site.get("/large").await;
     assert_eq!((got.cache(), got.body == large()), ("hit; ttl=60", true));
-    drop(site);
+    site.close().await;
     let site = Site::open(origin(), config(Some(folder.path()))).await;
     site.advance(62);
     assert_eq!(site.get("/large").await.cache(), "hit; ttl=59");
@@ -155,6 +156,7 @@ async fn a_file_that_was_changed_is_a_miss_and_never_a_wrong_answer() {
             let site = Site::open(origin(), config(Some(folder.path()))).await;
             site.get(path).await;
             site.settle().await;
+            site.close().await;
         }
         let file = &files(&folder.path().join(part))[0];
         let mut bytes = fs::read(file).unwrap();
@@ -302,6 +304,7 @@ async fn a_purge_holds_after_a_restart() {
             site.get("/small").await;
             let purged = site.cache.purge("site", &Purge::Tag("t".into()), how).await;
             assert_eq!(purged.objects, 3);
+            site.close().await;
         }
         let site = Site::open(origin(), config(Some(folder.path()))).await;
         let (hard, stale) = (
@@ -334,6 +337,7 @@ async fn variants_survive_a_restart() {
         let site = open().await;
         site.get_with("/x", &[("accept-language", "de")]).await;
         site.settle().await;
+        site.close().await;
     }
     let site = open().await;
     assert!(
@@ -405,9 +409,27 @@ async fn an_older_response_does_not_take_the_place_of_a_newer_one_on_disk() {
             bytes: (*b"other").into(),
         };
         assert!(disk.load(&forged).is_none());
+        site.close().await;
     }
     let site = Site::open(origin(), config(Some(folder.path()))).await;
     let got = site.get("/small").await;
     assert!(got.is_hit());
     assert_eq!(got.text(), "hello");
+}
+
+#[tokio::test]
+async fn what_is_found_after_a_purge_is_purged() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    warm(old.path()).await;
+    let site = Site::open(origin(), config(Some(new.path()))).await;
+    for file in files(old.path()) {
+        let to = new.path().join(file.strip_prefix(old.path()).unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(&file, to).unwrap();
+    }
+    let purge = Purge::Url("http://site.example/large".into());
+    site.cache.purge("site", &purge, PurgeMode::Hard).await;
+    site.cache.0.disk.as_ref().unwrap().scan();
+    assert!(site.get("/small").await.is_hit());
+    assert!(!site.get("/large").await.is_hit());
 }

@@ -233,6 +233,13 @@ impl Site {
         self.cache.statistics().distributions["site"]
     }
 
+    /// Ends the cache, and waits until its folder is free.
+    pub(super) async fn close(self) {
+        let disk = self.cache.0.disk.as_ref().map(Arc::downgrade);
+        drop(self);
+        until(|| disk.as_ref().is_none_or(|disk| disk.strong_count() == 0)).await;
+    }
+
     /// Waits until nothing is under way.
     pub(super) async fn settle(&self) {
         use std::sync::atomic::Ordering::Relaxed;

@@ -90,7 +90,7 @@ async fn an_answer_before_the_whole_request_closes_the_connection() {
     let answer = origin.send(request, &viewer()).await.unwrap();
     assert_eq!(text(answer).await.unwrap(), "ok");
     assert_eq!(origin.server(0).kept, 0);
-    drop(sender);
+    eventually("nobody reads the rest", || sender.is_closed()).await;
     assert_eq!(origin.text("/").await.unwrap(), "ok");
     assert_eq!(script.connections(), 2);
 }

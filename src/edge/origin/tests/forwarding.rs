@@ -283,7 +283,7 @@ async fn an_answer_has_the_version_of_this_node() {
 async fn a_configuration_that_cannot_work_names_its_key() {
     let good = || config(&["http://a.test"]);
     type Change = fn(&mut distribution::Origin);
-    let changes: [(&str, Change); 20] = [
+    let changes: [(&str, Change); 22] = [
         ("servers", |config| config.servers.clear()),
         ("servers", |config| config.servers[0].backup = true),
         ("servers", |config| config.servers[0].weight = 0),
@@ -309,10 +309,12 @@ async fn a_configuration_that_cannot_work_names_its_key() {
             config.servers[0].url = "http://a.test/?query".to_owned()
         }),
         ("servers[0].url", |config| {
-            config.servers[0].url = "http://".to_owned()
+            config.servers[0].url = "http://".to_owned();
         }),
-        ("servers[0].url", |config| {
-            config.host = Some("a b".to_owned())
+        ("host", |config| config.host = Some("a b".to_owned())),
+        ("host", |config| config.host = Some("u@a".to_owned())),
+        ("tls.server_name", |config| {
+            config.tls.server_name = Some("a b".to_owned());
         }),
         ("connections", |config| config.connections = 0),
         ("timeouts.idle", |config| {

@@ -197,3 +197,63 @@ async fn requests_that_come_before_the_first_connection_share_it() {
     }
     assert_eq!(hyper.connections(), 1);
 }
+
+#[tokio::test]
+async fn a_connection_has_room_again_when_an_answer_has_ended() {
+    let hyper = Hyper::start(echo).await;
+    let origin = origin(&http2(&hyper.url));
+    for _ in 0..250 {
+        origin.text("/").await.unwrap();
+    }
+    assert_eq!(hyper.connections(), 1);
+}
+
+/// RFC 9113 §6.8: what was begun is finished, and what comes goes elsewhere.
+#[tokio::test]
+async fn a_connection_that_is_going_away_gets_no_more_requests() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let leave = Arc::new(tokio::sync::Notify::new());
+    let told = Arc::clone(&leave);
+    let accepted = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&accepted);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let first = count.fetch_add(1, Relaxed) == 0;
+            let told = Arc::clone(&told);
+            tokio::spawn(async move {
+                let service = service_fn(|request: Request<Incoming>| async move {
+                    if request.uri().path() == "/slow" {
+                        tokio::time::sleep(4 * BRIEF).await;
+                    }
+                    Ok::<_, Infallible>(Response::new(full("ok")))
+                });
+                let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let mut served =
+                    std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+                tokio::select! {
+                    _ = &mut served => return,
+                    () = told.notified(), if first => {}
+                }
+                served.as_mut().graceful_shutdown();
+                let _ = served.await;
+            });
+        }
+    });
+    let origin = Arc::new(origin(&http2(&url)));
+    let slow = Arc::clone(&origin);
+    let slow = tokio::spawn(async move { slow.text("/slow").await });
+    eventually("it is under way", || origin.server(0).in_use == 1).await;
+    tokio::time::sleep(BRIEF).await;
+    leave.notify_one();
+    tokio::time::sleep(BRIEF).await;
+    for _ in 0..5 {
+        let answer = origin.send(post("/", "body"), &viewer()).await.unwrap();
+        assert_eq!(text(answer).await.unwrap(), "ok");
+    }
+    assert!(!slow.is_finished());
+    assert_eq!(slow.await.unwrap().unwrap(), "ok");
+    assert_eq!(accepted.load(Relaxed), 2);
+    assert_eq!(origin.server(0).failures, 0);
+}

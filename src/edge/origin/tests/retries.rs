@@ -299,3 +299,54 @@ async fn checks_take_a_server_out_and_bring_it_back() {
         "nobody asks for an origin that is gone"
     );
 }
+
+/// As in CloudFront's origin groups: what may change something stays with the servers that are meant for it.
+#[tokio::test]
+async fn a_request_that_was_sent_goes_to_a_backup_only_if_it_is_safe() {
+    for (method, expected) in [
+        ("GET", "backup"),
+        ("OPTIONS", "backup"),
+        ("PUT", "same"),
+        ("DELETE", "same"),
+    ] {
+        let broken = Script::start(&[
+            (b"", End::Close),
+            (
+                b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nsame",
+                End::Next,
+            ),
+        ])
+        .await;
+        let spare = Script::start(&[(
+            b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nbackup",
+            End::Next,
+        )])
+        .await;
+        let mut config = with_retries(&[&broken.url]);
+        config.servers.push(backup(&spare.url));
+        let request = Request::builder()
+            .method(method)
+            .uri("/")
+            .body(Empty::new());
+        let answer = origin(&config)
+            .send(request.unwrap(), &viewer())
+            .await
+            .unwrap();
+        assert_eq!(text(answer).await.unwrap(), expected, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_checks_the_servers_of_an_origin_that_is_gone() {
+    let script = Script::start(&[OK]).await;
+    let mut config = config(&[&script.url]);
+    config.health = Some(distribution::HealthCheck {
+        interval: BRIEF,
+        ..distribution::HealthCheck::default()
+    });
+    let origin = origin(&config);
+    eventually("it is checked", || script.heads().len() == 1).await;
+    drop(origin);
+    tokio::time::sleep(3 * BRIEF).await;
+    assert_eq!(script.connections(), 1);
+}

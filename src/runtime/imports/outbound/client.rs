@@ -13,10 +13,13 @@ use wasmtime_wasi_http::{Error, RequestOptions};
 
 use super::{
     body::RequestBody,
-    connect::{Connector, Dialer, Grants, Resolve, SystemResolver},
-    error::{self, Refused},
+    connect::{Connector, Dialer, Grants},
+    error,
 };
-use crate::model::{OutboundGrant, Reach};
+use crate::{
+    dial::{Refused, Resolve, SystemResolver},
+    model::{OutboundGrant, Reach},
+};
 
 /// The longest that a guest may let the node wait. A guest's request options can only shorten these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

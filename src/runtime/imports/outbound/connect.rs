@@ -1,13 +1,11 @@
 //! Making connections, to where they may be made.
 //!
-//! The address is judged when it is dialled, after the name was resolved, and what was judged is what is dialled: a name
-//! that gives a public address to the one who checks and a private one to the one who calls gains nothing.
+//! Where that is, is said here; that it is kept to when a name is resolved is [`dial`](crate::dial)'s.
 
 use std::{
     collections::HashSet,
     future::Future,
-    io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -17,122 +15,17 @@ use std::{
 use futures::future::BoxFuture;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::{
-    client::legacy::connect::{HttpConnector, dns::Name},
-    rt::TokioIo,
-};
-use tokio::{net::TcpStream, sync::Semaphore};
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::{
-    address,
-    error::{ConnectTimeout, Refused, Unresolved},
+use super::error::ConnectTimeout;
+use crate::{
+    dial::{Open, Resolve, Resolver},
+    model::{OutboundGrant, Reach},
 };
-use crate::model::{OutboundGrant, Reach};
-
-/// The most names that are being resolved at one moment. The system's resolver blocks a thread for each.
-const LOOKUPS: usize = 64;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// How names become addresses.
-pub(super) trait Resolve: Send + Sync {
-    /// The addresses of a name; their ports do not count.
-    fn resolve(&self, name: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
-}
-
-/// The system's resolver.
-pub(super) struct SystemResolver {
-    lookups: Arc<Semaphore>,
-}
-
-impl Default for SystemResolver {
-    fn default() -> Self {
-        Self {
-            lookups: Arc::new(Semaphore::new(LOOKUPS)),
-        }
-    }
-}
-
-impl Resolve for SystemResolver {
-    fn resolve(&self, name: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
-        let lookups = Arc::clone(&self.lookups);
-        Box::pin(async move {
-            let permit = lookups.acquire_owned().await.map_err(io::Error::other)?;
-            tokio::task::spawn_blocking(move || {
-                // Rides along: the thread is busy even if nobody waits for it any more.
-                let _permit = permit;
-                Ok((name.as_str(), 0).to_socket_addrs()?.collect())
-            })
-            .await
-            .map_err(io::Error::other)?
-        })
-    }
-}
-
-/// Resolves names, and keeps back addresses that may not be called.
-#[derive(Clone)]
-struct Resolver {
-    inner: Arc<dyn Resolve>,
-    open: Open,
-}
-
-/// Which addresses may be called.
-#[derive(Clone)]
-enum Open {
-    All,
-    Public,
-    /// Public ones, and on this port what a function reaches in its VPC.
-    Within(Arc<Reach>, u16),
-}
-
-impl Open {
-    fn judge(&self, address: IpAddr) -> Result<(), Refused> {
-        let reason = match self {
-            Self::All => None,
-            Self::Public => address::refusal(address),
-            Self::Within(reach, port) if reach.allows(address, *port) => None,
-            Self::Within(..) => address::refusal(address),
-        };
-        match reason {
-            Some(reason) => Err(Refused { address, reason }),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Service<Name> for Resolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let addresses = self.inner.resolve(name.as_str().to_owned());
-        let open = self.open.clone();
-        Box::pin(async move {
-            let mut addresses = addresses.await.map_err(Unresolved)?;
-            let mut refused = None;
-            addresses.retain(|address| match open.judge(address.ip()) {
-                Ok(()) => true,
-                Err(refusal) => {
-                    refused = Some(refusal);
-                    false
-                }
-            });
-            if let (Some(refused), true) = (refused, addresses.is_empty()) {
-                return Err(refused.into());
-            }
-            if addresses.is_empty() {
-                return Err(Unresolved(io::ErrorKind::NotFound.into()).into());
-            }
-            Ok(addresses.into_iter())
-        })
-    }
-}
 
 /// What a function may call beside public addresses: hosts and ports that it was granted, and what it reaches in its VPC.
 #[derive(Debug, Clone, Default)]
@@ -214,10 +107,8 @@ impl Dialer {
 
     /// What dials where `open` says: made for each connection, of which there are few.
     fn connector(&self, open: Open) -> HttpConnector<Resolver> {
-        let mut connector = HttpConnector::new_with_resolver(Resolver {
-            inner: Arc::clone(&self.resolver),
-            open,
-        });
+        let resolver = Resolver::new(Arc::clone(&self.resolver), open);
+        let mut connector = HttpConnector::new_with_resolver(resolver);
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_keepalive(Some(Duration::from_secs(60)));

@@ -1,23 +1,10 @@
 //! What a guest is told about a request that failed.
 
-use std::{error::Error as StdError, io, net::IpAddr};
+use std::{error::Error as StdError, io};
 
 use wasmtime_wasi_http::Error;
 
-/// An address that a function may not call.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{address} is not public: {reason}")]
-pub(super) struct Refused {
-    /// The address.
-    pub(super) address: IpAddr,
-    /// Why it is not public.
-    pub(super) reason: &'static str,
-}
-
-/// A name that has no address, or whose address could not be had.
-#[derive(Debug, thiserror::Error)]
-#[error("the name has no address")]
-pub(super) struct Unresolved(#[source] pub(super) io::Error);
+use crate::dial::{Refused, Unresolved};
 
 /// Connecting took too long.
 #[derive(Debug, thiserror::Error)]

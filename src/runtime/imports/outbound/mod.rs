@@ -1,12 +1,11 @@
 //! Outbound HTTP: the requests that guests make, of `wasi:http` 0.2 and 0.3 alike.
 //!
 //! A function calls public addresses and what it was granted, so often and so many at a time as its configuration says.
-//! [`address`] says what is public, [`connect`] asks it when an address is dialled, [`client`] keeps the connections.
+//! [`dial`](crate::dial) says what is public, [`connect`] what else, [`client`] keeps the connections.
 //!
 //! Redirects are not followed: the guest gets them, and what it makes of them is judged anew. That requests come back
 //! round to this node is not noticed here.
 
-mod address;
 mod body;
 mod client;
 mod connect;
@@ -25,10 +24,7 @@ use http_body_util::BodyExt as _;
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
-pub(crate) use self::{
-    address::refusal as address_refusal,
-    client::{OutboundClient, OutboundPool, OutboundTimeouts},
-};
+pub(crate) use self::client::{OutboundClient, OutboundPool, OutboundTimeouts};
 use self::{
     body::{RequestBody, ResponseBody},
     client::Failure,

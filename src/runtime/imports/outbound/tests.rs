@@ -26,8 +26,11 @@ use hyper_util::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
-use super::{connect::Resolve, *};
-use crate::model::{OutboundGrant, Reach};
+use super::*;
+use crate::{
+    dial::Resolve,
+    model::{OutboundGrant, Reach},
+};
 
 /// A server on this machine, and what it saw. It ends when dropped.
 struct Origin {

@@ -1,6 +1,6 @@
 //! Which addresses are public.
 //!
-//! A function may call public addresses. What is public is said by exclusion for IPv4, and by inclusion for IPv6, where
+//! What is public is said by exclusion for IPv4, and by inclusion for IPv6, where
 //! only `2000::/3` is given out. Addresses that carry an IPv4 address and lead to it are judged by that one.
 //!
 //! Sources: the IANA special-purpose address registries for IPv4 and IPv6, RFC 6890 and its updates; and the addresses
@@ -77,8 +77,8 @@ const V6_UNICAST: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0),
 
 const METADATA: &str = "metadata service";
 
-/// Why a function may not call an address without a grant, in a word or two. None if the address is public.
-pub(crate) fn refusal(address: IpAddr) -> Option<&'static str> {
+/// Why an address is not public, in a word or two. None if the address is public.
+pub(super) fn refusal(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => refusal_v4(address),
         IpAddr::V6(address) => refusal_v6(address),

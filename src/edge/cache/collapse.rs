@@ -1,0 +1,262 @@
+//! Going forward for a whole response: once for all who wait for it.
+//!
+//! The first request leads, and its client gets what comes of it in any case. The others are answered with the same
+//! response if it may be used for them; if not, each goes forward itself, and whoever comes in the next seconds does not
+//! wait.
+
+use std::{any::Any, sync::Arc};
+
+use http::{
+    HeaderMap, StatusCode,
+    header::{AUTHORIZATION, RANGE},
+    request::Parts,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    Cache, Forward,
+    body::Source,
+    fetch::{Answer, Fetch},
+    fill::{Fill, FillReader},
+    flight::{Flight, Joined, Lead, Outcome},
+    forward::forwarded,
+    freshness::Reuse,
+    index::Label,
+    reply::{Representation, reply},
+    serve::{Answered, Exchange, Found, is_ahead, is_far},
+    statistics::count,
+    status::{Handling, Why},
+    stored::Stored,
+    vary::Vary,
+};
+
+/// How often a request waits for others: for the resource, and for its variant.
+const MOST_WAITS: usize = 2;
+
+impl Cache {
+    /// Gets a response from the origin, or from who gets it already.
+    pub(super) async fn get<F: Forward>(
+        &self,
+        exchange: &Exchange<'_>,
+        mut found: Found,
+        parts: Parts,
+        body: F::RequestBody,
+        forward: F,
+    ) -> Answered<F> {
+        let label = exchange.label(&self.0, &parts);
+        let mut lead = None;
+        let mut waits = 0;
+        while self.may_wait(exchange, &found, &parts) && waits < MOST_WAITS {
+            match self.0.flights.join(&found.key, &label, &self.0.log) {
+                Joined::Lead(leads) => {
+                    lead = Some(leads);
+                    break;
+                }
+                Joined::Wait(flight) => {
+                    waits += 1;
+                    if let Some(answer) = self.wait::<F>(exchange, &found, &parts, &flight).await {
+                        return answer;
+                    }
+                    if is_far(&parts.headers) {
+                        return self
+                            .pass(exchange, parts, Some(body), forward, Why::Partial)
+                            .await;
+                    }
+                    let key = found.key;
+                    found = self.find(exchange, &parts).await;
+                    // Only another variant is worth another wait.
+                    if found.key == key {
+                        break;
+                    }
+                }
+            }
+        }
+        let original = parts.headers.contains_key(RANGE).then(|| parts.clone());
+        let (client, answer) = oneshot::channel();
+        let fetch = self.fetch(exchange, &found, &parts, label, lead.as_ref());
+        tokio::spawn(fetch.run(forward.clone(), lead, Some(client)));
+        let Ok(answer) = answer.await else {
+            // The task panicked in the origin's code: this request gets its own answer, or its own panic.
+            return self
+                .pass(exchange, parts, Some(body), forward, found.why)
+                .await;
+        };
+        match (answer, original) {
+            // The whole is not stored: then the part is enough.
+            (Answer::Unshared(response, _), Some(parts)) if response.status() == StatusCode::OK => {
+                drop(response);
+                self.pass(exchange, parts, Some(body), forward, Why::Partial)
+                    .await
+            }
+            (answer, _) => self.lead(exchange, &found, &parts, answer),
+        }
+    }
+
+    /// Whether a request may be answered with the response to another.
+    fn may_wait(&self, exchange: &Exchange<'_>, found: &Found, parts: &Parts) -> bool {
+        let validates = |stored: &Arc<Stored>| stored.head.freshness.validate;
+        !exchange.demands.no_cache
+            && !exchange.demands.no_store
+            && !parts.headers.contains_key(AUTHORIZATION)
+            && !found.stored.as_ref().is_some_and(validates)
+            && !self.0.passes(&found.key, exchange.now)
+    }
+
+    pub(super) fn fetch(
+        &self,
+        exchange: &Exchange<'_>,
+        found: &Found,
+        parts: &Parts,
+        label: Label,
+        lead: Option<&Lead>,
+    ) -> Fetch {
+        let shared = &self.0;
+        Fetch {
+            shared: Arc::clone(shared),
+            request: parts.clone(),
+            demands: exchange.demands,
+            base: found.base.clone(),
+            key: found.key.clone(),
+            label,
+            policy: Arc::clone(exchange.scope.policy),
+            stale: found.stored.clone(),
+            asked: lead.map_or_else(|| shared.log.generation(), Lead::asked),
+            counters: shared.registry.of(exchange.scope.distribution).1,
+        }
+    }
+
+    /// Asks the origin in the background whether what is stored is still good, if nobody does already.
+    pub(super) fn revalidate<F: Forward>(
+        &self,
+        exchange: &Exchange<'_>,
+        found: &Found,
+        parts: &Parts,
+        forward: F,
+    ) {
+        if self.0.flights.has(&found.key) {
+            return;
+        }
+        let label = exchange.label(&self.0, parts);
+        if let Joined::Lead(lead) = self.0.flights.join(&found.key, &label, &self.0.log) {
+            let fetch = self.fetch(exchange, found, parts, label, Some(&lead));
+            tokio::spawn(fetch.run(forward, Some(lead), None));
+        }
+    }
+
+    /// The answer for the client that a fetch was begun for.
+    fn lead<F: Forward>(
+        &self,
+        exchange: &Exchange<'_>,
+        found: &Found,
+        parts: &Parts,
+        answer: Answer<F>,
+    ) -> Answered<F> {
+        let counters = exchange.counters(&self.0);
+        let mut handling = Handling::forward(found.why);
+        let (method, request) = (&parts.method, &parts.headers);
+        Ok(match answer {
+            Answer::Filling {
+                fill,
+                reader,
+                headers,
+            } => {
+                count(&counters.misses);
+                handling.forward_status = Some(fill.head.status);
+                handling.stored = true;
+                let representation = Representation {
+                    status: fill.head.status,
+                    headers,
+                    age: None,
+                    length: fill.length,
+                    source: || Source::Fill(reader),
+                };
+                reply(method, request, representation, &handling)
+            }
+            Answer::Revalidated(stored) => {
+                count(&counters.hits);
+                handling.forward_status = Some(StatusCode::NOT_MODIFIED);
+                handling.stored = true;
+                self.0
+                    .stored(exchange, (method, request), &stored, handling)
+            }
+            Answer::Stale(stored, status) => {
+                count(&counters.stale);
+                handling.forward_status = status;
+                handling.detail = Some("stale-if-error");
+                self.0
+                    .stored(exchange, (method, request), &stored, handling)
+            }
+            Answer::Unshared(response, refusal) => {
+                count(&counters.misses);
+                handling.forward_status = Some(response.status());
+                handling.detail = Some(refusal.as_str());
+                forwarded(exchange, response, &handling)
+            }
+            Answer::Failed(error) => return Err(error),
+        })
+    }
+
+    /// The answer for a request that waited for another, or none if it must go forward itself.
+    async fn wait<F: Forward>(
+        &self,
+        exchange: &Exchange<'_>,
+        found: &Found,
+        parts: &Parts,
+        flight: &Flight,
+    ) -> Option<Answered<F>> {
+        let outcome = flight.outcome().await;
+        let now = self.0.clock.now();
+        let (method, request) = (&parts.method, &parts.headers);
+        let counters = exchange.counters(&self.0);
+        let mut handling = Handling::forward(found.why);
+        handling.collapsed = true;
+        let is_ours = |stored: &Stored| stored.head.key == found.key;
+        let response = match outcome {
+            Outcome::Filling(fill) => {
+                let reuse = fill.head.freshness.reuse(now, &exchange.demands, None);
+                if reuse == Reuse::No
+                    || !is_variant(&fill, found, request)
+                    || is_ahead(&fill, request)
+                {
+                    return None;
+                }
+                handling.forward_status = Some(fill.head.status);
+                let representation = Representation {
+                    status: fill.head.status,
+                    headers: fill.head.headers.clone(),
+                    age: Some(fill.head.freshness.age(now).as_secs()),
+                    length: fill.length,
+                    source: || Source::Fill(FillReader::new(&fill)),
+                };
+                reply(method, request, representation, &handling)
+            }
+            Outcome::Revalidated(stored)
+                if is_ours(&stored) && stored.reuse(now, &exchange.demands) != Reuse::No =>
+            {
+                handling.forward_status = Some(StatusCode::NOT_MODIFIED);
+                self.0
+                    .stored(exchange, (method, request), &stored, handling)
+            }
+            Outcome::Stale(stored, status) if is_ours(&stored) && stored.on_error(now) => {
+                count(&counters.stale);
+                handling.forward_status = status;
+                handling.detail = Some("stale-if-error");
+                self.0
+                    .stored(exchange, (method, request), &stored, handling)
+            }
+            Outcome::Revalidated(_) | Outcome::Stale(..) | Outcome::Unshared => return None,
+            Outcome::Failed(error) => {
+                let error: Arc<dyn Any + Send + Sync> = error;
+                return error.downcast::<F::Error>().ok().map(Err);
+            }
+        };
+        count(&counters.collapsed);
+        Some(Ok(response))
+    }
+}
+
+/// Whether the variant that is on its way is the one that a request gets.
+fn is_variant(fill: &Fill, found: &Found, request: &HeaderMap) -> bool {
+    Vary::of_response(&fill.head.headers)
+        .is_some_and(|vary| found.base.variant(&vary, request) == fill.head.key)
+}
