@@ -146,7 +146,7 @@ fn validate_tells_what_a_right_manifest_has() {
     let output = wharf_in(folder.path(), &["validate"]);
     assert_eq!(
         stdout(&output),
-        "wharf.toml is right: a with 1 function and 1 route\n"
+        "wharf.toml is right: a with 1 function, 1 route and 0 distributions\n"
     );
     let path = folder.path().join("wharf.toml");
     let output = wharf(&["validate", path.to_str().unwrap(), "--output", "json"]);

@@ -127,6 +127,13 @@ impl App<'_> {
                 .status("Route", format_args!("http://{host}{}", route.pattern.path));
             told = true;
         }
+        for distribution in manifest.distributions.values() {
+            for host in &distribution.hosts {
+                self.output
+                    .status("Site", format_args!("{} http://{host}", distribution.name));
+            }
+            told = true;
+        }
         for function in served {
             self.output.status(
                 "Function",

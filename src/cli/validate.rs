@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use serde::Serialize;
 
 use super::{app, output::Output};
-use crate::model::{FunctionName, RoutePattern, manifest_schema};
+use crate::model::{DistributionName, FunctionName, RoutePattern, manifest_schema};
 
 /// Check the manifest of an app
 ///
@@ -33,6 +33,7 @@ struct Validated {
     name: FunctionName,
     functions: Vec<FunctionName>,
     routes: Vec<RoutePattern>,
+    distributions: Vec<DistributionName>,
 }
 
 impl fmt::Display for Validated {
@@ -43,11 +44,12 @@ impl fmt::Display for Validated {
         };
         write!(
             formatter,
-            "{} is right: {} with {} and {}",
+            "{} is right: {} with {}, {} and {}",
             self.manifest.display(),
             self.name,
             count(self.functions.len(), "function"),
             count(self.routes.len(), "route"),
+            count(self.distributions.len(), "distribution"),
         )
     }
 }
@@ -66,5 +68,6 @@ pub(crate) async fn run(args: ValidateArgs, output: &Output) -> anyhow::Result<(
             .into_iter()
             .map(|route| route.pattern)
             .collect(),
+        distributions: manifest.distributions.into_keys().collect(),
     })
 }

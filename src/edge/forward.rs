@@ -1,13 +1,15 @@
 //! Behind the cache: from a miss to what is stored.
 //!
 //! A [`Route`] is what the cache asks when it has no answer: the hooks around the origin, the origin or function, and
-//! compression. It may be asked after its request is over, to revalidate what is stored, and then under an id of its own.
+//! compression. It may be asked after its request is over, to revalidate what is stored: that is recorded under the id of the
+//! request that found it stale.
 
 use std::{
     error::Error,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -151,7 +153,8 @@ impl Route {
                 let function = function.ok_or(Failure::Outcome(Outcome::NoRoute))?;
                 let arrival = invoke::Arrival {
                     request_id: self.arrival.request_id,
-                    started: self.arrival.started,
+                    // The function's time begins when it is asked, and not when hooks and cache were.
+                    started: Instant::now(),
                     source_ip: self.arrival.client,
                     path_parameters: &[],
                     url: None,
@@ -182,7 +185,8 @@ impl Route {
             Ok(response) => Ok(response.map(|body| Answer::Origin { body })),
             Err(error) if is_too_long(&error) => Err(Failure::TooLarge),
             Err(error) => {
-                tracing::warn!(
+                // That a server is out is said once, where it is taken out.
+                tracing::debug!(
                     distribution = %self.distribution.config.name,
                     request_id = %self.arrival.request_id,
                     error = &error as &dyn Error,

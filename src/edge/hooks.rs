@@ -89,6 +89,7 @@ impl Hooks<'_> {
         head: &mut response::Parts,
     ) -> Result<Option<Bytes>, Failure> {
         let mut body = None;
+        let coded = head.headers.get(header::CONTENT_ENCODING).cloned();
         for hook in hooks {
             let id = self.arrival.request_id;
             let action = match self.invoke.find(hook.function.as_str()) {
@@ -108,6 +109,11 @@ impl Hooks<'_> {
                     head.headers = response.headers;
                     if let Some(made) = response.body {
                         head.headers.remove(header::CONTENT_LENGTH);
+                        // A hook that hands the fields on does not mean those of the body that it replaces.
+                        head.headers.remove(header::CONTENT_RANGE);
+                        if head.headers.get(header::CONTENT_ENCODING) == coded.as_ref() {
+                            head.headers.remove(header::CONTENT_ENCODING);
+                        }
                         body = Some(made);
                     }
                 }

@@ -54,6 +54,7 @@ use crate::{
     model::{
         CachePolicy, Country, HostPattern, Outcome, RequestId, distribution,
         hook::{Point, RequestHead},
+        hop,
     },
 };
 
@@ -290,8 +291,12 @@ impl Edge {
         let polish = |headers: &mut HeaderMap| {
             let policy = &behaviour.config.response_headers;
             policy.apply(headers, secure);
-            if let (Some(cors), Some(page)) = (&policy.cors, &page) {
-                cors.share(page, headers);
+            if let Some(cors) = &policy.cors {
+                // Two values of `Access-Control-Allow-Origin` are none to a browser: what the origin says does not count.
+                hop::remove_named(headers, |name| name.starts_with("access-control-"));
+                if let Some(page) = &page {
+                    cors.share(page, headers);
+                }
             }
         };
         let refused = |failure: Arc<Failure>, mut headers| {

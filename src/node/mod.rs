@@ -147,6 +147,7 @@ pub struct Node {
     credentials_file: PathBuf,
     follower: Follower,
     sweeper: Sweeper,
+    countries: Option<Countries>,
 }
 
 impl Node {
@@ -330,6 +331,7 @@ impl Node {
             credentials_file,
             follower,
             sweeper,
+            countries,
         })
     }
 
@@ -363,6 +365,11 @@ impl Node {
         );
         let following = tokio::spawn(self.follower.run());
         let sweeping = tokio::spawn(self.sweeper.run());
+        let watching = tokio::spawn(async move {
+            if let Some(countries) = self.countries {
+                countries.watch().await;
+            }
+        });
         let working = tokio::spawn(self.worker.run(shutdown.clone(), self.grace));
         self.readiness.set(true);
         let readiness = self.readiness;
@@ -384,7 +391,7 @@ impl Node {
         if worked.is_err() {
             tracing::error!("the worker of asynchronous invocations ended unexpectedly");
         }
-        for task in [following, sweeping] {
+        for task in [following, sweeping, watching] {
             task.abort();
             // Aborted, and so let go of the store.
             let _ = task.await;

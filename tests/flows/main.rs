@@ -7,6 +7,7 @@
 
 mod backup;
 mod deploy;
+mod distribution;
 mod inspect;
 mod invoke;
 mod manifest;
