@@ -369,3 +369,42 @@ async fn what_is_wrong_with_a_distribution_is_told_with_its_key() {
     let said = put(hooked).await;
     assert!(said.contains("has no hook viewer-request"), "{said}");
 }
+
+/// A hook that rewrites a request leaves nothing where another behaviour, with other rules, would find it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_behaviour_stored_is_not_served_by_another() {
+    let (node, origin) = site(|_| {}).await;
+    node.function(
+        "probe",
+        guests::HOOK_PROBE,
+        FunctionConfiguration::default(),
+    )
+    .await;
+    let other = Origin::start().await;
+    let server = |origin: &Origin| json!({"servers": [{"url": format!("http://{}", origin.address)}], "private": true});
+    let site = json!({
+        "name": "site",
+        "hosts": ["site.example"],
+        "origins": {"main": server(&origin), "other": server(&other)},
+        "behaviours": [{
+            "path": "/hook/*", "target": {"origin": "other"},
+            "hooks": {"viewer_request": [{"function": "probe"}]},
+        }],
+        "default": {"target": {"origin": "main"}},
+    });
+    let put = node.authorized(Method::PUT, "/wharf/v1/distributions/site");
+    assert_eq!(Reply::of(put.json(&site)).await.status(), 204);
+    for _ in 0..2 {
+        assert_eq!(
+            get(&node, "/hook/rewrite").await.text(),
+            "1 GET /rewritten\n"
+        );
+    }
+    assert_eq!((origin.asked(), other.asked()), (0, 1));
+    get(&node, "/rewritten").await;
+    assert_eq!((origin.asked(), other.asked()), (1, 1));
+    // Both are at that URL.
+    let purge = node.authorized(Method::POST, "/wharf/v1/distributions/site/purge");
+    let purged = Reply::of(purge.json(&json!({"urls": ["/rewritten"]}))).await;
+    assert_eq!(purged.json()["objects"], 2);
+}

@@ -27,6 +27,7 @@ pub mod origin;
 mod rate;
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     fmt,
     net::IpAddr,
@@ -384,8 +385,15 @@ impl Passage<'_> {
             origin: decided.origin.map(Arc::from),
             arrival: Arc::clone(&self.arrival),
         };
+        // A hook may rewrite a request to what is another behaviour's, with other rules and another origin.
+        let path = config.path.as_ref().map_or("", |path| path.as_str());
+        let source = match &route.origin {
+            Some(origin) => Cow::from(format!("{path}\n{origin}")),
+            None => Cow::from(path),
+        };
         let scope = Scope {
             distribution: self.distribution.config.name.as_str(),
+            source: &source,
             policy: &self.behaviour.cache,
             key: decided.cache_key.as_deref(),
         };

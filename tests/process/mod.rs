@@ -418,7 +418,13 @@ impl App {
     /// Replaces the manifest.
     pub(crate) fn manifest(&self, manifest: &str) {
         let mut manifest = manifest.to_owned();
-        for name in ["hostile", "event_probe", "command-probe", "p3_hello", "hook_probe"] {
+        for name in [
+            "hostile",
+            "event_probe",
+            "command-probe",
+            "p3_hello",
+            "hook_probe",
+        ] {
             let pattern = format!("{{{name}}}");
             if manifest.contains(&pattern) {
                 let path = guest(name).display().to_string();

@@ -1,6 +1,6 @@
 //! What tells one stored response from another.
 //!
-//! A key is the distribution, the scheme, the authority, the path and what the policy chooses of query, headers and
+//! A key is the distribution, what answers a miss there, the scheme, the authority, the path and what the policy chooses of query, headers and
 //! cookies; the key of a variant adds the fields that its resource varies by. Every part stands with its length, so that
 //! no two different requests have the same bytes. Responses are found by the digest of the bytes, and the bytes are
 //! compared before one is used.
@@ -47,6 +47,7 @@ impl Key {
     /// The key of a request. `chosen` is what a hook gave to stand for path, query, headers and cookies.
     pub(super) fn of_request(
         distribution: &str,
+        source: &str,
         policy: &KeyPolicy,
         chosen: Option<&str>,
         uri: &Uri,
@@ -54,6 +55,7 @@ impl Key {
     ) -> Self {
         let mut bytes = Vec::with_capacity(192);
         put(&mut bytes, distribution.as_bytes());
+        put(&mut bytes, source.as_bytes());
         put(&mut bytes, scheme(uri).as_bytes());
         put(&mut bytes, authority(uri, headers).as_bytes());
         if let Some(chosen) = chosen {
@@ -237,7 +239,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
-        Key::of_request("site", policy, None, &uri.parse().unwrap(), &headers)
+        Key::of_request("site", "", policy, None, &uri.parse().unwrap(), &headers)
     }
 
     #[test]
@@ -285,7 +287,14 @@ mod tests {
     fn distributions_and_keys_of_hooks_never_meet() {
         let (uri, headers) = (Uri::from_static("http://a/x"), HeaderMap::new());
         let of = |distribution, chosen| {
-            Key::of_request(distribution, &KeyPolicy::default(), chosen, &uri, &headers)
+            Key::of_request(
+                distribution,
+                "",
+                &KeyPolicy::default(),
+                chosen,
+                &uri,
+                &headers,
+            )
         };
         let keys = [
             of("a", None),
@@ -431,7 +440,7 @@ mod tests {
                     headers.get("x-a").cloned(),
                     headers.get("x-b").cloned(),
                 );
-                (Key::of_request(distribution, &policy, None, &uri, &headers), means)
+                (Key::of_request(distribution, "", &policy, None, &uri, &headers), means)
             };
             let ((first, means), (second, other)) = (key(&one), key(&two));
             prop_assert_eq!(first == second, means == other);

@@ -160,6 +160,9 @@ pub enum CacheError {
 pub struct Scope<'a> {
     /// The name of the distribution: nothing is shared between two.
     pub distribution: &'a str,
+    /// What answers a miss, where the distribution has more than one way: nothing is shared between two either, as a hook may
+    /// rewrite a request of the one to a URL of the other.
+    pub source: &'a str,
     /// The policy of the behaviour.
     pub policy: &'a Arc<CachePolicy>,
     /// What a hook chose to stand for path, query, headers and cookies in the key.

@@ -187,10 +187,11 @@ impl Exchange<'_> {
     fn key(&self, uri: &Uri, headers: &HeaderMap) -> Key {
         let Scope {
             distribution,
+            source,
             policy,
             key,
         } = self.scope;
-        Key::of_request(distribution, &policy.key, key, uri, headers)
+        Key::of_request(distribution, source, &policy.key, key, uri, headers)
     }
 
     pub(super) fn label(&self, shared: &Shared, parts: &Parts) -> Label {

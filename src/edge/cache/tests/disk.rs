@@ -391,6 +391,7 @@ async fn an_older_response_does_not_take_the_place_of_a_newer_one_on_disk() {
         let uri = "http://site.example/small".parse().unwrap();
         let key = Key::of_request(
             "site",
+            "",
             &site.policy.key,
             None,
             &uri,

@@ -209,6 +209,7 @@ impl Site {
         }
         let scope = Scope {
             distribution: "site",
+            source: "",
             policy: &self.policy,
             key: None,
         };

@@ -514,6 +514,7 @@ async fn nothing_is_shared_between_distributions() {
     ] {
         let scope = Scope {
             distribution,
+            source: "",
             policy: &site.policy,
             key,
         };
@@ -542,6 +543,7 @@ async fn a_lookup_never_goes_forward() {
     let site = Site::new(Origin::fixed(FRESH, "hello")).await;
     let scope = Scope {
         distribution: "site",
+        source: "",
         policy: &site.policy,
         key: None,
     };
