@@ -70,10 +70,12 @@ impl Origin {
         self.asked.load(Relaxed)
     }
 
+    /// A field of the last request, as one list.
     fn last(&self, name: &str) -> Option<String> {
         let last = self.last.lock().unwrap();
-        let value = last.get(name)?;
-        Some(value.to_str().unwrap().to_owned())
+        let values = last.get_all(name).iter();
+        let values: Vec<&str> = values.map(|value| value.to_str().unwrap()).collect();
+        (!values.is_empty()).then(|| values.join(", "))
     }
 }
 
@@ -100,6 +102,9 @@ async fn answer(
             .header("cache-control", "max-age=60")
             .header("etag", "\"large\"")
             .body("0123456789".repeat(1000).into()),
+        "/shared" => response
+            .header("access-control-allow-origin", "https://origin.example")
+            .body(body.into()),
         "/tagged" => response
             .header("cache-control", "max-age=60")
             .header("cache-tag", "news")
@@ -248,6 +253,56 @@ async fn the_behaviour_decides_who_asks_how_and_what_is_told() {
     for expected in [200, 200, 429] {
         assert_eq!(get(&node, "/rare/a").await.status(), expected);
     }
+    let throttled = get(&node, "/rare/a").await;
+    let seconds: u64 = throttled.header("retry-after").parse().unwrap();
+    assert!((30..=60).contains(&seconds), "{throttled:?}");
+}
+
+/// RFC 8586.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_was_here_before_is_a_loop() {
+    let (node, origin) = site(|_| {}).await;
+    get(&node, "/a").await;
+    let this = origin.last("cdn-loop").unwrap();
+    let again = ask(&node, Method::GET, "/b", &[("cdn-loop", &this)]).await;
+    assert_eq!((again.status(), again.error()), (508, "bad_request"));
+    let other = ask(&node, Method::GET, "/b", &[("cdn-loop", "other-cdn")]).await;
+    assert_eq!(other.status(), 200);
+    assert_eq!(
+        origin.last("cdn-loop").unwrap().matches("wharf-").count(),
+        1
+    );
+    assert_eq!(origin.asked(), 2);
+}
+
+/// Fetch standard, "CORS protocol": a browser takes one `Access-Control-Allow-Origin`.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_behaviours_cors_stands_alone() {
+    let (node, origin) = site(|site| {
+        site["default"]["response_headers"] = json!({"cors": {
+            "AllowOrigins": ["https://page.example"], "AllowMethods": ["PUT"],
+        }});
+    })
+    .await;
+    let page = ("origin", "https://page.example");
+    let shared = ask(&node, Method::GET, "/shared", &[page]).await;
+    let allowed = shared.headers.get_all("access-control-allow-origin");
+    let allowed: Vec<_> = allowed.iter().collect();
+    assert_eq!(allowed, ["https://page.example"], "{shared:?}");
+    let stranger = ask(
+        &node,
+        Method::GET,
+        "/shared",
+        &[("origin", "https://b.example")],
+    )
+    .await;
+    assert_eq!(stranger.header("access-control-allow-origin"), "");
+    let wanted = ("access-control-request-method", "PUT");
+    let asked = origin.asked();
+    let preflight = ask(&node, Method::OPTIONS, "/shared", &[page, wanted]).await;
+    assert_eq!(preflight.status(), 204);
+    assert_eq!(preflight.header("access-control-allow-methods"), "PUT");
+    assert_eq!(origin.asked(), asked);
 }
 
 #[tokio::test(flavor = "multi_thread")]
