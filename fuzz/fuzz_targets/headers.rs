@@ -7,7 +7,11 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
 };
 use libfuzzer_sys::fuzz_target;
-use wharf::ingress::{ConnectionInfo, Network, sanitize, trace};
+use wharf::{
+    ingress::{ConnectionInfo, sanitize, trace},
+    invoke::answer,
+    model::Network,
+};
 
 /// Fields that are for one hop; `te` may say `trailers` to the function.
 const HOP_BY_HOP: [&str; 7] = [
@@ -98,7 +102,7 @@ fn response(status: &[u8], headers: HeaderMap) {
     };
     let (mut head, ()) = Response::new(()).into_parts();
     (head.status, head.headers) = (status, headers);
-    if sanitize::response(&mut head).is_err() {
+    if answer::check(&mut head).is_err() {
         return;
     }
     assert!(!head.status.is_informational());

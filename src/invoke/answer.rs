@@ -6,7 +6,7 @@ use crate::model::hop;
 
 /// Why what a function answered is no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum InvalidResponse {
+pub enum InvalidResponse {
     /// 101 and its kind end no exchange.
     #[error("an informational status is no answer")]
     Informational,
@@ -19,7 +19,7 @@ pub(super) enum InvalidResponse {
 ///
 /// hyper adds `date`, frames the body, and sends none for HEAD, 204 and 304; a `Content-Length` that the answer has for HEAD is
 /// kept.
-pub(super) fn check(head: &mut response::Parts) -> Result<(), InvalidResponse> {
+pub fn check(head: &mut response::Parts) -> Result<(), InvalidResponse> {
     if head.status.is_informational() {
         return Err(InvalidResponse::Informational);
     }

@@ -6,7 +6,7 @@
 //! Which function a name stands for is looked up in an immutable snapshot that the node swaps; an invocation keeps the
 //! function that it started with.
 
-mod answer;
+pub mod answer;
 mod concurrency;
 mod event;
 mod failure;
