@@ -141,12 +141,13 @@ fn new_overwrites_nothing() {
 #[test]
 fn validate_tells_what_a_right_manifest_has() {
     let folder = app(
-        "name = 'a'\n[functions.f]\n[[routes]]\nhost = 'x.example'\npath = '/{id}'\nfunction = 'f'\n",
+        "name = 'a'\n[functions.f]\n[[routes]]\nhost = 'x.example'\npath = '/{id}'\nfunction = 'f'\n\
+         [distributions.site]\nhosts = ['y.example']\ndefault = { function = 'f' }\n",
     );
     let output = wharf_in(folder.path(), &["validate"]);
     assert_eq!(
         stdout(&output),
-        "wharf.toml is right: a with 1 function, 1 route and 0 distributions\n"
+        "wharf.toml is right: a with 1 function, 1 route and 1 distribution\n"
     );
     let path = folder.path().join("wharf.toml");
     let output = wharf(&["validate", path.to_str().unwrap(), "--output", "json"]);
@@ -157,6 +158,7 @@ fn validate_tells_what_a_right_manifest_has() {
             "name": "a",
             "functions": ["f"],
             "routes": [{ "host": "x.example", "path": "/{id}" }],
+            "distributions": ["site"],
         })
     );
 }
