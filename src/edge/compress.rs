@@ -166,7 +166,10 @@ fn gains<B: Body>(
     !compression.codings.is_empty()
         && !matches!(
             status,
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT
+            StatusCode::SWITCHING_PROTOCOLS
+                | StatusCode::NO_CONTENT
+                | StatusCode::NOT_MODIFIED
+                | StatusCode::PARTIAL_CONTENT
         )
         && !headers.contains_key(header::CONTENT_ENCODING)
         && !headers.contains_key(header::CONTENT_RANGE)
@@ -204,6 +207,11 @@ pin_project! {
 }
 
 impl<B> Compressed<B> {
+    /// What is compressed.
+    pub(super) fn into_body(self) -> B {
+        self.body
+    }
+
     fn plain(body: B) -> Self {
         Self {
             body,

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    Request, Response, request,
+    Request, Response, StatusCode, request,
     uri::{Authority, Scheme},
 };
 use http_body::{Frame, SizeHint};
@@ -25,7 +25,7 @@ use super::{
     Arrival, Behaviour, Distribution, Edge, Failure, RequestBody, cache,
     compress::{self, Compressed},
     hooks::Hooks,
-    origin::{Origin, OriginBody, OriginError, Viewer},
+    origin::{Origin, OriginBody, OriginError, Tunnel, Upgrade, Viewer},
 };
 use crate::{
     invoke::{self, ResponseBody},
@@ -102,8 +102,7 @@ impl Route {
             }
         };
         let response = match asked {
-            None => response,
-            Some(asked) => {
+            Some(asked) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
                 let (mut head, body) = response.into_parts();
                 let request = RequestHead::from(&asked);
                 let made = hooks
@@ -115,6 +114,7 @@ impl Route {
                 };
                 Response::from_parts(head, body)
             }
+            Some(_) | None => response,
         };
         Ok(compress::compress(
             &config.compress,
@@ -181,8 +181,23 @@ impl Route {
                 .cloned()
                 .unwrap_or_else(|| Authority::from_static("localhost")),
         };
-        match origin.send(request, &viewer).await {
-            Ok(response) => Ok(response.map(|body| Answer::Origin { body })),
+        let answered = if self.arrival.websocket {
+            let (head, _) = request.into_parts();
+            origin
+                .upgrade(Request::from_parts(head, ()), &viewer)
+                .await
+                .map(|upgrade| match upgrade {
+                    Upgrade::Switched(response, tunnel) => response.map(|()| Answer::Tunnel {
+                        tunnel: Box::new(tunnel),
+                    }),
+                    Upgrade::Declined(response) => response.map(|body| Answer::Origin { body }),
+                })
+        } else {
+            let answered = origin.send(request, &viewer).await;
+            answered.map(|response| response.map(|body| Answer::Origin { body }))
+        };
+        match answered {
+            Ok(response) => Ok(response),
             Err(error) if is_too_long(&error) => Err(Failure::TooLarge),
             Err(error) => {
                 // That a server is out is said once, where it is taken out.
@@ -225,6 +240,18 @@ pin_project! {
         Origin { #[pin] body: OriginBody },
         /// A function writes it.
         Function { #[pin] body: ResponseBody },
+        /// There is none: the connection becomes a WebSocket.
+        Tunnel { tunnel: Box<Tunnel> },
+    }
+}
+
+impl Answer {
+    /// The origin's end of a WebSocket.
+    pub(super) fn into_tunnel(self) -> Option<Tunnel> {
+        match self {
+            Self::Tunnel { tunnel } => Some(*tunnel),
+            Self::Made { .. } | Self::Origin { .. } | Self::Function { .. } => None,
+        }
     }
 }
 
@@ -255,6 +282,7 @@ impl http_body::Body for Answer {
             AnswerProjection::Function { body } => {
                 body.poll_frame(context).map_err(AnswerError::Function)
             }
+            AnswerProjection::Tunnel { .. } => Poll::Ready(None),
         }
     }
 
@@ -263,6 +291,7 @@ impl http_body::Body for Answer {
             Self::Made { bytes } => bytes.as_ref().is_none_or(Bytes::is_empty),
             Self::Origin { body } => body.is_end_stream(),
             Self::Function { body } => body.is_end_stream(),
+            Self::Tunnel { .. } => true,
         }
     }
 
@@ -273,6 +302,7 @@ impl http_body::Body for Answer {
             }
             Self::Origin { body } => body.size_hint(),
             Self::Function { body } => body.size_hint(),
+            Self::Tunnel { .. } => SizeHint::with_exact(0),
         }
     }
 }

@@ -15,6 +15,9 @@
 //!   origin is asked, and not the rules;
 //! * everything that runs a hook or a function goes through [`Invoke`].
 //!
+//! A request for a WebSocket goes past the cache. If the origin agrees, the answer is a 101 whose body is a [`Tunnel`], and the
+//! door joins it with the viewer's connection; response hooks do not see it, as there is nothing in it to change.
+//!
 //! Not here: which distribution has a host, which is the router's; sockets, which are the listener's.
 
 pub mod cache;
@@ -42,13 +45,16 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, reques
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited, combinators::UnsyncBoxBody};
 
-pub use self::country::{Countries, CountriesError};
 use self::{
-    cache::{Cache, Scope},
+    cache::{Cache, Forward as _, Scope},
     forward::{Forwarded, Route},
     gate::Stopped,
     hooks::Hooks,
     origin::{Origin, OriginConfigError, OriginError, Origins, is_loop},
+};
+pub use self::{
+    country::{Countries, CountriesError},
+    origin::Tunnel,
 };
 use crate::{
     invoke::Invoke,
@@ -117,6 +123,8 @@ pub struct Arrival {
     pub client: IpAddr,
     /// The TLS version, such as `TLSv1.3`; none on clear text.
     pub tls_version: Option<&'static str>,
+    /// Whether it asks for a WebSocket, and its connection can become one. Such a request is a GET without content.
+    pub websocket: bool,
     /// The country of the client, once it was looked up.
     country: Option<Country>,
 }
@@ -134,6 +142,7 @@ impl Arrival {
             started,
             client: client.to_canonical(),
             tls_version,
+            websocket: false,
             country: None,
         }
     }
@@ -397,6 +406,14 @@ impl Passage<'_> {
             policy: &self.behaviour.cache,
             key: decided.cache_key.as_deref(),
         };
+        if self.arrival.websocket {
+            let request = Request::from_parts(head.clone(), None);
+            let response = route.send(request).await?.map(Body::forwarded);
+            return match response.status() {
+                StatusCode::SWITCHING_PROTOCOLS => Ok(response),
+                _ => Ok(self.respond(&hooks, head, response).await?),
+            };
+        }
         let asked = asked(head, config.hooks.viewer_response.is_empty());
         let limit = config.request_body.as_usize();
         let body = match body.is_end_stream() {
@@ -464,6 +481,7 @@ impl fmt::Debug for Body {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self.0 {
             Inner::Made(_) => "Made",
+            Inner::Forwarded(_) => "Forwarded",
             Inner::Cached(_) => "Cached",
         })
     }
@@ -472,6 +490,8 @@ impl fmt::Debug for Body {
 enum Inner {
     /// Of a hook, or of the gate.
     Made(Option<Bytes>),
+    /// Past the cache.
+    Forwarded(Box<Forwarded>),
     /// Of the cache, or through it. In a box: the answer to a request is moved around a lot.
     Cached(Box<cache::Body<Forwarded>>),
 }
@@ -484,6 +504,18 @@ pub struct BodyError(#[source] BoxError);
 impl Body {
     fn made(bytes: Bytes) -> Self {
         Self(Inner::Made(Some(bytes)))
+    }
+
+    fn forwarded(body: Forwarded) -> Self {
+        Self(Inner::Forwarded(Box::new(body)))
+    }
+
+    /// The origin's end of a WebSocket: of an answer with the status 101.
+    pub fn into_tunnel(self) -> Option<Tunnel> {
+        match self.0 {
+            Inner::Forwarded(body) => body.into_body().into_tunnel(),
+            Inner::Made(_) | Inner::Cached(_) => None,
+        }
     }
 
     fn cached(body: cache::Body<Forwarded>) -> Self {
@@ -501,6 +533,9 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.0 {
             Inner::Made(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Inner::Forwarded(body) => Pin::new(body)
+                .poll_frame(context)
+                .map_err(|error| BodyError(error.into())),
             Inner::Cached(body) => Pin::new(body)
                 .poll_frame(context)
                 .map_err(|error| BodyError(error.into())),
@@ -510,6 +545,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Inner::Made(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Inner::Forwarded(body) => body.is_end_stream(),
             Inner::Cached(body) => body.is_end_stream(),
         }
     }
@@ -517,6 +553,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Inner::Made(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Inner::Forwarded(body) => body.size_hint(),
             Inner::Cached(body) => body.size_hint(),
         }
     }

@@ -133,9 +133,9 @@ pin_project! {
 
 impl<B: Body<Data = Bytes>> ResponseBody<B> {
     /// A body on HTTP/1, where writing is watched at the socket.
-    pub(super) fn on_connection(inner: B, in_flight: InFlight) -> Self {
+    pub(super) fn on_connection(inner: Option<B>, in_flight: InFlight) -> Self {
         Self {
-            inner: Some(inner),
+            inner,
             rest: Bytes::new(),
             stream: None,
             in_flight,

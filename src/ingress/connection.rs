@@ -21,7 +21,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     time::{Instant, timeout},
 };
@@ -33,6 +33,7 @@ use super::{
     progress::{InFlight, Missed, Progress, Stage, StreamProgress, Watchdog},
     socket::{Socket, detect},
 };
+use crate::edge::Tunnel;
 
 /// hyper's own maximum, whose storage is on the stack: any other allocates for every request.
 const HYPER_MAX_FIELDS: usize = 100;
@@ -264,8 +265,16 @@ impl<H: Handler> Connection<'_, H> {
             Protocol::Http1 => {
                 let service = service_fn(|request| self.on_connection(&info, request));
                 let mut connection = self.shared.http1.serve_connection(socket, service);
-                self.run(Pin::new(&mut connection), protocol).await;
-                self.linger(connection.into_parts().io.into_inner()).await;
+                let ended = self.run(Pin::new(&mut connection), protocol).await;
+                let parts = connection.into_parts();
+                let mut socket = parts.io.into_inner();
+                match self.progress.switched() {
+                    Some(tunnel) => {
+                        socket.unread(parts.read_buf);
+                        self.tunnel(socket, tunnel).await;
+                    }
+                    None => self.linger(socket, ended).await,
+                }
             }
             Protocol::Http2 => {
                 let streams = StreamExecutor::new(&config.limits, &self.shared.stats);
@@ -290,7 +299,15 @@ impl<H: Handler> Connection<'_, H> {
         async move {
             let request = shared.wrap(request, &progress);
             let response = shared.handler.handle(request, &info).await;
-            Ok(response.map(|body| ResponseBody::on_connection(body, in_flight)))
+            let (head, body) = response.into_parts();
+            let body = if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                progress.switch(H::tunnel(body));
+                None
+            } else {
+                Some(body)
+            };
+            let body = ResponseBody::on_connection(body, in_flight);
+            Ok(Response::from_parts(head, body))
         }
     }
 
@@ -329,8 +346,8 @@ impl<H: Handler> Connection<'_, H> {
         }
     }
 
-    /// Drives hyper's connection to its end, or until it misses a deadline.
-    async fn run<C: Graceful>(&self, mut connection: Pin<&mut C>, protocol: Protocol) {
+    /// Drives hyper's connection to its end, or until it misses a deadline. Whether it ended in peace is the answer.
+    async fn run<C: Graceful>(&self, mut connection: Pin<&mut C>, protocol: Protocol) -> bool {
         let stats = &self.shared.stats;
         let deadlines = self.shared.config.limits.deadlines;
         let mut watchdog = Watchdog::new(deadlines, protocol);
@@ -340,7 +357,7 @@ impl<H: Handler> Connection<'_, H> {
         std::future::poll_fn(|cx| {
             let stage = self.progress.stage(cx);
             if stage == Stage::Stopped {
-                return Poll::Ready(());
+                return Poll::Ready(false);
             }
             if stage == Stage::Draining && !leaving {
                 leaving = true;
@@ -348,22 +365,22 @@ impl<H: Handler> Connection<'_, H> {
             }
             loop {
                 if let Poll::Ready(end) = connection.as_mut().poll(cx) {
-                    if let Err(error) = end {
+                    if let Err(error) = &end {
                         stats.protocol_errors.increment();
                         tracing::debug!(
                             peer = %self.peer,
-                            error = &error as &dyn std::error::Error,
+                            error = error as &dyn std::error::Error,
                             "connection ended"
                         );
                     }
-                    return Poll::Ready(());
+                    return Poll::Ready(end.is_ok());
                 }
                 if lingering {
                     if timer.as_mut().poll(cx).is_pending() {
                         return Poll::Pending;
                     }
                     if !self.progress.is_serving() {
-                        return Poll::Ready(());
+                        return Poll::Ready(false);
                     }
                     // A request that crossed our good-bye on its way is still answered.
                     timer.as_mut().reset(Instant::now() + deadlines.linger);
@@ -385,15 +402,41 @@ impl<H: Handler> Connection<'_, H> {
                     }
                 }
                 tracing::debug!(peer = %self.peer, ?missed, "connection closed at its deadline");
-                return Poll::Ready(());
+                return Poll::Ready(false);
             }
         })
-        .await;
+        .await
+    }
+
+    /// Joins a connection that has become a WebSocket with the other end. It lasts until both are done, one fails or nothing moves
+    /// for the origin's idle time; at the end of the server, as long as its grace.
+    async fn tunnel<S>(&self, socket: Socket<S>, tunnel: Tunnel)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let _open = self.shared.stats.tunnels.hold();
+        tokio::select! {
+            joined = tunnel.join(socket) => match joined {
+                Ok((received, sent)) => {
+                    tracing::debug!(peer = %self.peer, received, sent, "tunnel closed");
+                }
+                Err(error) => tracing::debug!(peer = %self.peer, %error, "tunnel broke off"),
+            },
+            () = self.progress.reached(Stage::Stopped) => {}
+        }
     }
 
     /// Discards what the client still sends although it was answered, until it hangs up. To close a connection with something
     /// unread is to reset it, and a client that writes before it reads would never see its answer (RFC 9112 §9.6).
-    async fn linger<S: AsyncRead + Unpin>(&self, socket: Socket<S>) {
+    async fn linger<S>(&self, mut socket: Socket<S>, ended: bool)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let linger = self.shared.config.limits.deadlines.linger;
+        if ended && !socket.is_shut_down() {
+            // hyper leaves this to us when the client had asked for an upgrade and not got it.
+            let _ = timeout(linger, socket.shutdown()).await;
+        }
         // One that was cut in the middle of something owes its client nothing.
         if !socket.is_shut_down() || !self.progress.is_unread() {
             return;
@@ -402,7 +445,7 @@ impl<H: Handler> Connection<'_, H> {
         let mut nowhere = tokio::io::sink();
         let discarded = tokio::io::copy(&mut unread, &mut nowhere);
         tokio::select! {
-            _ = timeout(self.shared.config.limits.deadlines.linger, discarded) => {}
+            _ = timeout(linger, discarded) => {}
             () = self.progress.reached(Stage::Stopped) => {}
         }
     }

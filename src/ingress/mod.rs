@@ -12,7 +12,8 @@
 //! * a connection serves HTTP/1.1 requests in its own task, without a task, a timer or a box for each.
 //!
 //! What a request means is for its [`Handler`]; it begins with [`sanitize::request()`] and every failure ends in [`error`].
-//! Not here: WebSocket and other upgrades (`Upgrade` is ignored, as RFC 9110 §7.8 allows), CONNECT, HTTP/3, `Upgrade: h2c`.
+//! An HTTP/1.1 connection may become a WebSocket to a distribution's origin. Any other `Upgrade` is ignored, as RFC 9110 §7.8
+//! allows. Not here: CONNECT (WebSockets on HTTP/2 neither, RFC 8441), HTTP/3.
 
 mod body;
 mod connection;
@@ -57,7 +58,10 @@ use self::{
     progress::{Progress, Stage},
     tls::Certificates,
 };
-use crate::model::{ByteSize, Network};
+use crate::{
+    edge::Tunnel,
+    model::{ByteSize, Network},
+};
 
 /// What a connection hands each request to.
 pub trait Handler: Send + Sync + 'static {
@@ -75,6 +79,12 @@ pub trait Handler: Send + Sync + 'static {
         request: Request<RequestBody>,
         connection: &Arc<ConnectionInfo>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// What the connection is joined with after an answer of status 101, which is all of this body.
+    fn tunnel(body: Self::Body) -> Option<Tunnel> {
+        drop(body);
+        None
+    }
 }
 
 /// A listener's configuration.

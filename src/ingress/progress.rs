@@ -8,7 +8,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
@@ -19,6 +19,7 @@ use futures::task::AtomicWaker;
 use tokio::time::{Instant, Sleep};
 
 use super::Deadlines;
+use crate::edge::Tunnel;
 
 /// How far the server has come to its end, told to every connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +52,8 @@ pub(super) struct Progress {
     write_blocked: AtomicBool,
     /// How often a write went on after it could not; wraps.
     write_resumed: AtomicU32,
+    /// What the connection is joined with when its last answer, a 101, is sent.
+    tunnel: Mutex<Option<Tunnel>>,
 }
 
 impl Progress {
@@ -65,7 +68,19 @@ impl Progress {
             unread: AtomicBool::new(false),
             write_blocked: AtomicBool::new(false),
             write_resumed: AtomicU32::new(0),
+            tunnel: Mutex::new(None),
         }
+    }
+
+    /// The connection becomes a tunnel after the answer.
+    pub(super) fn switch(&self, tunnel: Option<Tunnel>) {
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = tunnel;
+    }
+
+    /// The tunnel that the connection has become.
+    pub(super) fn switched(&self) -> Option<Tunnel> {
+        let mut tunnel = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner);
+        tunnel.take()
     }
 
     /// Tells the connection that the server has come to `stage`.

@@ -21,7 +21,7 @@ use super::{
     Authorize, ConnectionInfo, Handler, RequestBody, UrlDenied, UrlTarget, error, sanitize, trace,
 };
 use crate::{
-    edge::{self, Distribution, Edge},
+    edge::{self, Distribution, Edge, Tunnel},
     invoke::{Arrival, Function, Invoke, ResponseBody},
     model::{Kind, Outcome, RedirectStatus, RedirectTarget, RequestId},
     router::{Miss, Router},
@@ -144,6 +144,7 @@ impl DataPlane {
         started: Instant,
     ) -> Result<Response<AnswerBody>, Failure> {
         let (mut head, body) = request.into_parts();
+        let websocket = sanitize::is_websocket(&head) && body.is_end_stream();
         sanitize::request(&mut head, connection)?;
         trace::propagate(&mut head.headers);
         let target = {
@@ -207,12 +208,13 @@ impl DataPlane {
             }
             Found::Distribution(distribution) => {
                 let tls = connection.tls.as_ref();
-                let arrival = edge::Arrival::new(
+                let mut arrival = edge::Arrival::new(
                     id,
                     started,
                     connection.peer.ip(),
                     tls.map(|tls| tls.version.name()),
                 );
+                arrival.websocket = websocket;
                 let request = Request::from_parts(head, body);
                 let served = self.edge.serve(&distribution, request, arrival);
                 Ok(Box::pin(served).await?.map(AnswerBody::Distribution))
@@ -298,6 +300,13 @@ impl Handler for DataPlane {
             "request"
         );
         response
+    }
+
+    fn tunnel(body: AnswerBody) -> Option<Tunnel> {
+        match body {
+            AnswerBody::Distribution(body) => body.into_tunnel(),
+            AnswerBody::Function(_) => None,
+        }
     }
 }
 

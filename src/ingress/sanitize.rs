@@ -117,6 +117,23 @@ pub fn request(head: &mut request::Parts, connection: &ConnectionInfo) -> Result
     Ok(())
 }
 
+/// Whether a request asks for a WebSocket: a GET without content on HTTP/1.1 (RFC 6455 §4.1, RFC 9110 §7.8). To be asked before
+/// the head is made safe, which takes away what says so.
+pub fn is_websocket(head: &request::Parts) -> bool {
+    let names = |name, token: &[u8]| {
+        head.headers
+            .get_all(name)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .any(|member| member.trim_ascii().eq_ignore_ascii_case(token))
+    };
+    head.headers.contains_key(header::UPGRADE)
+        && head.version == Version::HTTP_11
+        && head.method == Method::GET
+        && names(header::UPGRADE, b"websocket")
+        && names(header::CONNECTION, b"upgrade")
+}
+
 /// What one pass over the names finds, so that a usual message costs no look-ups.
 #[derive(Default)]
 struct Present {
@@ -541,6 +558,29 @@ mod tests {
         ] {
             assert_eq!(get(&head, name).as_deref(), value, "{name}");
         }
+    }
+
+    #[test]
+    fn only_a_get_of_http_1_1_that_says_it_twice_asks_for_a_websocket() {
+        let asks = |method: &str, version, fields: &[(&str, &str)]| {
+            let mut request = Request::builder().method(method).version(version);
+            for (name, value) in fields {
+                request = request.header(*name, *value);
+            }
+            is_websocket(&request.body(()).unwrap().into_parts().0)
+        };
+        let both = [
+            ("upgrade", "WebSocket"),
+            ("connection", "keep-alive, Upgrade"),
+        ];
+        assert!(asks("GET", Version::HTTP_11, &both));
+        assert!(!asks("POST", Version::HTTP_11, &both));
+        assert!(!asks("GET", Version::HTTP_10, &both));
+        assert!(!asks("GET", Version::HTTP_2, &both));
+        assert!(!asks("GET", Version::HTTP_11, &both[..1]));
+        assert!(!asks("GET", Version::HTTP_11, &both[1..]));
+        let other = [("upgrade", "h2c"), ("connection", "upgrade")];
+        assert!(!asks("GET", Version::HTTP_11, &other));
     }
 
     #[test]

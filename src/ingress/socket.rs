@@ -53,6 +53,15 @@ impl<S> Socket<S> {
         }
     }
 
+    /// Puts back what was read and was not meant for who read it.
+    pub(super) fn unread(&mut self, bytes: Bytes) {
+        if self.read_before.is_empty() {
+            self.read_before = bytes;
+        } else {
+            self.read_before = [bytes, self.read_before.split_off(0)].concat().into();
+        }
+    }
+
     /// Whether everything was written and the client told that no more comes.
     pub(super) fn is_shut_down(&self) -> bool {
         self.shut_down

@@ -39,6 +39,8 @@ pub struct ListenerStats {
     pub accepted: Counter,
     /// Connections open now (a level).
     pub active: Counter,
+    /// Connections that are WebSockets now (a level).
+    pub tunnels: Counter,
     /// Calls of `accept` that failed, such as for want of file descriptors.
     pub accept_errors: Counter,
     /// TLS handshakes that failed.

@@ -412,16 +412,23 @@ fn edge_name() -> String {
 /// Has the data plane's listeners counted, together, among the node's metrics.
 fn register_listeners(metrics: &Metrics, listeners: &Arc<[Arc<ListenerStats>]>) {
     type Pick = fn(&ListenerStats) -> &Counter;
-    let gauge: Pick = |stats| &stats.active;
     let read = |pick: Pick| {
         let listeners = listeners.clone();
         Box::new(move || listeners.iter().map(|stats| pick(stats).get()).sum())
     };
-    metrics.register_gauge(
-        "wharf_http_connections",
-        "Connections open now",
-        read(gauge),
-    );
+    let gauges: [(&'static str, &'static str, Pick); 2] = [
+        ("wharf_http_connections", "Connections open now", |stats| {
+            &stats.active
+        }),
+        (
+            "wharf_http_websockets",
+            "Connections that are WebSockets now",
+            |stats| &stats.tunnels,
+        ),
+    ];
+    for (name, help, pick) in gauges {
+        metrics.register_gauge(name, help, read(pick));
+    }
     let counters: [(&'static str, &'static str, Pick); 9] = [
         ("wharf_http_accepted", "Connections accepted", |stats| {
             &stats.accepted

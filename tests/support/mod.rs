@@ -58,6 +58,8 @@ pub struct Node {
     pub http: std::net::SocketAddr,
     /// Where the API answers.
     pub api: std::net::SocketAddr,
+    /// Where it serves with TLS, if it does.
+    pub https: Option<std::net::SocketAddr>,
     /// The API's client.
     pub client: Client,
     /// A client for everything else. It follows no redirects and waits a minute at most.
@@ -95,7 +97,7 @@ impl Node {
         };
         change(&mut config);
         let node = Box::pin(wharf::node::Node::bind(config)).await.unwrap();
-        let (http, api) = (node.http_addr(), node.api_addr());
+        let (http, api, https) = (node.http_addr(), node.api_addr(), node.https_addr());
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(node.run(shutdown.clone()));
         let token = Client::token(data.path()).unwrap();
@@ -107,6 +109,7 @@ impl Node {
         let node = Self {
             http,
             api,
+            https,
             client: Client::new(&api.to_string(), token).unwrap(),
             web: web.unwrap(),
             data,

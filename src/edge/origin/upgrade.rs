@@ -117,14 +117,14 @@ impl Origin {
 impl Tunnel {
     /// Copies bytes between the viewer's end and the origin's, until both are done. The answer is how many came from the viewer and
     /// from the origin.
-    pub async fn join(self, viewer: Upgraded) -> io::Result<(u64, u64)> {
+    pub async fn join(self, viewer: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<(u64, u64)> {
         let Self {
             upgraded,
             idle,
             lease,
         } = self;
         let reads = Arc::<AtomicU64>::default();
-        let mut viewer = Counted::new(TokioIo::new(viewer), &reads);
+        let mut viewer = Counted::new(viewer, &reads);
         let mut origin = Counted::new(TokioIo::new(upgraded), &reads);
         let mut copied = pin!(copy_bidirectional(&mut viewer, &mut origin));
         let result = loop {

@@ -77,7 +77,7 @@ async fn node(
     });
     let tunnel = tokio::spawn(async move {
         let (upgraded, tunnel) = tunnels.recv().await.unwrap();
-        tunnel.join(upgraded.await.unwrap()).await
+        tunnel.join(TokioIo::new(upgraded.await.unwrap())).await
     });
     (address, tunnel)
 }
