@@ -88,3 +88,64 @@ async fn typescript_prices_an_order_or_says_what_is_wrong_with_it() {
     assert_eq!(error.lines().next().unwrap(), document);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_site_has_an_origin_of_its_own_and_hooks_in_rust_and_javascript() {
+    let app = App::example("cdn");
+    // Any free port, so that nothing else on this machine matters.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    for before in ["origin.py 8090", "127.0.0.1:8090"] {
+        app.edit("wharf.toml", before, &before.replace("8090", &port));
+    }
+    let node = Node::up(app.path()).await;
+    node.says("  Starting origin (exec python3 -u origin.py ")
+        .await;
+    // The first request may come before the origin listens.
+    let get = async |path: &str, cookie: &str| {
+        let request = node.request("GET", path).header("host", "pier.localhost");
+        Reply::of(request.header("cookie", cookie)).await
+    };
+    let mut first = get("/", "").await;
+    for _ in 0..100 {
+        if first.status == 200 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        first = get("/", "").await;
+    }
+    let variant = first.header("x-variant").to_owned();
+    let cookie = format!("variant={variant}");
+    assert!(first.header("set-cookie").starts_with(&cookie), "{first:?}");
+    let again = get("/", &cookie).await;
+    assert!(again.header("cache-status").contains("hit"), "{again:?}");
+    assert_eq!(again.header("set-cookie"), "");
+    for (variant, title) in [("a", "by day"), ("b", "by night")] {
+        let page = get("/", &format!("variant={variant}")).await;
+        assert!(page.text().contains(title), "{page:?}");
+        assert_eq!(page.header("x-variant"), variant);
+        assert_eq!(page.header("x-content-type-options"), "nosniff");
+    }
+
+    let asked = async |path: &str| {
+        let reply = get(path, "").await;
+        let data: Value = serde_json::from_str(&reply.text()).unwrap();
+        data["asked"].as_u64().unwrap()
+    };
+    assert_eq!(
+        (asked("/data/edge").await, asked("/data/edge").await),
+        (1, 1)
+    );
+    // A parameter that the key has not is the same question.
+    assert_eq!(asked("/data/edge?utm_source=x").await, 1);
+    let purged = node.wharf(["purge", "pier", "--tag", "data"]).await;
+    assert!(purged.status.success(), "{purged:?}");
+    assert_eq!(asked("/data/edge").await, 2);
+    assert_eq!((asked("/me").await, asked("/me").await), (1, 2));
+    node.says("origin | \"GET /data/edge").await;
+
+    // It runs no longer than what needs it.
+    node.stop().await;
+    assert!(std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_err());
+}

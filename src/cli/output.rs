@@ -21,7 +21,7 @@ pub(crate) enum Format {
 }
 
 /// Where the program says things.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Output {
     format: Format,
     quiet: bool,
@@ -66,6 +66,13 @@ impl Output {
             say(format_args!("\x1b[1;32m{verb:>10}\x1b[0m {what}"));
         } else {
             say(format_args!("{verb:>10} {what}"));
+        }
+    }
+
+    /// Passes a line of another program on to standard error, in its name.
+    pub(crate) fn said(&self, who: &str, line: &str) {
+        if !self.quiet {
+            say(format_args!("{who:>10} | {}", line.trim_end()));
         }
     }
 

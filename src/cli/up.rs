@@ -16,6 +16,7 @@ use super::{
     build::{self, BuiltFunction},
     deploy::deploy,
     output::Output,
+    processes::Processes,
     serve::{self, NodeArgs},
     source::{self, Source},
 };
@@ -35,8 +36,8 @@ const MOST_BUILDS: u32 = 4;
 /// Build an app, serve it, and build it again when its source changes
 ///
 /// The app is deployed to a node of its own in this process. A change of the source is built and swapped in without a
-/// failed request; a build that fails is shown, and the old version serves on. Ctrl-C ends it when requests in flight are
-/// answered.
+/// failed request; a build that fails is shown, and the old version serves on. The `processes` of the manifest, such as an
+/// origin, run beside it. Ctrl-C ends it when requests in flight are answered.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -84,11 +85,14 @@ pub(crate) async fn run(args: UpArgs, output: &Output) -> anyhow::Result<()> {
     let client = Client::new(&node.api_addr().to_string(), Client::token(&data)?)?;
     serve::announce(&node, output);
     let http = node.http_addr();
-    let app = App {
+    let mut processes = Processes::default();
+    processes.follow(&manifest.processes, output)?;
+    let mut app = App {
         path: args.path,
         client,
         output,
         http: http.to_string(),
+        processes,
     };
     let mut serving = tokio::spawn(node.run(shutdown.clone()));
     let working = async {
@@ -96,16 +100,23 @@ pub(crate) async fn run(args: UpArgs, output: &Output) -> anyhow::Result<()> {
         if !args.no_watch {
             app.watch(&manifest, before, &shutdown).await?;
         }
-        shutdown.cancelled().await;
-        anyhow::Ok(())
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            ended = app.processes.ended() => Err(ended),
+        }
     };
     let worked = tokio::select! {
         worked = working => worked,
-        _ = &mut serving => return Ok(()),
+        _ = &mut serving => {
+            app.processes.stop().await;
+            return Ok(());
+        }
     };
     // Whether it is the end or an error: what is in flight is answered.
     shutdown.cancel();
     serving.await.context("the node ended unexpectedly")?;
+    // Last: what is in flight may need them.
+    app.processes.stop().await;
     worked
 }
 
@@ -114,6 +125,7 @@ struct App<'a> {
     client: Client,
     output: &'a Output,
     http: String,
+    processes: Processes,
 }
 
 impl App<'_> {
@@ -149,7 +161,7 @@ impl App<'_> {
 
     /// Builds and deploys again whenever the source is not what it was `before` the last build, until the end.
     async fn watch(
-        &self,
+        &mut self,
         manifest: &Manifest,
         mut before: Source,
         shutdown: &CancellationToken,
@@ -182,7 +194,11 @@ impl App<'_> {
                 );
             }
             if changed.is_empty() || itself {
-                let Some(Some(())) = shutdown.run_until_cancelled(changes.recv()).await else {
+                let changed = tokio::select! {
+                    changed = shutdown.run_until_cancelled(changes.recv()) => changed,
+                    ended = self.processes.ended() => return Err(ended),
+                };
+                let Some(Some(())) = changed else {
                     return Ok(());
                 };
                 while let Ok(Some(())) = tokio::time::timeout(QUIET, changes.recv()).await {}
@@ -199,7 +215,10 @@ impl App<'_> {
             };
             match shutdown.run_until_cancelled(again).await {
                 None => return Ok(()),
-                Some(Ok(manifest)) => folders = self::folders(&self.path, &manifest),
+                Some(Ok(manifest)) => {
+                    folders = self::folders(&self.path, &manifest);
+                    self.processes.follow(&manifest.processes, self.output)?;
+                }
                 Some(Err(error)) => {
                     self.output.error(&error);
                     self.output.status(

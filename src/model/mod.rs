@@ -43,7 +43,9 @@ pub use function::{
 pub use logging::{
     ApplicationLevel, InvalidLogGroupName, LogFormat, LogGroupName, LoggingConfig, SystemLevel,
 };
-pub use manifest::{Code, Manifest, ManifestError, ManifestFunction, Problem, manifest_schema};
+pub use manifest::{
+    Code, Manifest, ManifestError, ManifestFunction, Problem, Process, manifest_schema,
+};
 pub use name::{FunctionName, InvalidName};
 pub use network::{Network, ParseNetworkError};
 pub use outcome::{Fault, Outcome};

@@ -33,6 +33,30 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long building a guest may take, its dependencies included.
 const BUILD: Duration = Duration::from_secs(600);
 
+/// Has a folder, that many below the repository's, and those in it find what stood beside them.
+fn stand_alone(folder: &Path, depth: usize) {
+    let root = format!("{}/", repository().display());
+    for file in ["Cargo.toml", "package.json"] {
+        let path = folder.join(file);
+        if let Ok(text) = fs::read_to_string(&path) {
+            fs::write(path, text.replace(&"../".repeat(depth), &root)).unwrap();
+        }
+    }
+    let manifest = folder.join("Cargo.toml");
+    if let Ok(text) = fs::read_to_string(&manifest) {
+        // Outside the examples' workspace it has their profile no more, and is not optimised at length.
+        fs::write(manifest, text + "\n[workspace]\n").unwrap();
+        let lock = repository().join("examples/Cargo.lock");
+        fs::copy(lock, folder.join("Cargo.lock")).unwrap();
+    }
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            stand_alone(&entry.path(), depth + 1);
+        }
+    }
+}
+
 /// `wharf`, without the settings of whoever runs the tests.
 pub(crate) fn wharf() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
@@ -397,21 +421,7 @@ impl App {
         let folder = tempfile::tempdir().unwrap();
         copy(&repository().join("examples").join(name), folder.path()).unwrap();
         let app = Self(folder);
-        // What stood beside the examples stands elsewhere now.
-        let root = format!("{}/", repository().display());
-        for file in ["Cargo.toml", "package.json"] {
-            let path = app.path().join(file);
-            if let Ok(text) = fs::read_to_string(&path) {
-                fs::write(path, text.replace("../../", &root)).unwrap();
-            }
-        }
-        let manifest = app.path().join("Cargo.toml");
-        if let Ok(text) = fs::read_to_string(&manifest) {
-            // Outside the examples' workspace it has their profile no more, and is not optimised at length.
-            fs::write(manifest, text + "\n[workspace]\n").unwrap();
-            let lock = repository().join("examples/Cargo.lock");
-            fs::copy(lock, app.path().join("Cargo.lock")).unwrap();
-        }
+        stand_alone(app.path(), 2);
         app
     }
 

@@ -36,7 +36,11 @@ pub(super) async fn build(folder: &Path, output: &Output) -> anyhow::Result<Path
         .current_dir(folder)
         .stdout(Stdio::piped());
     let mut group = Group::spawn(&mut cargo).map_err(|error| not_started("cargo", error))?;
-    let stdout = group.child.stdout.take().context("read what cargo says")?;
+    let stdout = group
+        .child()
+        .stdout
+        .take()
+        .context("read what cargo says")?;
     let mut lines = BufReader::new(stdout).lines();
     let mut components = Vec::new();
     while let Some(line) = lines.next_line().await.context("read what cargo says")? {

@@ -8,15 +8,14 @@ mod cargo;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::ExitStatus,
 };
 
 use anyhow::{Context as _, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Serialize;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-use super::{app, output::Output};
+use super::{app, group::Group, output::Output};
 use crate::model::{Code, FunctionName, Manifest, ManifestFunction};
 
 /// Build the components of an app
@@ -131,39 +130,6 @@ async fn run_command(folder: &Path, command: &str) -> anyhow::Result<()> {
 fn ended_well(command: &str, status: ExitStatus) -> anyhow::Result<()> {
     ensure!(status.success(), "`{command}` failed: {status}");
     Ok(())
-}
-
-/// A child and all it started, which end when this is dropped.
-struct Group {
-    child: Child,
-    id: Option<Pid>,
-}
-
-impl Group {
-    fn spawn(command: &mut Command) -> std::io::Result<Self> {
-        let child = command.stdin(Stdio::null()).process_group(0).spawn()?;
-        let id = child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .and_then(Pid::from_raw);
-        Ok(Self { child, id })
-    }
-
-    async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
-        let status = self.child.wait().await.context("wait for the build")?;
-        // It is reaped: from now on its id may be another's.
-        self.id = None;
-        Ok(status)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            // It may have ended by itself just now, which is as well.
-            let _ = kill_process_group(id, Signal::KILL);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use super::{
 use document::Document;
 pub use document::{ManifestError, Problem};
 pub use schema::manifest_schema;
-use table::{FunctionTable, ManifestTable, RouteTable, SecretTable};
+use table::{FunctionTable, ManifestTable, ProcessTable, RouteTable, SecretTable};
 
 /// An app as its manifest describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,17 @@ pub struct Manifest {
     pub routes: Vec<Route>,
     /// The distributions. What is wrong within one was found.
     pub distributions: BTreeMap<DistributionName, Distribution>,
+    /// What runs beside the app while it is developed; nothing that is deployed.
+    pub processes: BTreeMap<FunctionName, Process>,
+}
+
+/// A command that runs as long as its app is developed, such as an origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// The command for the shell.
+    pub command: String,
+    /// Where it is run.
+    pub folder: PathBuf,
 }
 
 /// A function as the manifest describes it.
@@ -138,7 +149,28 @@ impl Check<'_> {
             functions,
             routes: routes.into_iter().map(|(_, route)| route).collect(),
             distributions,
+            processes: self.processes(table.processes),
         }
+    }
+
+    fn processes(
+        &mut self,
+        tables: BTreeMap<FunctionName, ProcessTable>,
+    ) -> BTreeMap<FunctionName, Process> {
+        let mut processes = BTreeMap::new();
+        for (name, table) in tables {
+            if table.command.trim().is_empty() || table.command.contains('\0') {
+                let key = ["processes", name.as_str(), "command"];
+                self.problem(&key, "say what to run, such as `python3 origin.py`");
+            }
+            let folder = table.folder.as_deref().unwrap_or(Path::new("."));
+            let process = Process {
+                command: table.command,
+                folder: self.folder.join(folder).components().collect(),
+            };
+            processes.insert(name, process);
+        }
+        processes
     }
 
     fn function(&mut self, name: &FunctionName, table: FunctionTable) -> ManifestFunction {

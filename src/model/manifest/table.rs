@@ -36,6 +36,23 @@ pub(super) struct ManifestTable {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, DistributionTable>")]
     pub(super) distributions: BTreeMap<DistributionName, DistributionTable>,
+    /// What `wharf up` runs beside the node, such as an origin, by name: 1 to 64 letters, digits, `-` or `_`.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, ProcessTable>")]
+    pub(super) processes: BTreeMap<FunctionName, ProcessTable>,
+}
+
+/// A command that `wharf up` starts before the app is deployed and ends when it ends. No other verb runs it.
+#[derive(Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table, such as { command = \"python3 origin.py\" }"
+)]
+pub(super) struct ProcessTable {
+    /// The command, run by `sh`. That it ends by itself is an error.
+    pub(super) command: String,
+    /// The folder that it is run in, from the manifest's. Default: `.`.
+    pub(super) folder: Option<PathBuf>,
 }
 
 /// A function: where its code comes from, and how it runs.

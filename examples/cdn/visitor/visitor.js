@@ -1,0 +1,32 @@
+// Before the client: a visitor without the cookie `variant` gets it, so that the front page stays the same, and every page says
+// which one it is.
+
+// Values are bytes, and QuickJS has no TextDecoder; those used here are ASCII.
+const decode = (bytes) => String.fromCharCode(...bytes);
+const encode = (text) => Uint8Array.from(text, (letter) => letter.charCodeAt(0));
+
+/** The first value of a header field. */
+function field(headers, name) {
+  const found = headers.find(([other]) => other === name);
+  return found && decode(found[1]);
+}
+
+/** The export `wharf:edge/viewer-response`. */
+export const viewerResponse = {
+  handle(request, response) {
+    // The request as the hook before it changed it: `/a/` or `/b/`.
+    const chosen = /^\/([ab])\/$/.exec(request.path);
+    if (!chosen || response.status !== 200) {
+      return { tag: "next" };
+    }
+    const [, variant] = chosen;
+    const headers = response.headers.concat([["x-variant", encode(variant)]]);
+    const cookies = field(request.headers, "cookie") ?? "";
+    if (!cookies.split(/;\s*/).includes(`variant=${variant}`)) {
+      // Set here, after the cache: it is not stored with the page.
+      headers.push(["set-cookie", encode(`variant=${variant}; Path=/; Max-Age=2592000; SameSite=Lax`)]);
+    }
+    // No body: the one there is stays.
+    return { tag: "replace", val: { status: response.status, headers, body: undefined } };
+  },
+};
