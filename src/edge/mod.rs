@@ -343,7 +343,7 @@ impl Edge {
             distribution,
             index,
             behaviour,
-            arrival: Arc::new(arrival),
+            arrival,
         };
         match passage.answer(&mut head, body).await {
             Ok(mut response) => {
@@ -361,7 +361,7 @@ struct Passage<'a> {
     distribution: &'a Arc<Distribution>,
     index: usize,
     behaviour: &'a Behaviour,
-    arrival: Arc<Arrival>,
+    arrival: Arrival,
 }
 
 impl Passage<'_> {
@@ -387,16 +387,9 @@ impl Passage<'_> {
             return Ok(self.respond(&hooks, head, response).await?);
         }
         self.prefer(&mut head.headers);
-        let route = Route {
-            edge: Arc::clone(self.edge),
-            distribution: Arc::clone(self.distribution),
-            behaviour: self.index,
-            origin: decided.origin.map(Arc::from),
-            arrival: Arc::clone(&self.arrival),
-        };
         // A hook may rewrite a request to what is another behaviour's, with other rules and another origin.
         let path = config.path.as_ref().map_or("", |path| path.as_str());
-        let source = match &route.origin {
+        let source = match &decided.origin {
             Some(origin) => Cow::from(format!("{path}\n{origin}")),
             None => Cow::from(path),
         };
@@ -421,6 +414,13 @@ impl Passage<'_> {
             false => Limited::new(body.map_err(Into::into), limit).boxed_unsync(),
         };
         let request = Request::from_parts(std::mem::replace(head, asked), body);
+        let route = || Route {
+            edge: Arc::clone(self.edge),
+            distribution: Arc::clone(self.distribution),
+            behaviour: self.index,
+            origin: decided.origin.as_deref().map(Arc::from),
+            arrival: Arc::new(self.arrival.clone()),
+        };
         let response = self.edge.cache.serve(scope, request, route).await?;
         Ok(self
             .respond(&hooks, head, response.map(Body::cached))
@@ -480,7 +480,7 @@ pub struct Body(Inner);
 impl fmt::Debug for Body {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self.0 {
-            Inner::Made(_) => "Made",
+            Inner::Whole(_) => "Whole",
             Inner::Forwarded(_) => "Forwarded",
             Inner::Cached(_) => "Cached",
         })
@@ -488,11 +488,11 @@ impl fmt::Debug for Body {
 }
 
 enum Inner {
-    /// Of a hook, or of the gate.
-    Made(Option<Bytes>),
+    /// In memory: of a hook, of the gate, or stored.
+    Whole(Option<Bytes>),
     /// Past the cache.
     Forwarded(Box<Forwarded>),
-    /// Of the cache, or through it. In a box: the answer to a request is moved around a lot.
+    /// As it comes through the cache, or from its disk. In a box: the answer to a request is moved around a lot.
     Cached(Box<cache::Body<Forwarded>>),
 }
 
@@ -503,7 +503,7 @@ pub struct BodyError(#[source] BoxError);
 
 impl Body {
     fn made(bytes: Bytes) -> Self {
-        Self(Inner::Made(Some(bytes)))
+        Self(Inner::Whole(Some(bytes)))
     }
 
     fn forwarded(body: Forwarded) -> Self {
@@ -514,12 +514,15 @@ impl Body {
     pub fn into_tunnel(self) -> Option<Tunnel> {
         match self.0 {
             Inner::Forwarded(body) => body.into_body().into_tunnel(),
-            Inner::Made(_) | Inner::Cached(_) => None,
+            Inner::Whole(_) | Inner::Cached(_) => None,
         }
     }
 
     fn cached(body: cache::Body<Forwarded>) -> Self {
-        Self(Inner::Cached(Box::new(body)))
+        Self(match body.into_whole() {
+            Ok(bytes) => Inner::Whole(bytes),
+            Err(body) => Inner::Cached(Box::new(body)),
+        })
     }
 }
 
@@ -532,7 +535,7 @@ impl http_body::Body for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.0 {
-            Inner::Made(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Inner::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Inner::Forwarded(body) => Pin::new(body)
                 .poll_frame(context)
                 .map_err(|error| BodyError(error.into())),
@@ -544,7 +547,7 @@ impl http_body::Body for Body {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Inner::Made(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Inner::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Inner::Forwarded(body) => body.is_end_stream(),
             Inner::Cached(body) => body.is_end_stream(),
         }
@@ -552,7 +555,9 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Inner::Made(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Inner::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
             Inner::Forwarded(body) => body.size_hint(),
             Inner::Cached(body) => body.size_hint(),
         }

@@ -112,6 +112,14 @@ impl<B> Body<B> {
         }
     }
 
+    /// The bytes, if they are all here: nothing if there are none.
+    pub(in crate::edge) fn into_whole(self) -> Result<Option<Bytes>, Self> {
+        match self.inner {
+            Inner::Whole { bytes } => Ok(bytes),
+            inner => Err(Self { inner }),
+        }
+    }
+
     pub(super) fn forwarded(body: B) -> Self {
         Self {
             inner: Inner::Forwarded { body },

@@ -1,8 +1,7 @@
 //! The shared HTTP cache (RFC 9111) of all distributions.
 //!
-//! A request comes to [`Cache::lookup`], which answers it from memory without waiting, or not at all; then to
-//! [`Cache::serve`], which has the disk, the requests that are under way and the origin. Files in the order in which a
-//! request meets them:
+//! A request comes to [`Cache::serve`]. It is answered from memory without waiting, or looks further: on disk, among the
+//! requests that are under way, at the origin. Files in the order in which a request meets them:
 //!
 //! * `key` and `vary`: which stored response a request is about;
 //! * `memory` and `disk`: where that is;

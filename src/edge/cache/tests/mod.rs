@@ -214,7 +214,7 @@ impl Site {
             key: None,
         };
         self.cache
-            .serve(scope, request.body(()).unwrap(), self.origin.clone())
+            .serve(scope, request.body(()).unwrap(), || self.origin.clone())
             .await
     }
 
