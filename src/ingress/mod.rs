@@ -24,8 +24,8 @@ pub mod sanitize;
 mod socket;
 mod stats;
 mod tls;
-pub mod trace;
 mod url;
+mod visit;
 
 use std::{
     collections::HashMap,

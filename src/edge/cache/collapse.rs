@@ -183,6 +183,7 @@ impl Cache {
                 count(&counters.stale);
                 handling.forward_status = status;
                 handling.detail = Some("stale-if-error");
+                handling.stale = true;
                 self.0
                     .stored(exchange, (method, request), &stored, handling)
             }
@@ -241,6 +242,7 @@ impl Cache {
                 count(&counters.stale);
                 handling.forward_status = status;
                 handling.detail = Some("stale-if-error");
+                handling.stale = true;
                 self.0
                     .stored(exchange, (method, request), &stored, handling)
             }
