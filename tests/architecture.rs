@@ -87,7 +87,8 @@ const KEPT: &[Kept] = &[
         places: &["src/cli/", "src/control/verbs.rs"],
         tests_too: false,
     },
-    // Standard output is the result of a command, standard error belongs to the command line and the node's log.
+    // Standard output is the result of a command, or the access log's if it is asked for; standard error belongs to the
+    // command line and the node's log.
     Kept {
         names: &[
             "println!",
@@ -97,7 +98,11 @@ const KEPT: &[Kept] = &[
             "io::stdout",
             "io::stderr",
         ],
-        places: &["src/cli/", "src/telemetry/subscriber.rs"],
+        places: &[
+            "src/cli/",
+            "src/telemetry/subscriber.rs",
+            "src/telemetry/access/sink.rs",
+        ],
         tests_too: false,
     },
 ];

@@ -121,7 +121,11 @@ pub(crate) async fn deploy(
         distributions: manifest.distributions.values().cloned().collect(),
     };
     output.status("Compiling", &manifest.name);
-    Ok(client.deploy(&deploy).await?.functions)
+    let deployed = client.deploy(&deploy).await?;
+    for warning in &deployed.warnings {
+        output.status("Warning", warning);
+    }
+    Ok(deployed.functions)
 }
 
 async fn upload(

@@ -20,7 +20,10 @@ use crate::{
     ingress::{CertificateSource, TlsConfig},
     model::{ByteSize, Vpc, parse_duration},
     node::{Node, NodeConfig},
-    telemetry::subscriber::{self, Format},
+    telemetry::{
+        access::{AccessFormat, AccessLogSettings, Destination},
+        subscriber::{self, Format},
+    },
 };
 
 /// Run a node
@@ -127,6 +130,14 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "WHARF_REGISTRY_CREDENTIALS", value_name = "FILE")]
     registry_credentials: Option<PathBuf>,
 
+    /// A file that gets a line for each request; `-` is standard output
+    #[arg(long, env = "WHARF_ACCESS_LOG", value_name = "FILE")]
+    access_log: Option<PathBuf>,
+
+    /// What such a line is like: `json`, `common` or `combined` [default: json]
+    #[arg(long, env = "WHARF_ACCESS_LOG_FORMAT", value_name = "FORMAT")]
+    access_log_format: Option<AccessFormat>,
+
     /// How long requests in flight may go on at the end, such as `30 s` [default: 30 s]
     #[arg(long, env = "WHARF_GRACE", value_name = "TIME", value_parser = parse_duration)]
     grace: Option<Duration>,
@@ -178,6 +189,9 @@ struct NodeFile {
     #[serde(default, deserialize_with = "endpoints_in_file")]
     registries: Vec<Url>,
     registry_credentials: Option<PathBuf>,
+    access_log: Option<PathBuf>,
+    #[serde(default, deserialize_with = "parsed")]
+    access_log_format: Option<AccessFormat>,
     #[serde(default, deserialize_with = "duration")]
     grace: Option<Duration>,
     vpc: Option<Vpc>,
@@ -359,6 +373,20 @@ impl NodeArgs {
                 disk.capacity = capacity;
             }
         }
+        let format = self.access_log_format.or(file.access_log_format);
+        let access_log = match self.access_log.or(file.access_log) {
+            Some(path) => Some(AccessLogSettings {
+                destination: match path.as_os_str() == "-" {
+                    true => Destination::Output,
+                    false => Destination::File(path),
+                },
+                format: format.unwrap_or_default(),
+            }),
+            None if format.is_some() => {
+                bail!("--access-log-format is for --access-log: name its file")
+            }
+            None => None,
+        };
         let log = self.log.or(file.log).unwrap_or_else(|| "info".to_owned());
         let log_format = self.log_format.or(file.log_format).unwrap_or_default();
         let config = NodeConfig {
@@ -377,6 +405,7 @@ impl NodeArgs {
                 slots,
                 ..default.engine
             },
+            access_log,
             component_cache: component_cache.map_or(default.component_cache, ByteSize::as_u64),
             grace: self.grace.or(file.grace).unwrap_or(default.grace),
             s3,

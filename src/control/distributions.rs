@@ -11,12 +11,19 @@ use http::StatusCode;
 
 use super::{
     Error, MAX_DOCUMENT, Shared,
-    api::{CacheCounts, CacheSummary, DistributionSummary, PurgeRequest, Purged, TierSummary},
+    api::{
+        CacheCounts, CacheSummary, DistributionStatus, DistributionSummary, OriginStatus,
+        PurgeRequest, Purged, ServerStatus, TierSummary,
+    },
     body_error,
     verbs::Control,
 };
 use crate::{
-    edge::cache::{Counts, Purge, PurgeMode},
+    edge::{
+        self,
+        cache::{Counts, Purge, PurgeMode},
+        origin::ServerStatistics,
+    },
     invoke::HOOK_IS_NOT_INVOCABLE,
     model::{DeployedDistribution, Distribution, DistributionName, FunctionName, Kind},
     store::{Change, Resource as _, Stored},
@@ -156,6 +163,15 @@ impl Control {
         Ok(Purged { objects })
     }
 
+    fn summarize(&self, placed: DeployedDistribution) -> DistributionSummary {
+        let served = self.edge.find(placed.distribution.name.as_str());
+        DistributionSummary {
+            app: placed.app,
+            distribution: placed.distribution,
+            status: served.map(|served| status(&served)),
+        }
+    }
+
     fn cache(&self) -> CacheSummary {
         let statistics = self.edge.cache().statistics();
         CacheSummary {
@@ -179,15 +195,19 @@ impl Control {
 }
 
 pub(super) async fn list(State(api): Shared) -> Result<Json<Vec<DistributionSummary>>, Error> {
-    let placed = api.control.placed().await?;
-    Ok(Json(placed.into_iter().map(summary).collect()))
+    let control = &api.control;
+    let placed = control.placed().await?.into_iter();
+    Ok(Json(
+        placed.map(|placed| control.summarize(placed)).collect(),
+    ))
 }
 
 pub(super) async fn get(
     State(api): Shared,
     Path(name): Path<String>,
 ) -> Result<Json<DistributionSummary>, Error> {
-    Ok(Json(summary(api.control.distribution(&name).await?)))
+    let placed = api.control.distribution(&name).await?;
+    Ok(Json(api.control.summarize(placed)))
 }
 
 pub(super) async fn put(
@@ -250,10 +270,34 @@ pub(super) async fn cache(State(api): Shared) -> Json<CacheSummary> {
     Json(api.control.cache())
 }
 
-fn summary(placed: DeployedDistribution) -> DistributionSummary {
-    DistributionSummary {
-        app: placed.app,
-        distribution: placed.distribution,
+fn status(distribution: &edge::Distribution) -> DistributionStatus {
+    let metrics = distribution.metrics();
+    let (requests, from_cache) = metrics.requests();
+    let server = |server: ServerStatistics| ServerStatus {
+        state: server.state.code().to_owned(),
+        requests: server.requests,
+        failures: server.failures,
+        first_byte_us: u64::try_from(server.latency.as_micros())
+            .ok()
+            .and_then(|latency| latency.checked_div(server.answers)),
+        in_use: server.in_use,
+        waiting: server.waiting,
+        url: server.url,
+    };
+    let origins = distribution.origins().into_iter().map(|(name, origin)| {
+        let origin = OriginStatus {
+            retries: origin.retries,
+            failovers: origin.failovers,
+            servers: origin.servers.into_iter().map(server).collect(),
+        };
+        (name.to_owned(), origin)
+    });
+    DistributionStatus {
+        requests,
+        from_cache,
+        viewer_bytes: metrics.viewer_bytes.get(),
+        origin_bytes: metrics.origin_bytes(),
+        origins: origins.collect(),
     }
 }
 
@@ -266,6 +310,7 @@ impl From<Counts> for CacheCounts {
             revalidated: counts.revalidated,
             collapsed: counts.collapsed,
             bypass: counts.bypass,
+            evicted: counts.memory.evicted_objects + counts.disk.evicted_objects,
         }
     }
 }

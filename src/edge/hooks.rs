@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, header, request, response};
+use tracing::{Instrument as _, Span};
 
 use super::{Arrival, Failure};
 use crate::{
@@ -15,12 +16,14 @@ use crate::{
             Client, HookResponse, Point, RequestAction, RequestHead, ResponseAction, ResponseHead,
         },
     },
+    telemetry::metrics::{DistributionMetrics, HookResult},
 };
 
 /// What hooks are given beside heads.
 pub(super) struct Hooks<'a> {
     pub(super) invoke: &'a Arc<Invoke>,
     pub(super) arrival: &'a Arrival,
+    pub(super) metrics: &'a DistributionMetrics,
 }
 
 /// What request hooks decided.
@@ -57,10 +60,12 @@ impl Hooks<'_> {
                 Some(function) => {
                     self.invoke
                         .hook_request(&function, point, id, RequestHead::from(&*head), client)
+                        .instrument(span(hook, point))
                         .await
                 }
                 None => Err(Outcome::Internal),
             };
+            self.count(hook, point, action.is_ok());
             match action {
                 Ok(RequestAction::Next) => {}
                 Ok(RequestAction::Forward(forward)) => {
@@ -97,10 +102,12 @@ impl Hooks<'_> {
                     let response = ResponseHead::from(&*head);
                     self.invoke
                         .hook_response(&function, point, id, request, response)
+                        .instrument(span(hook, point))
                         .await
                 }
                 None => Err(Outcome::Internal),
             };
+            self.count(hook, point, action.is_ok());
             match action {
                 Ok(ResponseAction::Next) => {}
                 Ok(ResponseAction::Replace(response)) => {
@@ -122,6 +129,19 @@ impl Hooks<'_> {
         }
         Ok(body)
     }
+
+    fn count(&self, hook: &Hook, point: Point, is_ok: bool) {
+        let result = match hook.on_failure {
+            _ if is_ok => HookResult::Ok,
+            OnFailure::Fail => HookResult::Failed,
+            OnFailure::Bypass => HookResult::Bypassed,
+        };
+        self.metrics.hook(point, result);
+    }
+}
+
+fn span(hook: &Hook, point: Point) -> Span {
+    tracing::debug_span!("hook", %point, function = %hook.function)
 }
 
 /// What becomes of a request whose hook failed.

@@ -25,8 +25,8 @@ pub mod sanitize;
 mod socket;
 mod stats;
 mod tls;
-pub mod trace;
 mod url;
+mod visit;
 
 use std::{
     collections::HashMap,
@@ -57,6 +57,7 @@ use self::{
     listener::Listener,
     progress::{Progress, Stage},
     tls::Certificates,
+    visit::Visit,
 };
 use crate::{
     edge::Tunnel,
@@ -81,10 +82,18 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
     /// What the connection is joined with after an answer of status 101, which is all of this body.
-    fn tunnel(body: Self::Body) -> Option<Tunnel> {
+    fn switch(body: Self::Body) -> Option<Switched> {
         drop(body);
         None
     }
+}
+
+/// What a connection becomes after an answer of status 101.
+#[derive(Debug)]
+pub struct Switched {
+    /// The other end, which it is joined with.
+    tunnel: Tunnel,
+    visit: Visit,
 }
 
 /// A listener's configuration.

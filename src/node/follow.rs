@@ -215,8 +215,16 @@ impl Follower {
     fn distribution(&mut self, name: &str) {
         let Some(deployed) = self.known.distributions.get(name) else {
             self.distributions.remove(name);
+            self.edge.forget(name);
             return;
         };
+        if let Some(warning) = self.edge.warning(&deployed.distribution) {
+            tracing::warn!(
+                distribution = name,
+                warning,
+                "a distribution lacks something"
+            );
+        }
         match self.edge.distribution(deployed.distribution.clone()) {
             Ok(distribution) => {
                 self.distributions.insert(name.to_owned(), distribution);
@@ -225,6 +233,7 @@ impl Follower {
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::error!(distribution = name, error, "a distribution is not served");
                 self.distributions.remove(name);
+                self.edge.forget(name);
             }
         }
     }

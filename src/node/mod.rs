@@ -44,6 +44,7 @@ use crate::{
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
     store::{Blobs, Catalog, DataFolder, Folders, KeyValueLimits, Queue, Sqlite, archive::Backups},
     telemetry::{
+        access::{AccessLog, AccessLogSettings},
         logs::{LogLimits, Logs},
         metrics::Metrics,
     },
@@ -87,6 +88,8 @@ pub struct NodeConfig {
     pub engine: EngineSettings,
     /// Bytes of compiled code kept in memory.
     pub component_cache: u64,
+    /// Where a line for each request goes; none are written without.
+    pub access_log: Option<AccessLogSettings>,
     /// How long requests in flight may go on after the first signal.
     pub grace: Duration,
     /// How asynchronous invocations are run.
@@ -125,6 +128,7 @@ impl NodeConfig {
             concurrency: 1000,
             engine: EngineSettings::default(),
             component_cache: 1 << 30,
+            access_log: None,
             grace: Duration::from_secs(30),
             events: events::Settings::default(),
             unused: Duration::from_secs(3600),
@@ -148,6 +152,7 @@ pub struct Node {
     follower: Follower,
     sweeper: Sweeper,
     countries: Option<Countries>,
+    access_log: Option<Arc<AccessLog>>,
 }
 
 impl Node {
@@ -158,6 +163,8 @@ impl Node {
     /// An address is taken, the data folder cannot be used or is another node's, the engine does not start.
     pub async fn bind(config: NodeConfig) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
+        let access_log = config.access_log.as_ref().map(AccessLog::open);
+        let access_log = access_log.transpose()?.map(Arc::new);
         let folder = DataFolder::open(&config.data).context("open the data folder")?;
         let store =
             Arc::new(Sqlite::open(&folder, KeyValueLimits::default()).context("open the store")?);
@@ -237,8 +244,14 @@ impl Node {
             None => None,
         };
         let cache = Cache::open(config.cache).await.context("open the cache")?;
-        let edge = Edge::new(invoke.clone(), cache, &edge_name(), countries.clone())
-            .context("name this node in CDN-Loop")?;
+        let edge = Edge::new(
+            invoke.clone(),
+            cache,
+            &edge_name(),
+            countries.clone(),
+            metrics.clone(),
+        )
+        .context("name this node in CDN-Loop")?;
         let empty =
             Router::new(std::iter::empty(), std::iter::empty(), None).context("route nothing")?;
         let urls = Arc::new(UrlAccess::new(access.clone(), arns.clone()));
@@ -247,6 +260,7 @@ impl Node {
             invoke.clone(),
             edge.clone(),
             metrics.node().clone(),
+            access_log.clone(),
             urls.clone(),
         ));
         let queue: Arc<dyn Queue> = store.clone();
@@ -315,6 +329,13 @@ impl Node {
             check_roles: config.check_roles,
         };
         control.register(&metrics);
+        if let Some(log) = access_log.clone() {
+            metrics.register_counter(
+                "wharf_access_log_lines_lost",
+                "Lines of the access log that came faster than they could be written, or could not be",
+                Box::new(move || log.lost()),
+            );
+        }
         let listeners = std::iter::once(&http).chain(&https);
         register_listeners(&metrics, &listeners.map(Server::stats).collect());
         let readiness = Arc::<Readiness>::default();
@@ -332,6 +353,7 @@ impl Node {
             follower,
             sweeper,
             countries,
+            access_log,
         })
     }
 
@@ -399,6 +421,10 @@ impl Node {
         api_shutdown.cancel();
         if api.await.is_err() {
             tracing::error!("the API's listener ended unexpectedly");
+        }
+        if let Some(log) = self.access_log {
+            // It may wait for a disk or a pipe.
+            let _ = tokio::task::spawn_blocking(move || log.close()).await;
         }
     }
 }

@@ -191,6 +191,7 @@ impl Cache {
                 count(&counters.stale);
                 handling.forward_status = status;
                 handling.detail = Some("stale-if-error");
+                handling.stale = true;
                 self.0
                     .stored(exchange, (method, request), &stored, handling)
             }
@@ -249,6 +250,7 @@ impl Cache {
                 count(&counters.stale);
                 handling.forward_status = status;
                 handling.detail = Some("stale-if-error");
+                handling.stale = true;
                 self.0
                     .stored(exchange, (method, request), &stored, handling)
             }

@@ -113,7 +113,9 @@ pub(super) fn forwarded<B>(
     let (mut parts, body) = response.into_parts();
     stored::strip_for_client(&mut parts.headers, exchange.scope.policy.expose_tags);
     handling.write(&mut parts.headers);
-    Response::from_parts(parts, Body::forwarded(body))
+    let mut body = Body::forwarded(body);
+    body.set_handled(handling.handled());
+    Response::from_parts(parts, body)
 }
 
 /// A reference in a response, as URLs are stored.

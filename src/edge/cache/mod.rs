@@ -75,6 +75,7 @@ pub use self::{
     fill::Failure,
     purge::{Purge, PurgeMode, Purged},
     statistics::{Counts, Statistics, TierCounts},
+    status::Handled,
 };
 
 use self::{
@@ -300,6 +301,16 @@ impl Cache {
             let _ = work.await;
         }
         purged
+    }
+
+    /// What the cache did for a distribution.
+    pub fn counts(&self, distribution: &str) -> Counts {
+        self.0.registry.counts(distribution)
+    }
+
+    /// Forgets what it did for a distribution that is gone. What it holds of it is for [`purge`](Self::purge).
+    pub fn forget(&self, distribution: &str) {
+        self.0.registry.forget(distribution);
     }
 
     /// What the cache did and holds.

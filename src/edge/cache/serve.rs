@@ -240,7 +240,8 @@ impl Shared {
         } else {
             &counters.hits
         });
-        self.stored(exchange, (method, request), stored, Handling::hit(ttl))
+        let handling = Handling::hit(ttl, is_stale);
+        self.stored(exchange, (method, request), stored, handling)
     }
 
     pub(super) fn stored<B>(
@@ -313,5 +314,7 @@ fn gateway_timeout<B>() -> Response<Body<B>> {
     };
     headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
     handling.write(&mut headers);
-    respond(StatusCode::GATEWAY_TIMEOUT, headers, Body::empty())
+    let mut body = Body::empty();
+    body.set_handled(handling.handled());
+    respond(StatusCode::GATEWAY_TIMEOUT, headers, body)
 }

@@ -106,5 +106,5 @@ async fn nginx_is_an_origin() {
     assert_eq!(origin.server(0).failures, 0);
     assert!(origin.server(0).dials < 10);
     let error = origin.get("/closed").await.unwrap_err();
-    assert_eq!(error.outcome().code(), "origin_unreachable");
+    assert_eq!(error.outcome().code(), "origin_bad_response");
 }
