@@ -9,7 +9,7 @@
 //! knows all parts. `tests/architecture.rs` keeps it so.
 //!
 //! ```text
-//! main → cli → node → { ingress, control, events } → edge → invoke → { runtime, router } → { store, telemetry, dial } → model
+//! main → cli → node → { ingress, control, events } → edge → invoke → { runtime, router } → { store, telemetry, dial, tls } → model
 //! ```
 //!
 //! | module | what it is | and it alone |
@@ -25,6 +25,7 @@
 //! | [`runtime`] | engine, compiler, prepared components, pool, instances, limits, what guests import | has wasmtime |
 //! | [`store`] | durable state: catalog, key-value, queue, blobs | has a database (SQLite) |
 //! | [`dial`] | names to addresses, and which of those are dialled | |
+//! | [`tls`] | certificates and their keys, as values | reads X.509 |
 //! | [`telemetry`] | functions' logs, metrics, what the node says | |
 //! | [`model`] | plain values: names, sizes, configuration, outcomes, records | |
 //!
@@ -66,3 +67,4 @@ pub mod router;
 pub mod runtime;
 pub mod store;
 pub mod telemetry;
+pub mod tls;

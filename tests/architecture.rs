@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["edge"],
     &["invoke"],
     &["runtime", "router"],
-    &["store", "telemetry", "dial"],
+    &["store", "telemetry", "dial", "tls"],
     &["model"],
 ];
 
@@ -45,6 +45,11 @@ const KEPT: &[Kept] = &[
     Kept {
         names: &["zip", "rusty_s3", "http_auth"],
         places: &["src/control/code/"],
+        tests_too: true,
+    },
+    Kept {
+        names: &["x509_parser"],
+        places: &["src/tls/"],
         tests_too: true,
     },
     Kept {

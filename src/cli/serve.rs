@@ -51,7 +51,7 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "WHARF_HTTP", value_name = "ADDR")]
     http: Option<SocketAddr>,
 
-    /// Where functions answer with TLS; wants --certificates
+    /// Where functions answer with TLS, with the certificates of --certificates and those that distributions bring
     #[arg(long, env = "WHARF_HTTPS", value_name = "ADDR")]
     https: Option<SocketAddr>,
 
@@ -300,15 +300,15 @@ impl NodeArgs {
         let program = std::env::current_exe().context("find this program")?;
         let default = NodeConfig::new(data, program);
         let certificates = self.certificates.or(file.certificates);
-        let https = match (self.https.or(file.https), certificates) {
-            (Some(address), Some(folder)) => {
-                Some((address, TlsConfig::new(CertificateSource::Folder(folder))))
+        let https = match self.https.or(file.https) {
+            Some(address) => {
+                let files = certificates.map(CertificateSource::Folder);
+                Some((address, TlsConfig::new(files)))
             }
-            (Some(_), None) => {
-                bail!("--https wants certificates: name their folder with --certificates")
+            None if certificates.is_some() => {
+                bail!("--certificates are for --https: name its address")
             }
-            (None, Some(_)) => bail!("--certificates are for --https: name its address"),
-            (None, None) => None,
+            None => None,
         };
         let api = self.api.or(file.api).unwrap_or(default.api);
         ensure!(

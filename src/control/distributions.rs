@@ -8,18 +8,26 @@ use axum::{
     extract::{Path, State},
 };
 use http::StatusCode;
+use jiff::Timestamp;
 
 use super::{
     Error, MAX_DOCUMENT, Shared,
-    api::{CacheCounts, CacheSummary, DistributionSummary, PurgeRequest, Purged, TierSummary},
+    api::{
+        CacheCounts, CacheSummary, DeployDistribution, DistributionSummary, PurgeRequest, Purged,
+        TierSummary,
+    },
     body_error,
     verbs::Control,
 };
 use crate::{
     edge::cache::{Counts, Purge, PurgeMode},
     invoke::HOOK_IS_NOT_INVOCABLE,
-    model::{DeployedDistribution, Distribution, DistributionName, FunctionName, Kind},
+    model::{
+        Certificate, DeployedDistribution, Distribution, DistributionName, FunctionName, Kind,
+        PrivateKey,
+    },
     store::{Change, Resource as _, Stored},
+    tls::Pair,
 };
 
 impl Control {
@@ -28,13 +36,17 @@ impl Control {
     pub(super) async fn place(
         &self,
         app: Option<&str>,
-        wanted: Vec<Distribution>,
+        wanted: Vec<DeployDistribution>,
         kinds: &HashMap<FunctionName, Kind>,
     ) -> Result<Vec<Change>, Error> {
         let present = self.placed().await?;
         let mut changes = Vec::new();
         let mut names = BTreeSet::new();
-        for distribution in wanted {
+        for wanted in wanted {
+            let DeployDistribution {
+                distribution,
+                private_key,
+            } = wanted;
             let name = distribution.name.clone();
             let invalid =
                 |problem: String| Error::Invalid(format!("distribution `{name}`: {problem}"));
@@ -45,13 +57,11 @@ impl Control {
                 let key = problem.key.join(".");
                 return Err(invalid(format!("{key}: {}", problem.problem)));
             }
-            if distribution.certificate.is_some() {
-                return Err(invalid(
-                    "certificate: this node has its certificates in the folder of --certificates; put the pair there, and leave \
-                     it out"
-                        .to_owned(),
-                ));
-            }
+            let sealed_key = match self.judge(&distribution, private_key.as_ref()) {
+                Ok(Some(key)) => Some(self.seal(&name, key)?),
+                Ok(None) => None,
+                Err(problem) => return Err(invalid(problem)),
+            };
             for (key, function, point) in distribution.functions() {
                 let served = || Some(self.invoke.find(function.as_str())?.deployment().kind);
                 let kind = kinds.get(function).copied().or_else(served);
@@ -98,6 +108,7 @@ impl Control {
             changes.push(Change::put(&DeployedDistribution {
                 app: app.map(str::to_owned),
                 distribution,
+                sealed_key,
             })?);
         }
         if let Some(app) = app {
@@ -107,6 +118,44 @@ impl Control {
             changes.extend(gone.map(|gone| Change::delete::<DeployedDistribution>(gone.key())));
         }
         Ok(changes)
+    }
+
+    /// The private key to keep, if the distribution brings a certificate, or what is wrong with that.
+    fn judge<'a>(
+        &self,
+        distribution: &Distribution,
+        key: Option<&'a PrivateKey>,
+    ) -> Result<Option<&'a PrivateKey>, String> {
+        let (chain, key) = match (&distribution.certificate, key) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => {
+                return Err("private_key: there is no certificate that it is of".to_owned());
+            }
+            (Some(Certificate::Chain(_)), None) => {
+                return Err("private_key: the certificate is of no use without its key".to_owned());
+            }
+            (Some(Certificate::Chain(chain)), Some(key)) => (chain, key),
+        };
+        if self.doors.https.is_none() {
+            return Err(
+                "certificate: this node serves no TLS; start it with --https ADDRESS".to_owned(),
+            );
+        }
+        Pair::from_pem(chain.as_bytes(), key.expose().as_bytes())
+            .and_then(|pair| pair.check(&distribution.hosts, Timestamp::now()))
+            .map_err(|error| {
+                let key = match error.is_of_key() {
+                    true => "private_key",
+                    false => "certificate.chain",
+                };
+                format!("{key}: {:#}", anyhow::Error::from(error))
+            })?;
+        Ok(Some(key))
+    }
+
+    fn seal(&self, name: &DistributionName, key: &PrivateKey) -> Result<String, Error> {
+        let context = DeployedDistribution::key_context(name);
+        Ok(self.sealer.seal(&context, key.expose().as_bytes())?)
     }
 
     async fn placed(&self) -> Result<Vec<DeployedDistribution>, Error> {
@@ -198,21 +247,19 @@ pub(super) async fn put(
     let bytes = axum::body::to_bytes(body, MAX_DOCUMENT)
         .await
         .map_err(|error| body_error(&error, MAX_DOCUMENT))?;
-    let distribution: Distribution = serde_json::from_slice(&bytes)
+    let wanted: DeployDistribution = serde_json::from_slice(&bytes)
         .map_err(|error| Error::Invalid(format!("not a distribution: {error}")))?;
     let named: Result<DistributionName, _> = name.parse();
-    if named.as_ref() != Ok(&distribution.name) {
+    if named.as_ref() != Ok(&wanted.distribution.name) {
         return Err(Error::Invalid(format!(
             "the document's name is `{}`, and the path's `{name}`",
-            distribution.name
+            wanted.distribution.name
         )));
     }
     // A client that hangs up does not leave it half done.
     let placed = tokio::spawn(async move {
         let control = &api.control;
-        let changes = control
-            .place(None, vec![distribution], &HashMap::new())
-            .await?;
+        let changes = control.place(None, vec![wanted], &HashMap::new()).await?;
         control.apply(changes).await
     });
     placed.await.map_err(|_| Error::Internal)??;

@@ -39,7 +39,6 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
@@ -48,14 +47,16 @@ pub use self::{
     progress::Protocol,
     request::{DataPlane, Target},
     stats::{Counter, ListenerStats},
-    tls::{CertificateFiles, CertificateSource, TlsConfig, TlsError, TlsInfo, TlsVersion},
+    tls::{
+        CertificateSource, Certificates, HostCertificate, TlsConfig, TlsError, TlsInfo, TlsVersion,
+    },
     url::{Authorize, UrlDenied, UrlTarget},
 };
 use self::{
     connection::Shared,
     listener::Listener,
     progress::{Progress, Stage},
-    tls::Certificates,
+    tls::Acceptor,
 };
 use crate::model::{ByteSize, Network};
 
@@ -188,7 +189,7 @@ pub struct Server {
     local: SocketAddr,
     config: ServerConfig,
     certificates: Option<Arc<Certificates>>,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Acceptor>,
     stats: Arc<ListenerStats>,
 }
 
@@ -200,10 +201,9 @@ impl Server {
         let (certificates, tls) = match &config.tls {
             None => (None, None),
             Some(tls) => {
-                let certificates =
-                    Certificates::load(tls.certificates.clone()).map_err(BindError::Tls)?;
-                let server = certificates.server_config().map_err(BindError::Tls)?;
-                (Some(certificates), Some(server))
+                let certificates = Certificates::load(tls.files.clone()).map_err(BindError::Tls)?;
+                let acceptor = Acceptor::new(Arc::clone(&certificates)).map_err(BindError::Tls)?;
+                (Some(certificates), Some(acceptor))
             }
         };
         let unbound = |error| BindError::Listen(config.address, error);
@@ -228,6 +228,11 @@ impl Server {
         self.local
     }
 
+    /// The certificates that it presents, if it has TLS.
+    pub fn certificates(&self) -> Option<&Arc<Certificates>> {
+        self.certificates.as_ref()
+    }
+
     /// The counters, for telemetry.
     pub fn stats(&self) -> Arc<ListenerStats> {
         Arc::clone(&self.stats)
@@ -244,7 +249,7 @@ impl Server {
             handler,
             http1: connection::http1_builder(&self.config.limits),
             config: self.config,
-            tls: self.tls.map(TlsAcceptor::from),
+            tls: self.tls,
             stats: self.stats,
         });
         let live = Live::default();

@@ -32,8 +32,8 @@ pub use arn::Arns;
 pub use cors::Cors;
 pub use digest::{Digest, ParseDigestError};
 pub use distribution::{
-    CachePolicy, Coding, Compression, Country, DeployedDistribution, Distribution,
-    DistributionName, KeyPolicy, Parts, RateLimit, Ttl,
+    CachePolicy, Certificate, CertificateFiles, Coding, Compression, Country, DeployedDistribution,
+    Distribution, DistributionName, KeyPolicy, Parts, PrivateKey, RateLimit, Ttl,
 };
 pub use event::{AsyncEvent, EventInvokeConfig, EventTarget, InvalidTarget};
 pub use function::{

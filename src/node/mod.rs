@@ -61,7 +61,7 @@ pub struct NodeConfig {
     pub data: PathBuf,
     /// Where functions answer.
     pub http: SocketAddr,
-    /// Where they answer with TLS, and the certificates.
+    /// Where they answer with TLS, and certificates.
     pub https: Option<(SocketAddr, TlsConfig)>,
     /// Where the API answers.
     pub api: SocketAddr,
@@ -267,10 +267,22 @@ impl Node {
             known: Known::default(),
             edge: edge.clone(),
             distributions: BTreeMap::new(),
+            sealer: sealer.clone(),
+            certificates: https.as_ref().and_then(Server::certificates).cloned(),
+            pairs: BTreeMap::new(),
             lacking: BTreeSet::new(),
         };
         control::mend_layers(&*catalog, &layers).await;
         follower.serve().await.context("load what is deployed")?;
+        if follower
+            .certificates
+            .as_ref()
+            .is_some_and(|certificates| certificates.is_empty())
+        {
+            tracing::warn!(
+                "no TLS handshake succeeds: there is no folder of certificates, and no distribution brings one yet"
+            );
+        }
         let sweeper = Sweeper {
             catalog: catalog.clone(),
             invoke: invoke.clone(),
