@@ -3,7 +3,8 @@
 //! A handshake reads an immutable snapshot of the certificates: those that are published, which are for the hosts of
 //! distributions, and those of files. A task looks at the files every few seconds and makes another snapshot when they
 //! change. A pair that cannot be read keeps the certificate it had, with a line in the log: a bad file on disk takes nothing
-//! down. At the start it is an error.
+//! down. At the start it is an error. An OCSP response beside a pair is stapled while it is of use, and else left out, with a
+//! line in the log.
 //!
 //! There is no early data (0-RTT): it can be replayed, and a function cannot know. Sessions are resumed by tickets, whose keys
 //! live in memory and rotate, so a restart means full handshakes.
@@ -17,6 +18,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use rustls::{
     AlertDescription,
     crypto::ring,
@@ -57,7 +59,8 @@ impl TlsConfig {
 #[derive(Debug, Clone)]
 pub enum CertificateSource {
     /// A folder, read in the order of its names: `NAME.crt` or `NAME.pem` with `NAME.key`, and sub-folders with
-    /// `fullchain.pem` and `privkey.pem` (certbot) or `tls.crt` and `tls.key` (Kubernetes).
+    /// `fullchain.pem` and `privkey.pem` (certbot) or `tls.crt` and `tls.key` (Kubernetes). An OCSP response in DER stands
+    /// beside the chain, by its name with `.ocsp`.
     Folder(PathBuf),
     /// These pairs.
     Files(Vec<CertificateFiles>),
@@ -186,7 +189,9 @@ impl Certificates {
         };
         // Taken before the files are read: what changes in between is seen the next time.
         let seen = fingerprint(&files);
-        if seen == before.seen {
+        let now = Timestamp::now();
+        let mut pairs = before.files.iter().map(|files| &files.pair);
+        if seen == before.seen && !pairs.any(|pair| pair.is_stapled_too_long(now)) {
             return;
         }
         let files: Vec<FilePair> = files
@@ -289,8 +294,23 @@ impl FilePair {
             };
             TlsError::Unusable(blamed.clone(), error)
         })?;
+        let pair = staple(pair, &files.staple());
         Ok(Self { files, pair })
     }
+}
+
+/// The pair with the OCSP response in a file, if there is one that is of use.
+fn staple(pair: Pair, file: &Path) -> Pair {
+    let error: Box<dyn std::error::Error> = match fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return pair,
+        Err(error) => error.into(),
+        Ok(response) => match pair.clone().stapled(response, Timestamp::now()) {
+            Ok(stapled) => return stapled,
+            Err(error) => error.into(),
+        },
+    };
+    tracing::warn!(file = %file.display(), %error, "an OCSP response is not stapled");
+    pair
 }
 
 /// What shakes hands with the clients of a listener.
@@ -387,12 +407,12 @@ fn pair_at(path: &Path) -> Option<CertificateFiles> {
 fn fingerprint(files: &[CertificateFiles]) -> Fingerprint {
     files
         .iter()
-        .flat_map(|pair| [&pair.chain, &pair.key])
+        .flat_map(|pair| [pair.chain.clone(), pair.key.clone(), pair.staple()])
         .map(|path| {
-            let written = fs::metadata(path)
+            let written = fs::metadata(&path)
                 .and_then(|metadata| Ok((metadata.modified()?, metadata.len())))
                 .ok();
-            (path.clone(), written)
+            (path, written)
         })
         .collect()
 }

@@ -3,6 +3,8 @@
 //! The listener presents them, the API and the command line judge what they are given by the same rules. Nothing is read
 //! from a disk or a socket here.
 
+mod ocsp;
 mod pair;
 
+pub use ocsp::StapleError;
 pub use pair::{Facts, Pair, PairError, provider};

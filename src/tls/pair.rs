@@ -18,6 +18,7 @@ use x509_parser::{
     prelude::{FromDer as _, X509Certificate},
 };
 
+use super::{StapleError, ocsp};
 use crate::model::HostPattern;
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
@@ -33,6 +34,8 @@ pub fn provider() -> Arc<CryptoProvider> {
 pub struct Pair {
     facts: Facts,
     certified: Arc<CertifiedKey>,
+    /// Until when what is stapled is in force; none if nothing is, or for ever.
+    stapled_until: Option<Timestamp>,
 }
 
 /// What stands in a certificate.
@@ -114,7 +117,31 @@ impl Pair {
         Ok(Self {
             facts,
             certified: Arc::new(certified),
+            stapled_until: None,
         })
+    }
+
+    /// The same with an OCSP response (RFC 6960), in DER, which clients that ask for it get with the certificate.
+    ///
+    /// # Errors
+    ///
+    /// It is not of this certificate, does not say that it is good, or not for now.
+    pub fn stapled(self, response: Vec<u8>, now: Timestamp) -> Result<Self, StapleError> {
+        let own = self.certified.end_entity_cert();
+        let own = own.map_err(|_| StapleError::Other)?;
+        let stapled_until = ocsp::check(&response, own, now)?;
+        let mut certified = CertifiedKey::clone(&self.certified);
+        certified.ocsp = Some(response);
+        Ok(Self {
+            facts: self.facts,
+            certified: Arc::new(certified),
+            stapled_until,
+        })
+    }
+
+    /// Whether what is stapled to it is out of date.
+    pub fn is_stapled_too_long(&self, now: Timestamp) -> bool {
+        self.stapled_until.is_some_and(|until| until <= now)
     }
 
     /// What rustls presents.

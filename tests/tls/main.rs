@@ -6,6 +6,7 @@
 )]
 
 mod distributions;
+mod openssl;
 #[path = "../process/mod.rs"]
 mod process;
 
@@ -23,6 +24,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: rcgen::Certificate,
+    /// Its private key: PEM.
+    key: String,
 }
 
 /// A certificate and its key, both PEM.
@@ -37,10 +40,14 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "an authority");
         let certificate = params.self_signed(&key).unwrap();
         Self {
-            issuer: Issuer::new(params, key),
             certificate,
+            key: key.serialize_pem(),
+            issuer: Issuer::new(params, key),
         }
     }
 

@@ -44,3 +44,10 @@ pub struct CertificateFiles {
     /// The private key: PKCS #8, PKCS #1 or SEC1.
     pub key: PathBuf,
 }
+
+impl CertificateFiles {
+    /// Where an OCSP response for the certificate is, if there is one: DER.
+    pub fn staple(&self) -> PathBuf {
+        self.chain.with_extension("ocsp")
+    }
+}
