@@ -9,7 +9,7 @@
 //! knows all parts. `tests/architecture.rs` keeps it so.
 //!
 //! ```text
-//! main → cli → node → { ingress, control, events } → edge → invoke → { runtime, router } → { store, telemetry, dial, tls } → model
+//! main → cli → node → { ingress, control, events, acme } → edge → invoke → { runtime, router } → { store, telemetry, dial, tls } → model
 //! ```
 //!
 //! | module | what it is | and it alone |
@@ -19,6 +19,7 @@
 //! | [`ingress`] | HTTP in and out: listener, TLS, connection, deadlines, [`request`](ingress::DataPlane) | speaks HTTP to clients (hyper) |
 //! | [`control`] | the API: who may call it, deploy, invoke, logs, health, metrics; and its client | has axum |
 //! | [`events`] | asynchronous invocation: takes events from the queue, runs them, tries again | |
+//! | [`acme`] | automatic certificates: an account, orders, renewals | orders certificates |
 //! | [`edge`] | a distribution's way: behaviours, hooks, cache, origins | |
 //! | [`invoke`] | the one door to run a function: admission, limits, report | |
 //! | [`router`] | which target serves an authority, method and path; pure | |
@@ -54,6 +55,7 @@
 //! immutable snapshots, functions and routes, that it swaps in. A request keeps what it started with, and never waits for
 //! a lock, for the store or for the control plane; when the store fails, what was served is served on.
 
+pub mod acme;
 pub mod cli;
 pub mod control;
 pub mod dial;

@@ -23,8 +23,8 @@ use crate::{
     edge::cache::{Counts, Purge, PurgeMode},
     invoke::HOOK_IS_NOT_INVOCABLE,
     model::{
-        Certificate, DeployedDistribution, Distribution, DistributionName, FunctionName, Kind,
-        PrivateKey,
+        Certificate, DeployedDistribution, Distribution, DistributionName, FunctionName,
+        IssuedCertificate, Kind, PrivateKey,
     },
     store::{Change, Resource as _, Stored},
     tls::Pair,
@@ -105,6 +105,9 @@ impl Control {
                     )));
                 }
             }
+            if distribution.certificate != Some(Certificate::Automatic) {
+                changes.push(Change::delete::<IssuedCertificate>(name.as_str()));
+            }
             changes.push(Change::put(&DeployedDistribution {
                 app: app.map(str::to_owned),
                 distribution,
@@ -115,7 +118,7 @@ impl Control {
             let gone = present.iter().filter(|present| {
                 present.app.as_deref() == Some(app) && !names.contains(&present.distribution.name)
             });
-            changes.extend(gone.map(|gone| Change::delete::<DeployedDistribution>(gone.key())));
+            changes.extend(gone.flat_map(|gone| removal(gone.key())));
         }
         Ok(changes)
     }
@@ -126,21 +129,32 @@ impl Control {
         distribution: &Distribution,
         key: Option<&'a PrivateKey>,
     ) -> Result<Option<&'a PrivateKey>, String> {
-        let (chain, key) = match (&distribution.certificate, key) {
+        let pair = match (&distribution.certificate, key) {
             (None, None) => return Ok(None),
-            (None, Some(_)) => {
+            (Some(Certificate::Automatic), None) => None,
+            (None | Some(Certificate::Automatic), Some(_)) => {
                 return Err("private_key: there is no certificate that it is of".to_owned());
             }
             (Some(Certificate::Chain(_)), None) => {
                 return Err("private_key: the certificate is of no use without its key".to_owned());
             }
-            (Some(Certificate::Chain(chain)), Some(key)) => (chain, key),
+            (Some(Certificate::Chain(chain)), Some(key)) => Some((chain, key)),
         };
         if self.doors.https.is_none() {
             return Err(
                 "certificate: this node serves no TLS; start it with --https ADDRESS".to_owned(),
             );
         }
+        let Some((chain, key)) = pair else {
+            return match self.acme {
+                true => Ok(None),
+                false => Err(
+                    "certificate: this node gets no automatic certificates; start it with --acme-agree, if you agree to the \
+                     terms of service of the authority"
+                        .to_owned(),
+                ),
+            };
+        };
         Pair::from_pem(chain.as_bytes(), key.expose().as_bytes())
             .and_then(|pair| pair.check(&distribution.hosts, Timestamp::now()))
             .map_err(|error| {
@@ -272,8 +286,7 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Error> {
     let control = &api.control;
     let placed = control.distribution(&name).await?;
-    let change = Change::delete::<DeployedDistribution>(placed.key());
-    control.apply(vec![change]).await?;
+    control.apply(removal(placed.key()).into()).await?;
     // Another one of that name is not to find what this one had.
     let cache = control.edge.cache();
     cache.purge(&name, &Purge::All, PurgeMode::Hard).await;
@@ -295,6 +308,14 @@ pub(super) async fn purge(
 
 pub(super) async fn cache(State(api): Shared) -> Json<CacheSummary> {
     Json(api.control.cache())
+}
+
+/// What removes a distribution.
+fn removal(name: String) -> [Change; 2] {
+    [
+        Change::delete::<IssuedCertificate>(name.clone()),
+        Change::delete::<DeployedDistribution>(name),
+    ]
 }
 
 fn summary(placed: DeployedDistribution) -> DistributionSummary {

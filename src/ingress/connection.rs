@@ -202,7 +202,8 @@ impl<H: Handler> Connection<'_, H> {
             () = self.progress.reached(Stage::Draining) => return,
         };
         let stream = match handshake {
-            Ok(Ok(stream)) => stream,
+            Ok(Ok(Some(stream))) => stream,
+            Ok(Ok(None)) => return,
             Ok(Err(error)) => {
                 stats.handshake_failures.increment();
                 tracing::debug!(peer = %self.peer, %error, "handshake failed");

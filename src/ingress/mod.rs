@@ -202,7 +202,9 @@ impl Server {
             None => (None, None),
             Some(tls) => {
                 let certificates = Certificates::load(tls.files.clone()).map_err(BindError::Tls)?;
-                let acceptor = Acceptor::new(Arc::clone(&certificates)).map_err(BindError::Tls)?;
+                let acceptor =
+                    Acceptor::new(Arc::clone(&certificates), Arc::clone(&tls.challenges))
+                        .map_err(BindError::Tls)?;
                 (Some(certificates), Some(acceptor))
             }
         };

@@ -26,6 +26,7 @@ use crate::{
     model::{Kind, Outcome, RedirectStatus, RedirectTarget, RequestId},
     router::{Miss, Router},
     telemetry::metrics::NodeMetrics,
+    tls::Challenges,
 };
 
 /// What serves requests: functions, and the answers that routes give themselves.
@@ -34,6 +35,7 @@ pub struct DataPlane {
     pub(super) invoke: Arc<Invoke>,
     edge: Arc<Edge>,
     metrics: Arc<NodeMetrics>,
+    challenges: Arc<Challenges>,
     pub(super) authorize: Arc<dyn Authorize>,
 }
 
@@ -113,13 +115,14 @@ impl From<Miss> for Failure {
 }
 
 impl DataPlane {
-    /// Serves what `invoke` runs, and function URLs to whom `authorize` lets in. Until [`route`](Self::route) is called
-    /// nothing has a route.
+    /// Serves what `invoke` runs, function URLs to whom `authorize` lets in, and `challenges` to who asks for one. Until
+    /// [`route`](Self::route) is called nothing has a route.
     pub fn new(
         routes: Router<Target>,
         invoke: Arc<Invoke>,
         edge: Arc<Edge>,
         metrics: Arc<NodeMetrics>,
+        challenges: Arc<Challenges>,
         authorize: Arc<dyn Authorize>,
     ) -> Self {
         Self {
@@ -127,6 +130,7 @@ impl DataPlane {
             invoke,
             edge,
             metrics,
+            challenges,
             authorize,
         }
     }
@@ -145,6 +149,10 @@ impl DataPlane {
     ) -> Result<Response<AnswerBody>, Failure> {
         let (mut head, body) = request.into_parts();
         sanitize::request(&mut head, connection)?;
+        if let Some(answer) = self.challenges.to_path(head.uri.path()) {
+            let response = respond(StatusCode::OK, HeaderMap::new(), answer.into());
+            return Ok(response.map(AnswerBody::Function));
+        }
         trace::propagate(&mut head.headers);
         let target = {
             let routes = self.routes.load();

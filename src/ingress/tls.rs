@@ -30,7 +30,7 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::{
     model::{CertificateFiles, HostPattern},
-    tls::{Pair, PairError, provider},
+    tls::{ALPN, Challenges, Pair, PairError, provider},
 };
 
 /// TLS for a listener.
@@ -40,6 +40,8 @@ pub struct TlsConfig {
     pub files: Option<CertificateSource>,
     /// How often the files are looked at for changes; 5 s by default.
     pub poll: Duration,
+    /// Answers to who validates a host (RFC 8737).
+    pub challenges: Arc<Challenges>,
 }
 
 impl TlsConfig {
@@ -48,6 +50,7 @@ impl TlsConfig {
         Self {
             files: files.into(),
             poll: Duration::from_secs(5),
+            challenges: Arc::default(),
         }
     }
 }
@@ -318,10 +321,14 @@ fn staple(pair: Pair, file: &Path) -> Pair {
 pub(super) struct Acceptor {
     certificates: Arc<Certificates>,
     config: Arc<rustls::ServerConfig>,
+    challenges: Arc<Challenges>,
 }
 
 impl Acceptor {
-    pub(super) fn new(certificates: Arc<Certificates>) -> Result<Self, TlsError> {
+    pub(super) fn new(
+        certificates: Arc<Certificates>,
+        challenges: Arc<Challenges>,
+    ) -> Result<Self, TlsError> {
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Setup)?
@@ -332,16 +339,29 @@ impl Acceptor {
         Ok(Self {
             certificates,
             config: Arc::new(config),
+            challenges,
         })
     }
 
-    /// Shakes hands with a client. One for whose name there is no certificate gets an alert that says so.
-    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    /// Shakes hands with a client. One for whose name there is no certificate gets an alert that says so. With one that only
+    /// validates a host the handshake is all there is.
+    pub(super) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> io::Result<Option<TlsStream<TcpStream>>> {
         let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
         let hello = start.client_hello();
         let name = hello.server_name();
+        let validates = hello
+            .alpn()
+            .is_some_and(|mut offered| offered.any(|it| it == ALPN));
+        if validates && let Some(config) = name.and_then(|name| self.challenges.to_hello(name)) {
+            start.into_stream(config).await?.shutdown().await?;
+            return Ok(None);
+        }
         if self.certificates.snapshot.load().find(name).is_some() {
-            return start.into_stream(Arc::clone(&self.config)).await;
+            let stream = start.into_stream(Arc::clone(&self.config)).await?;
+            return Ok(Some(stream));
         }
         // RFC 6066, section 3, and RFC 8446, section 9.2. rustls would say `access_denied`.
         let (alert, problem) = match name {

@@ -33,7 +33,8 @@ pub use cors::Cors;
 pub use digest::{Digest, ParseDigestError};
 pub use distribution::{
     CachePolicy, Certificate, CertificateFiles, Coding, Compression, Country, DeployedDistribution,
-    Distribution, DistributionName, KeyPolicy, Parts, PrivateKey, RateLimit, Ttl,
+    Distribution, DistributionName, IssuedCertificate, KeyPolicy, Parts, PrivateKey, RateLimit,
+    Ttl,
 };
 pub use event::{AsyncEvent, EventInvokeConfig, EventTarget, InvalidTarget};
 pub use function::{

@@ -24,7 +24,7 @@ use crate::{
     invoke::{Function, Invoke, Versions},
     model::{
         Alias, Answer, Arns, Certificate, DeployedDistribution, Deployment, FunctionName,
-        Qualifier, RoutePattern, Version, url_id,
+        IssuedCertificate, Qualifier, RoutePattern, Version, url_id,
     },
     router::Router,
     runtime::Runtime,
@@ -103,9 +103,11 @@ impl Follower {
         }
         for name in &touched.distributions {
             self.distribution(name);
+        }
+        for name in &touched.certificates {
             self.certificate(name);
         }
-        if !touched.distributions.is_empty() {
+        if !touched.certificates.is_empty() {
             self.publish_certificates();
         }
         let router = rerouted.then(|| self.router(&functions));
@@ -265,13 +267,23 @@ impl Follower {
     }
 
     fn pair(&self, deployed: &DeployedDistribution) -> anyhow::Result<Option<Pair>> {
-        let chain = match &deployed.distribution.certificate {
-            Some(Certificate::Chain(chain)) => chain,
+        let name = &deployed.distribution.name;
+        let (chain, sealed, context) = match &deployed.distribution.certificate {
+            Some(Certificate::Chain(chain)) => {
+                let sealed = deployed.sealed_key.as_ref();
+                let sealed = sealed.context("its private key is not in the catalog")?;
+                (chain, sealed, DeployedDistribution::key_context(name))
+            }
+            Some(Certificate::Automatic) => match self.known.issued.get(name.as_str()) {
+                Some(issued) => (
+                    &issued.chain,
+                    &issued.sealed_key,
+                    IssuedCertificate::key_context(name),
+                ),
+                None => return Ok(None),
+            },
             None => return Ok(None),
         };
-        let sealed = deployed.sealed_key.as_deref();
-        let sealed = sealed.context("its private key is not in the catalog")?;
-        let context = DeployedDistribution::key_context(&deployed.distribution.name);
         let key = self.sealer.open(&context, sealed)?;
         Ok(Some(Pair::from_pem(chain.as_bytes(), &key)?))
     }

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    acme::{Acme, AcmeSettings},
     control::{
         self, Access, Bodies, CREDENTIALS_FILE, Credentials, Doors, Identities, Peer, Readiness,
         Token,
@@ -47,6 +48,7 @@ use crate::{
         logs::{LogLimits, Logs},
         metrics::Metrics,
     },
+    tls::Challenges,
 };
 
 use follow::Follower;
@@ -97,6 +99,8 @@ pub struct NodeConfig {
     pub s3: Option<S3Settings>,
     /// How components are fetched from registries.
     pub registries: RegistrySettings,
+    /// Where automatic certificates come from, if the node gets any.
+    pub acme: Option<AcmeSettings>,
 }
 
 impl NodeConfig {
@@ -130,6 +134,7 @@ impl NodeConfig {
             unused: Duration::from_secs(3600),
             s3: None,
             registries: RegistrySettings::default(),
+            acme: None,
         }
     }
 }
@@ -148,6 +153,7 @@ pub struct Node {
     follower: Follower,
     sweeper: Sweeper,
     countries: Option<Countries>,
+    acme: Option<Acme>,
 }
 
 impl Node {
@@ -214,12 +220,14 @@ impl Node {
             grace: config.grace,
             ..ServerConfig::new(address)
         };
+        let challenges = Arc::<Challenges>::default();
         let http = Server::bind(server(config.http))?;
         let https = config
             .https
             .map(|(address, tls)| {
+                let challenges = challenges.clone();
                 Server::bind(ServerConfig {
-                    tls: Some(tls),
+                    tls: Some(TlsConfig { challenges, ..tls }),
                     ..server(address)
                 })
             })
@@ -247,6 +255,7 @@ impl Node {
             invoke.clone(),
             edge.clone(),
             metrics.node().clone(),
+            challenges.clone(),
             urls.clone(),
         ));
         let queue: Arc<dyn Queue> = store.clone();
@@ -291,6 +300,13 @@ impl Node {
             layers: layers.clone(),
             unused: config.unused,
         };
+        let acme = match config.acme {
+            Some(settings) => {
+                let acme = Acme::new(settings, catalog.clone(), sealer.clone(), challenges);
+                Some(acme.context("set up automatic certificates")?)
+            }
+            None => None,
+        };
         let worker = Worker::new(
             queue.clone(),
             Served {
@@ -324,6 +340,7 @@ impl Node {
             sources,
             vpc: config.vpc,
             edge,
+            acme: acme.is_some(),
             check_roles: config.check_roles,
         };
         control.register(&metrics);
@@ -344,6 +361,7 @@ impl Node {
             follower,
             sweeper,
             countries,
+            acme,
         })
     }
 
@@ -382,6 +400,11 @@ impl Node {
                 countries.watch().await;
             }
         });
+        let ordering = tokio::spawn(async move {
+            if let Some(acme) = self.acme {
+                acme.run().await;
+            }
+        });
         let working = tokio::spawn(self.worker.run(shutdown.clone(), self.grace));
         self.readiness.set(true);
         let readiness = self.readiness;
@@ -403,7 +426,7 @@ impl Node {
         if worked.is_err() {
             tracing::error!("the worker of asynchronous invocations ended unexpectedly");
         }
-        for task in [following, sweeping, watching] {
+        for task in [following, sweeping, watching, ordering] {
             task.abort();
             // Aborted, and so let go of the store.
             let _ = task.await;

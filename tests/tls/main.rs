@@ -5,8 +5,12 @@
     reason = "what fails in a test's own work fails the test"
 )]
 
+mod acme;
+#[path = "../support/debian.rs"]
+mod debian;
 mod distributions;
 mod openssl;
+mod pebble;
 #[path = "../process/mod.rs"]
 mod process;
 

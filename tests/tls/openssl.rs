@@ -176,7 +176,10 @@ async fn sessions_are_resumed_over_both_versions() {
     let request = "GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n";
     let asked = served.file("request");
     fs::write(&asked, request).unwrap();
-    for (flag, expected) in [("-sess_out", "New, TLSv1.3"), ("-sess_in", "Reused, TLSv1.3")] {
+    for (flag, expected) in [
+        ("-sess_out", "New, TLSv1.3"),
+        ("-sess_in", "Reused, TLSv1.3"),
+    ] {
         let mut command = Command::new("openssl");
         command
             .args(["s_client", "-connect", &served.https().to_string()])

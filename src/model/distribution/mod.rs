@@ -30,7 +30,7 @@ use super::{ByteSize, FunctionName, HostPattern, hook::Point, route};
 
 pub use access::{Access, Countries, Country, InvalidCountry, RateLimit};
 pub use cache::{CachePolicy, KeyPolicy, Parts, Ttl};
-pub use certificate::{Certificate, CertificateFiles, PrivateKey};
+pub use certificate::{Certificate, CertificateFiles, IssuedCertificate, PrivateKey};
 pub use check::InvalidDistribution;
 pub use compression::{Coding, Compression};
 pub use glob::{InvalidGlob, PathGlob};

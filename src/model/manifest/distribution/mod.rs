@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderName, Method};
 
 use super::{
     super::{
-        CachePolicy, CertificateFiles, Compression, Cors, Distribution, DistributionName,
-        FunctionName, HostPattern, KeyPolicy, Parts, RateLimit, Route, Ttl,
+        CachePolicy, Certificate, CertificateFiles, Compression, Cors, Distribution,
+        DistributionName, FunctionName, HostPattern, KeyPolicy, Parts, RateLimit, Route, Ttl,
         distribution::{
             Access, Behaviour, Countries, Ejection, FrameOptions, HealthCheck, Hook, Hooks, Hsts,
             OnFailure, Origin, OriginServer, OriginTimeouts, OriginTls, ReferrerPolicy,
@@ -24,10 +24,10 @@ use super::{
 };
 pub(super) use table::DistributionTable;
 use table::{
-    AccessTable, BehaviourTable, CacheTable, Choice, CompressTable, CorsTable, CountryName,
-    EjectionTable, FrameWord, HealthTable, HookName, HookTable, HooksTable, HstsTable, Named,
-    OnFailureWord, OriginTable, RateLimitTable, ReferrerWord, ResponseHeadersTable, SecurityTable,
-    ServerTable, Switch, TimeoutsTable, TlsTable,
+    AccessTable, AutomaticWord, BehaviourTable, CacheTable, Choice, CompressTable, CorsTable,
+    CountryName, EjectionTable, FrameWord, HealthTable, HookName, HookTable, HooksTable, HstsTable,
+    Named, OnFailureWord, OriginTable, RateLimitTable, ReferrerWord, ResponseHeadersTable,
+    SecurityTable, ServerTable, Switch, TimeoutsTable, TlsTable,
 };
 
 impl Check<'_> {
@@ -37,7 +37,9 @@ impl Check<'_> {
         tables: &BTreeMap<DistributionName, DistributionTable>,
     ) -> BTreeMap<DistributionName, CertificateFiles> {
         let files = tables.iter().filter_map(|(name, table)| {
-            let table = table.certificate.as_ref()?;
+            let Some(Named::Table(table)) = &table.certificate else {
+                return None;
+            };
             let files = CertificateFiles {
                 chain: self.folder.join(&table.chain),
                 key: self.folder.join(&table.key),
@@ -115,7 +117,11 @@ impl Check<'_> {
         Distribution {
             name: name.clone(),
             hosts: table.hosts.into_iter().map(|host| host.0).collect(),
-            certificate: None,
+            // That of files is put there when they are read.
+            certificate: match table.certificate {
+                Some(Named::Text(AutomaticWord::Automatic)) => Some(Certificate::Automatic),
+                Some(Named::Table(_)) | None => None,
+            },
             origins,
             behaviours,
             default: self.behaviour(&within(&at, &["default"]), table.default),
