@@ -16,6 +16,7 @@ use url::Url;
 
 use super::output::Output;
 use crate::{
+    acme::AcmeSettings,
     control::code::{RegistrySettings, S3Settings},
     ingress::{CertificateSource, TlsConfig},
     model::{ByteSize, Vpc, parse_duration},
@@ -54,13 +55,29 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "WHARF_HTTP", value_name = "ADDR")]
     http: Option<SocketAddr>,
 
-    /// Where functions answer with TLS; wants --certificates
+    /// Where functions answer with TLS, with the certificates of --certificates and those that distributions bring
     #[arg(long, env = "WHARF_HTTPS", value_name = "ADDR")]
     https: Option<SocketAddr>,
 
     /// A folder of certificates: NAME.crt (the chain) and NAME.key, read again when they change
     #[arg(long, env = "WHARF_CERTIFICATES", value_name = "DIR")]
     certificates: Option<PathBuf>,
+
+    /// Get certificates for distributions that want automatic ones, and agree to the terms of service of the authority
+    #[arg(long, env = "WHARF_ACME_AGREE")]
+    acme_agree: bool,
+
+    /// The ACME directory of the authority [default: Let's Encrypt's]
+    #[arg(long, env = "WHARF_ACME_DIRECTORY", value_name = "URL", value_parser = directory)]
+    acme_directory: Option<Url>,
+
+    /// A mail address that the authority may write to; may be given again
+    #[arg(long = "acme-contact", env = "WHARF_ACME_CONTACTS", value_name = "ADDRESS", value_delimiter = ',', value_parser = contact)]
+    acme_contacts: Vec<String>,
+
+    /// Authorities that the directory's own certificate may be from, beside the public ones (PEM)
+    #[arg(long, env = "WHARF_ACME_CA", value_name = "FILE")]
+    acme_ca: Option<PathBuf>,
 
     /// Where the API answers [default: 127.0.0.1:9080]
     #[arg(long, env = "WHARF_API", value_name = "ADDR")]
@@ -163,6 +180,12 @@ struct NodeFile {
     http: Option<SocketAddr>,
     https: Option<SocketAddr>,
     certificates: Option<PathBuf>,
+    acme_agree: Option<bool>,
+    #[serde(default, deserialize_with = "directory_in_file")]
+    acme_directory: Option<Url>,
+    #[serde(default, deserialize_with = "contacts_in_file")]
+    acme_contacts: Vec<String>,
+    acme_ca: Option<PathBuf>,
     api: Option<SocketAddr>,
     api_public: Option<bool>,
     #[serde(default, deserialize_with = "region_in_file")]
@@ -249,6 +272,37 @@ fn endpoint(text: &str) -> Result<Url, String> {
     }
 }
 
+fn directory_in_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    directory(&text).map(Some).map_err(D::Error::custom)
+}
+
+/// The address of an ACME directory. What is said there is believed, so it is not asked in clear text.
+fn directory(text: &str) -> Result<Url, String> {
+    let url: Option<Url> = text.parse().ok();
+    url.filter(|url| url.scheme() == "https" && url.has_host())
+        .ok_or_else(|| format!("`{text}` is not https://HOST/PATH"))
+}
+
+fn contacts_in_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let contacts = texts.iter().map(|text| contact(text));
+    contacts.collect::<Result<_, _>>().map_err(D::Error::custom)
+}
+
+fn contact(text: &str) -> Result<String, String> {
+    let is_sound = |part: &str| {
+        let mut characters = part.chars();
+        !part.is_empty() && characters.all(|it| it.is_ascii_graphic() && !"@,?&:".contains(it))
+    };
+    match text.split_once('@') {
+        Some((user, host)) if is_sound(user) && is_sound(host) => Ok(text.to_owned()),
+        _ => Err(format!(
+            "`{text}` is not a mail address, such as ops@example.com"
+        )),
+    }
+}
+
 fn slots_in_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     let slots = u32::deserialize(deserializer)?;
     check_slots(slots).map(Some).map_err(D::Error::custom)
@@ -314,15 +368,43 @@ impl NodeArgs {
         let program = std::env::current_exe().context("find this program")?;
         let default = NodeConfig::new(data, program);
         let certificates = self.certificates.or(file.certificates);
-        let https = match (self.https.or(file.https), certificates) {
-            (Some(address), Some(folder)) => {
-                Some((address, TlsConfig::new(CertificateSource::Folder(folder))))
+        let https = match self.https.or(file.https) {
+            Some(address) => {
+                let files = certificates.map(CertificateSource::Folder);
+                Some((address, TlsConfig::new(files)))
             }
-            (Some(_), None) => {
-                bail!("--https wants certificates: name their folder with --certificates")
+            None if certificates.is_some() => {
+                bail!("--certificates are for --https: name its address")
             }
-            (None, Some(_)) => bail!("--certificates are for --https: name its address"),
-            (None, None) => None,
+            None => None,
+        };
+        let agreed = self.acme_agree || file.acme_agree == Some(true);
+        let contacts = match self.acme_contacts.is_empty() {
+            true => file.acme_contacts,
+            false => self.acme_contacts,
+        };
+        let (directory, ca) = (
+            self.acme_directory.or(file.acme_directory),
+            self.acme_ca.or(file.acme_ca),
+        );
+        let acme = match agreed {
+            true if https.is_none() => {
+                bail!("--acme-agree is for certificates of --https: name its address")
+            }
+            true => {
+                let default = AcmeSettings::new();
+                Some(AcmeSettings {
+                    directory: directory.unwrap_or(default.directory),
+                    contacts,
+                    ca,
+                    ..default
+                })
+            }
+            false if directory.is_some() || ca.is_some() || !contacts.is_empty() => bail!(
+                "--acme-directory, --acme-contact and --acme-ca want --acme-agree: say that you agree to the terms of service \
+                 of the authority"
+            ),
+            false => None,
         };
         let api = self.api.or(file.api).unwrap_or(default.api);
         ensure!(
@@ -410,6 +492,7 @@ impl NodeArgs {
             grace: self.grace.or(file.grace).unwrap_or(default.grace),
             s3,
             registries,
+            acme,
             ..default
         };
         Ok((config, log, log_format))

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, Distribution, FunctionConfiguration, FunctionName, Kind, Route};
+use crate::model::{
+    Digest, Distribution, FunctionConfiguration, FunctionName, Kind, PrivateKey, Route,
+};
 
 /// `POST /wharf/v1/deployments`: functions and routes that are deployed together or not at all.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,7 +22,7 @@ pub struct Deploy {
     pub routes: Vec<Route>,
     /// The app's distributions.
     #[serde(default)]
-    pub distributions: Vec<Distribution>,
+    pub distributions: Vec<DeployDistribution>,
 }
 
 /// One function to deploy. Its component was uploaded before.
@@ -33,6 +35,17 @@ pub struct DeployFunction {
     pub code: Digest,
     /// How it runs.
     pub configuration: FunctionConfiguration,
+}
+
+/// One distribution to deploy; also the body of `PUT /wharf/v1/distributions/NAME`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeployDistribution {
+    /// What it is.
+    #[serde(flatten)]
+    pub distribution: Distribution,
+    /// The private key of its certificate. It is never told again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_key: Option<PrivateKey>,
 }
 
 /// The answer to a [`Deploy`].

@@ -83,6 +83,8 @@ pub struct Control {
     pub vpc: Vpc,
     /// What serves distributions.
     pub edge: Arc<Edge>,
+    /// Whether the node gets automatic certificates.
+    pub acme: bool,
     /// Whether functions are taken only with roles that are here and that Lambda may assume.
     pub check_roles: bool,
 }

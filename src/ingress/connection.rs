@@ -25,13 +25,13 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
-use tokio_rustls::TlsAcceptor;
 
 use super::{
     Handler, Limits, ListenerStats, Protocol, RequestBody, ServerConfig, Switched, TlsInfo,
     body::{BoxError, ResponseBody},
     progress::{InFlight, Missed, Progress, Stage, StreamProgress, Watchdog},
     socket::{Socket, detect},
+    tls::Acceptor,
 };
 
 /// hyper's own maximum, whose storage is on the stack: any other allocates for every request.
@@ -120,7 +120,7 @@ impl ConnectionInfo {
 pub(super) struct Shared<H> {
     pub(super) handler: Arc<H>,
     pub(super) config: ServerConfig,
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: Option<Acceptor>,
     pub(super) http1: http1::Builder,
     pub(super) stats: Arc<ListenerStats>,
 }
@@ -194,7 +194,7 @@ struct Connection<'a, H> {
 }
 
 impl<H: Handler> Connection<'_, H> {
-    async fn serve_tls(self, stream: TcpStream, acceptor: &TlsAcceptor) {
+    async fn serve_tls(self, stream: TcpStream, acceptor: &Acceptor) {
         let stats = &self.shared.stats;
         let deadline = self.shared.config.limits.deadlines.handshake;
         let handshake = tokio::select! {
@@ -202,7 +202,8 @@ impl<H: Handler> Connection<'_, H> {
             () = self.progress.reached(Stage::Draining) => return,
         };
         let stream = match handshake {
-            Ok(Ok(stream)) => stream,
+            Ok(Ok(Some(stream))) => stream,
+            Ok(Ok(None)) => return,
             Ok(Err(error)) => {
                 stats.handshake_failures.increment();
                 tracing::debug!(peer = %self.peer, %error, "handshake failed");

@@ -28,6 +28,7 @@ use crate::{
     model::{Kind, Outcome, RedirectStatus, RedirectTarget, RequestId, trace},
     router::{Miss, Router},
     telemetry::{access::AccessLog, metrics::NodeMetrics},
+    tls::Challenges,
 };
 
 /// What serves requests: functions, and the answers that routes give themselves.
@@ -36,6 +37,7 @@ pub struct DataPlane {
     pub(super) invoke: Arc<Invoke>,
     edge: Arc<Edge>,
     metrics: Arc<NodeMetrics>,
+    challenges: Arc<Challenges>,
     access_log: Option<Arc<AccessLog>>,
     pub(super) authorize: Arc<dyn Authorize>,
 }
@@ -129,13 +131,14 @@ impl Failure {
 }
 
 impl DataPlane {
-    /// Serves what `invoke` runs, and function URLs to whom `authorize` lets in. Until [`route`](Self::route) is called
-    /// nothing has a route. Requests are told to `access_log`, if there is one.
+    /// Serves what `invoke` runs, function URLs to whom `authorize` lets in, and `challenges` to who asks for one. Until
+    /// [`route`](Self::route) is called nothing has a route. Requests are told to `access_log`, if there is one.
     pub fn new(
         routes: Router<Target>,
         invoke: Arc<Invoke>,
         edge: Arc<Edge>,
         metrics: Arc<NodeMetrics>,
+        challenges: Arc<Challenges>,
         access_log: Option<Arc<AccessLog>>,
         authorize: Arc<dyn Authorize>,
     ) -> Self {
@@ -144,6 +147,7 @@ impl DataPlane {
             invoke,
             edge,
             metrics,
+            challenges,
             access_log,
             authorize,
         }
@@ -165,6 +169,10 @@ impl DataPlane {
         let (mut head, body) = request.into_parts();
         let websocket = sanitize::is_websocket(&head) && body.is_end_stream();
         sanitize::request(&mut head, connection)?;
+        if let Some(answer) = self.challenges.to_path(head.uri.path()) {
+            let response = respond(StatusCode::OK, HeaderMap::new(), answer.into());
+            return Ok(response.map(AnswerBody::Function));
+        }
         trace::propagate(&mut head.headers);
         let target = {
             let routes = self.routes.load();

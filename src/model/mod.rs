@@ -35,8 +35,9 @@ pub use cache::CacheResult;
 pub use cors::Cors;
 pub use digest::{Digest, ParseDigestError};
 pub use distribution::{
-    CachePolicy, Coding, Compression, Country, DeployedDistribution, Distribution,
-    DistributionName, KeyPolicy, Parts, RateLimit, Ttl,
+    CachePolicy, Certificate, CertificateFiles, Coding, Compression, Country, DeployedDistribution,
+    Distribution, DistributionName, IssuedCertificate, KeyPolicy, Parts, PrivateKey, RateLimit,
+    Ttl,
 };
 pub use event::{AsyncEvent, EventInvokeConfig, EventTarget, InvalidTarget};
 pub use function::{

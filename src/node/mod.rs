@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    acme::{Acme, AcmeSettings},
     control::{
         self, Access, Bodies, CREDENTIALS_FILE, Credentials, Doors, Identities, Peer, Readiness,
         Token,
@@ -48,6 +49,7 @@ use crate::{
         logs::{LogLimits, Logs},
         metrics::Metrics,
     },
+    tls::Challenges,
 };
 
 use follow::Follower;
@@ -62,7 +64,7 @@ pub struct NodeConfig {
     pub data: PathBuf,
     /// Where functions answer.
     pub http: SocketAddr,
-    /// Where they answer with TLS, and the certificates.
+    /// Where they answer with TLS, and certificates.
     pub https: Option<(SocketAddr, TlsConfig)>,
     /// Where the API answers.
     pub api: SocketAddr,
@@ -100,6 +102,8 @@ pub struct NodeConfig {
     pub s3: Option<S3Settings>,
     /// How components are fetched from registries.
     pub registries: RegistrySettings,
+    /// Where automatic certificates come from, if the node gets any.
+    pub acme: Option<AcmeSettings>,
 }
 
 impl NodeConfig {
@@ -134,6 +138,7 @@ impl NodeConfig {
             unused: Duration::from_secs(3600),
             s3: None,
             registries: RegistrySettings::default(),
+            acme: None,
         }
     }
 }
@@ -153,6 +158,7 @@ pub struct Node {
     sweeper: Sweeper,
     countries: Option<Countries>,
     access_log: Option<Arc<AccessLog>>,
+    acme: Option<Acme>,
 }
 
 impl Node {
@@ -221,12 +227,14 @@ impl Node {
             grace: config.grace,
             ..ServerConfig::new(address)
         };
+        let challenges = Arc::<Challenges>::default();
         let http = Server::bind(server(config.http))?;
         let https = config
             .https
             .map(|(address, tls)| {
+                let challenges = challenges.clone();
                 Server::bind(ServerConfig {
-                    tls: Some(tls),
+                    tls: Some(TlsConfig { challenges, ..tls }),
                     ..server(address)
                 })
             })
@@ -260,6 +268,7 @@ impl Node {
             invoke.clone(),
             edge.clone(),
             metrics.node().clone(),
+            challenges.clone(),
             access_log.clone(),
             urls.clone(),
         ));
@@ -281,10 +290,22 @@ impl Node {
             known: Known::default(),
             edge: edge.clone(),
             distributions: BTreeMap::new(),
+            sealer: sealer.clone(),
+            certificates: https.as_ref().and_then(Server::certificates).cloned(),
+            pairs: BTreeMap::new(),
             lacking: BTreeSet::new(),
         };
         control::mend_layers(&*catalog, &layers).await;
         follower.serve().await.context("load what is deployed")?;
+        if follower
+            .certificates
+            .as_ref()
+            .is_some_and(|certificates| certificates.is_empty())
+        {
+            tracing::warn!(
+                "no TLS handshake succeeds: there is no folder of certificates, and no distribution brings one yet"
+            );
+        }
         let sweeper = Sweeper {
             catalog: catalog.clone(),
             invoke: invoke.clone(),
@@ -292,6 +313,13 @@ impl Node {
             runtime: runtime.clone(),
             layers: layers.clone(),
             unused: config.unused,
+        };
+        let acme = match config.acme {
+            Some(settings) => {
+                let acme = Acme::new(settings, catalog.clone(), sealer.clone(), challenges);
+                Some(acme.context("set up automatic certificates")?)
+            }
+            None => None,
         };
         let worker = Worker::new(
             queue.clone(),
@@ -326,6 +354,7 @@ impl Node {
             sources,
             vpc: config.vpc,
             edge,
+            acme: acme.is_some(),
             check_roles: config.check_roles,
         };
         control.register(&metrics);
@@ -354,6 +383,7 @@ impl Node {
             sweeper,
             countries,
             access_log,
+            acme,
         })
     }
 
@@ -392,6 +422,11 @@ impl Node {
                 countries.watch().await;
             }
         });
+        let ordering = tokio::spawn(async move {
+            if let Some(acme) = self.acme {
+                acme.run().await;
+            }
+        });
         let working = tokio::spawn(self.worker.run(shutdown.clone(), self.grace));
         self.readiness.set(true);
         let readiness = self.readiness;
@@ -413,7 +448,7 @@ impl Node {
         if worked.is_err() {
             tracing::error!("the worker of asynchronous invocations ended unexpectedly");
         }
-        for task in [following, sweeping, watching] {
+        for task in [following, sweeping, watching, ordering] {
             task.abort();
             // Aborted, and so let go of the store.
             let _ = task.await;

@@ -94,6 +94,7 @@ impl Check<'_> {
     fn distribution(&mut self) {
         let distribution = self.distribution;
         self.hosts(&distribution.hosts);
+        self.certificate();
         self.at_most(
             &["origins"],
             distribution.origins.len(),
@@ -258,6 +259,27 @@ impl Check<'_> {
         } else if primaries.all(|server| server.weight == 0) {
             let message = "no server gets a request: give one a weight above 0";
             self.problem(&["servers"], message);
+        }
+    }
+
+    fn certificate(&mut self) {
+        let Distribution {
+            certificate, hosts, ..
+        } = self.distribution;
+        if *certificate != Some(super::Certificate::Automatic) {
+            return;
+        }
+        for (index, host) in hosts.iter().enumerate() {
+            if host.is_wildcard() {
+                let message = format!(
+                    "`{host}` gets no automatic certificate: list the hosts, or bring a certificate"
+                );
+                self.problem(&["hosts", &index.to_string()], message);
+            }
+        }
+        if hosts.iter().all(HostPattern::is_address) {
+            let message = "no certificate is for an address: name a host";
+            self.problem(&["certificate"], message);
         }
     }
 

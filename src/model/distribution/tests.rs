@@ -53,7 +53,7 @@ fn everything() -> serde_json::Value {
     json!({
         "name": "site",
         "hosts": ["www.example.com", "*.cdn.localhost"],
-        "certificate": {"chain": "/app/site.pem", "key": "/app/site.key"},
+        "certificate": {"chain": "-----BEGIN CERTIFICATE-----"},
         "origins": {
             "main": {
                 "servers": [
