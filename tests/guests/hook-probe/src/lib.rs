@@ -8,6 +8,7 @@ use wharf_sdk::{
     config,
     hook::{Client, Forward, Request, RequestAction, Response, ResponseAction},
     key_value::Bucket,
+    log::{self, LevelFilter},
 };
 
 #[wharf_sdk::viewer_request]
@@ -54,6 +55,12 @@ fn request(mut request: Request, client: Client) -> RequestAction {
                 Ok(Err(error)) | Err(error) => error.to_string(),
             },
         ),
+        "/hook/granted" => {
+            request
+                .headers
+                .set("x-viewer-request", granted("viewer_request"));
+            request.into()
+        }
         "/hook/config" => answer(config::get("flag").unwrap().unwrap_or_default()),
         "/hook/memory" => {
             let mut kept = Vec::new();
@@ -77,6 +84,24 @@ fn request(mut request: Request, client: Client) -> RequestAction {
                 None => RequestAction::Next,
             }
         }
+    }
+}
+
+/// Uses what a hook may be granted: counts in the store, reads the configuration, and says so in the log.
+fn granted(point: &str) -> String {
+    log::start(LevelFilter::Info);
+    let store = Bucket::open("default").unwrap();
+    let number = store.increment("count", 1).unwrap();
+    let flag = config::get("flag").unwrap().unwrap_or_default();
+    log::info!("{point} is number {number}");
+    format!("{number} {flag}")
+}
+
+/// What the other hooks say of themselves.
+fn said(point: &str, request: &Request) -> String {
+    match request.path.as_str() {
+        "/hook/granted" => granted(point),
+        _ => "seen".to_owned(),
     }
 }
 
@@ -129,12 +154,13 @@ fn bad(what: &str, mut request: Request) -> RequestAction {
 
 #[wharf_sdk::origin_request]
 fn client(request: Request) -> Request {
-    request.header("x-origin-request", "seen")
+    let said = said("origin_request", &request);
+    request.header("x-origin-request", said)
 }
 
 #[wharf_sdk::origin_response]
-fn response(_request: Request, response: Response) -> Response {
-    response.header("x-origin-response", "seen")
+fn response(request: Request, response: Response) -> Response {
+    response.header("x-origin-response", said("origin_response", &request))
 }
 
 #[wharf_sdk::viewer_response]
@@ -142,6 +168,8 @@ fn handle(request: Request, response: Response) -> ResponseAction {
     match request.path.as_str() {
         "/hook/untouched" => ResponseAction::Next,
         "/hook/replace" => Response::new(503).body("replaced\n").into(),
-        _ => response.header("x-viewer-response", "seen").into(),
+        _ => response
+            .header("x-viewer-response", said("viewer_response", &request))
+            .into(),
     }
 }
