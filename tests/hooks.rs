@@ -133,7 +133,7 @@ impl Hook<'_> {
         };
         let head = RequestHead::from(head);
         (self.door.invoke)
-            .hook_request(&self.function, point, id, head, client)
+            .hook_request(&self.function, point, id, head, client, None)
             .await
     }
 
@@ -162,7 +162,7 @@ impl Hook<'_> {
         let (request, response) = (request(path), response.into_parts().0);
         let head = ResponseHead::from(&response);
         (self.door.invoke)
-            .hook_response(&self.function, point, id, (&request).into(), head)
+            .hook_response(&self.function, point, id, (&request).into(), head, None)
             .await
     }
 

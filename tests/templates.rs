@@ -74,7 +74,10 @@ async fn the_hook_template_stands_before_the_site_of_its_manifest() {
     let probe = node.get_at("site.localhost", "/index.php").await;
     assert_eq!((probe.status.as_u16(), asked.load(Relaxed)), (404, 0));
     let page = node.get_at("site.localhost", "/").await;
-    assert_eq!((page.status.as_u16(), page.text().as_str()), (200, "hello\n"));
+    assert_eq!(
+        (page.status.as_u16(), page.text().as_str()),
+        (200, "hello\n")
+    );
     assert_eq!(asked.load(Relaxed), 1);
     // It has no address of its own.
     let alone = node.get_at("guard.localhost", "/").await;

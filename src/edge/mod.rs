@@ -17,6 +17,7 @@
 //!
 //! Not here: which distribution has a host, which is the router's; sockets, which are the listener's.
 
+mod ahead;
 pub mod cache;
 mod compress;
 mod country;
@@ -44,6 +45,7 @@ use http_body_util::{BodyExt as _, Limited, combinators::UnsyncBoxBody};
 
 pub use self::country::{Countries, CountriesError};
 use self::{
+    ahead::Room,
     cache::{Cache, Scope},
     forward::{Forwarded, Route},
     gate::Stopped,
@@ -73,6 +75,7 @@ pub struct Edge {
     /// This node's name in `CDN-Loop`.
     node: String,
     countries: Option<Countries>,
+    room: Room,
 }
 
 /// A distribution as requests meet it.
@@ -224,6 +227,7 @@ impl Edge {
             origins: Origins::new(node)?,
             node: node.to_owned(),
             countries,
+            room: Room::new(),
         }))
     }
 
@@ -370,8 +374,10 @@ impl Passage<'_> {
             invoke: &self.edge.invoke,
             arrival: &self.arrival,
         };
+        let mut made_body = None;
+        let at = &config.hooks.viewer_request;
         let (decided, made) = hooks
-            .request(&config.hooks.viewer_request, Point::ViewerRequest, head)
+            .request(at, Point::ViewerRequest, head, &mut made_body)
             .await?;
         if let Some(response) = made {
             let response = response.map(Body::made);
@@ -399,9 +405,10 @@ impl Passage<'_> {
         };
         let asked = asked(head, config.hooks.viewer_response.is_empty());
         let limit = config.request_body.as_usize();
-        let body = match body.is_end_stream() {
-            true => forward::empty(),
-            false => Limited::new(body.map_err(Into::into), limit).boxed_unsync(),
+        let body = match made_body {
+            Some(made) => forward::whole(made),
+            None if body.is_end_stream() => forward::empty(),
+            None => Limited::new(body.map_err(Into::into), limit).boxed_unsync(),
         };
         let request = Request::from_parts(std::mem::replace(head, asked), body);
         let response = self.edge.cache.serve(scope, request, route).await?;
@@ -441,8 +448,9 @@ impl Passage<'_> {
         }
         let (mut head, body) = response.into_parts();
         let request = RequestHead::from(request);
-        let made = hooks
-            .response(at, Point::ViewerResponse, request, &mut head)
+        let mut made = None;
+        hooks
+            .response(at, Point::ViewerResponse, request, &mut head, &mut made)
             .await?;
         Ok(Response::from_parts(head, made.map_or(body, Body::made)))
     }

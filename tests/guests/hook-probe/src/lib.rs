@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use wharf_sdk::{
     config,
-    hook::{Client, Forward, Request, RequestAction, Response, ResponseAction},
+    hook::{Body, Client, Forward, Request, RequestAction, Response, ResponseAction},
     key_value::Bucket,
     log::{self, LevelFilter},
 };
@@ -25,9 +25,9 @@ fn request(mut request: Request, client: Client) -> RequestAction {
             request.into()
         }
         "/hook/origin" => Forward {
-            request,
             origin: Some("other".to_owned()),
             cache_key: Some("key".to_owned()),
+            ..request.into()
         }
         .into(),
         "/hook/cookie" => {
@@ -153,14 +153,45 @@ fn bad(what: &str, mut request: Request) -> RequestAction {
 }
 
 #[wharf_sdk::origin_request]
-fn client(request: Request) -> Request {
+fn client(request: Request, _client: Client, body: Option<Body>) -> RequestAction {
     let said = said("origin_request", &request);
-    request.header("x-origin-request", said)
+    let is_for_body = request.path.starts_with("/hook/body");
+    let mut forward = Forward::from(request.header("x-origin-request", said));
+    if is_for_body {
+        let described = described(body.as_ref());
+        forward.request = forward.request.header("x-request-body", described);
+        if forward.request.path == "/hook/body/request" {
+            forward.body = Some(louder(body));
+        }
+    }
+    forward.into()
 }
 
 #[wharf_sdk::origin_response]
-fn response(request: Request, response: Response) -> Response {
-    response.header("x-origin-response", said("origin_response", &request))
+fn response(request: Request, mut response: Response, body: Option<Body>) -> Response {
+    if request.path.starts_with("/hook/body") {
+        response = response.header("x-response-body", described(body.as_ref()));
+    }
+    match request.path.as_str() {
+        "/hook/body/response" => response.body(louder(body)),
+        "/hook/body/trap" => panic!("this hook panics on purpose"),
+        _ => response.header("x-origin-response", said("origin_response", &request)),
+    }
+}
+
+/// How much a hook was given of a body.
+fn described(body: Option<&Body>) -> String {
+    match body {
+        None => "none".to_owned(),
+        Some(body) if body.truncated => format!("{} of more", body.data.len()),
+        Some(body) => body.data.len().to_string(),
+    }
+}
+
+/// What a hook was given, in capitals.
+fn louder(body: Option<Body>) -> Vec<u8> {
+    body.map(|body| body.data.to_ascii_uppercase())
+        .unwrap_or_default()
 }
 
 #[wharf_sdk::viewer_response]
