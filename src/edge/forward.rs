@@ -14,18 +14,20 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    Request, Response, StatusCode, request,
+    Method, Request, Response, StatusCode, header, request,
     uri::{Authority, Scheme},
 };
-use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt as _, Empty, LengthLimitError};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Empty, Full, LengthLimitError};
 use pin_project_lite::pin_project;
 use tracing::{Instrument as _, Span};
 
 use super::{
-    Arrival, Behaviour, Distribution, Edge, Failure, RequestBody, Source, cache,
+    Arrival, Behaviour, BoxError, Distribution, Edge, Failure, RequestBody, Source,
+    ahead::Ahead,
+    cache,
     compress::{self, CompressError, Compressed},
-    hooks::Hooks,
+    hooks::{Hooks, Passing},
     origin::{OriginBody, OriginError, Tunnel, Upgrade, Viewer},
 };
 use crate::{
@@ -94,18 +96,28 @@ impl Route {
             metrics: &self.distribution.metrics,
         };
         let config = &behaviour.config;
+        let room = &self.edge.room;
+        // What is stored is stored for what the cache was asked, whatever a hook makes of that.
+        let coding = compress::negotiate(&config.compress, &head.headers);
+        if config.hooks.want_whole() {
+            head.headers.remove(header::RANGE);
+            head.headers.remove(header::IF_RANGE);
+        }
+        let is_there = body.as_ref().is_some_and(|body| !body.is_end_stream());
+        let body = body.unwrap_or_else(empty);
+        let mut passing = Passing::new(body, is_there, room, broken_request);
+        let at = &config.hooks.origin_request;
         let (decided, made) = hooks
-            .request(
-                &config.hooks.origin_request,
-                Point::OriginRequest,
-                &mut head,
-            )
+            .request(at, Point::OriginRequest, &mut head, &mut passing)
             .await?;
+        let body = match passing.passed() {
+            Ok(made) => whole(made),
+            Err(ahead) => ahead.untouched().unwrap_or_else(Ahead::boxed_unsync),
+        };
         let at = &config.hooks.origin_response;
         // A response hook is shown what the origin was asked.
         let asked = (!at.is_empty()).then(|| head.clone());
         let method = head.method.clone();
-        let coding = compress::negotiate(&config.compress, &head.headers);
         let response = match made {
             Some(response) => response.map(|body| Answer::Made { bytes: Some(body) }),
             None => {
@@ -117,12 +129,22 @@ impl Route {
             Some(asked) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
                 let (mut head, body) = response.into_parts();
                 let request = RequestHead::from(&asked);
-                let made = hooks
-                    .response(at, Point::OriginResponse, request, &mut head)
+                let is_there = has_body(&method, head.status);
+                let mut passing = Passing::new(body, is_there, room, broken_answer);
+                hooks
+                    .response(at, Point::OriginResponse, request, &mut head, &mut passing)
                     .await?;
-                let body = match made {
-                    Some(made) => Answer::Made { bytes: Some(made) },
-                    None => body,
+                let body = match passing.passed() {
+                    Ok(made) => Answer::Made { bytes: Some(made) },
+                    Err(ahead) => {
+                        if method == Method::HEAD && config.hooks.want_whole() {
+                            // A hook would have seen a body, and said another length.
+                            head.headers.remove(header::CONTENT_LENGTH);
+                        }
+                        ahead.untouched().unwrap_or_else(|body| Answer::Ahead {
+                            body: Box::new(body),
+                        })
+                    }
                 };
                 Response::from_parts(head, body)
             }
@@ -142,14 +164,13 @@ impl Route {
         target: &Target,
         chosen: Option<&str>,
         head: request::Parts,
-        body: Option<RequestBody>,
+        body: RequestBody,
     ) -> Result<Response<Answer>, Failure> {
         let origin = match (chosen, target) {
             (Some(chosen), _) => Some(chosen),
             (None, Target::Origin(name)) => Some(name.as_str()),
             (None, Target::Function(_)) => None,
         };
-        let body = body.unwrap_or_else(empty);
         let request = Request::from_parts(head, body);
         match (origin, target) {
             (Some(name), _) => {
@@ -257,6 +278,34 @@ fn count(metrics: &OriginMetrics, error: &OriginError) {
     }
 }
 
+/// A body that is there.
+pub(super) fn whole(bytes: Bytes) -> RequestBody {
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// The request's body failed before anybody was asked.
+fn broken_request(error: BoxError) -> Failure {
+    match OriginError::RequestBody(error) {
+        error if is_too_long(&error) => Failure::TooLarge,
+        error => error.into(),
+    }
+}
+
+/// The answer broke off before anything of it was sent.
+fn broken_answer(error: AnswerError) -> Failure {
+    match error {
+        AnswerError::Origin(error) => error.into(),
+        AnswerError::Function(IncompleteBody(outcome)) => Failure::Outcome(outcome),
+    }
+}
+
+/// Whether an answer has content (RFC 9110 sections 9.3.2, 15.3.5 and 15.4.5).
+fn has_body(method: &Method, status: StatusCode) -> bool {
+    method != Method::HEAD && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
 /// Whether the request's body is longer than the behaviour allows.
 fn is_too_long(error: &OriginError) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
@@ -281,6 +330,8 @@ pin_project! {
         Function { #[pin] body: ResponseBody },
         /// There is none: the connection becomes a WebSocket.
         Tunnel { tunnel: Box<Tunnel> },
+        /// A hook was given the beginning of it.
+        Ahead { body: Box<Ahead<Answer>> },
     }
 }
 
@@ -289,7 +340,10 @@ impl Answer {
     pub(super) fn into_tunnel(self) -> Option<Tunnel> {
         match self {
             Self::Tunnel { tunnel } => Some(*tunnel),
-            Self::Made { .. } | Self::Origin { .. } | Self::Function { .. } => None,
+            Self::Made { .. }
+            | Self::Origin { .. }
+            | Self::Function { .. }
+            | Self::Ahead { .. } => None,
         }
     }
 }
@@ -344,6 +398,7 @@ impl http_body::Body for Answer {
                 body.poll_frame(context).map_err(AnswerError::Function)
             }
             AnswerProjection::Tunnel { .. } => Poll::Ready(None),
+            AnswerProjection::Ahead { body } => Pin::new(body.as_mut()).poll_frame(context),
         }
     }
 
@@ -353,6 +408,7 @@ impl http_body::Body for Answer {
             Self::Origin { body, .. } => body.is_end_stream(),
             Self::Function { body } => body.is_end_stream(),
             Self::Tunnel { .. } => true,
+            Self::Ahead { body } => body.is_end_stream(),
         }
     }
 
@@ -364,6 +420,7 @@ impl http_body::Body for Answer {
             Self::Origin { body, .. } => body.size_hint(),
             Self::Function { body } => body.size_hint(),
             Self::Tunnel { .. } => SizeHint::with_exact(0),
+            Self::Ahead { body } => body.size_hint(),
         }
     }
 }

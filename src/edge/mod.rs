@@ -20,6 +20,7 @@
 //!
 //! Not here: which distribution has a host, which is the router's; sockets, which are the listener's.
 
+mod ahead;
 pub mod cache;
 mod compress;
 mod country;
@@ -48,6 +49,7 @@ use http_body_util::{BodyExt as _, Limited, combinators::UnsyncBoxBody};
 use tracing::{Instrument as _, field::Empty};
 
 use self::{
+    ahead::Room,
     cache::{Cache, Counts, Forward as _, Scope, TierCounts},
     forward::{Forwarded, Route},
     gate::Stopped,
@@ -88,6 +90,7 @@ pub struct Edge {
     metrics: Arc<Metrics>,
     /// Those that were made, by name: for whoever asks how they do.
     made: RwLock<HashMap<String, Weak<Distribution>>>,
+    room: Room,
 }
 
 /// A distribution as requests meet it.
@@ -311,6 +314,7 @@ impl Edge {
             countries,
             metrics,
             made: RwLock::default(),
+            room: Room::new(),
         }))
     }
 
@@ -535,8 +539,10 @@ impl Passage<'_> {
             arrival: &self.arrival,
             metrics,
         };
+        let mut made_body = None;
+        let at = &config.hooks.viewer_request;
         let (decided, made) = hooks
-            .request(&config.hooks.viewer_request, Point::ViewerRequest, head)
+            .request(at, Point::ViewerRequest, head, &mut made_body)
             .await?;
         if let Some(response) = made {
             let response = response.map(|bytes| Body::made(bytes, metrics));
@@ -575,9 +581,10 @@ impl Passage<'_> {
         };
         let asked = asked(head, config.hooks.viewer_response.is_empty());
         let limit = config.request_body.as_usize();
-        let body = match body.is_end_stream() {
-            true => forward::empty(),
-            false => Limited::new(body.map_err(Into::into), limit).boxed_unsync(),
+        let body = match made_body {
+            Some(made) => forward::whole(made),
+            None if body.is_end_stream() => forward::empty(),
+            None => Limited::new(body.map_err(Into::into), limit).boxed_unsync(),
         };
         let request = Request::from_parts(std::mem::replace(head, asked), body);
         let served = self.edge.cache.serve(scope, request, route);
@@ -623,11 +630,12 @@ impl Passage<'_> {
         }
         let (mut head, mut body) = response.into_parts();
         let request = RequestHead::from(request);
-        let made = hooks
-            .response(at, Point::ViewerResponse, request, &mut head)
+        let mut made = None;
+        hooks
+            .response(at, Point::ViewerResponse, request, &mut head, &mut made)
             .await?;
         if let Some(made) = made {
-            body.inner = Inner::Made(Some(made));
+            body.inner = Inner::Whole(Some(made));
         }
         Ok(Response::from_parts(head, body))
     }

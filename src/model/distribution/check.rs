@@ -11,7 +11,11 @@ use http::{
 };
 
 use super::super::{
-    Cors, HostPattern, Network, has_dot_segment, hook::Point, hop, name::is_name, text::nearest,
+    ByteSize, Cors, HostPattern, Network, has_dot_segment,
+    hook::{MAX_BODY, Point},
+    hop,
+    name::is_name,
+    text::nearest,
 };
 use super::{
     Access, Behaviour, CachePolicy, Compression, Countries, Distribution, HealthCheck, Hooks,
@@ -474,6 +478,19 @@ impl Check<'_> {
         for point in Point::ALL {
             let number = hooks.at(point).len();
             self.at_most(&[point.key()], number, MAX_HOOKS, "hooks");
+            for (index, hook) in hooks.at(point).iter().enumerate() {
+                let Some(size) = hook.body else { continue };
+                let message = match size.as_usize() {
+                    _ if !point.may_see_body() => {
+                        "a body is given to hooks at `origin_request` and `origin_response` alone"
+                            .to_owned()
+                    }
+                    0 => "0 gives nothing: leave it out".to_owned(),
+                    ..=MAX_BODY => continue,
+                    _ => format!("{size} is more than {}", ByteSize::bytes(MAX_BODY as u64)),
+                };
+                self.problem(&[point.key(), &index.to_string(), "body"], message);
+            }
         }
     }
 

@@ -416,16 +416,19 @@ fn hooks(table: HooksTable) -> Hooks {
         Named::Text(HookName(function)) => Hook {
             function,
             on_failure: OnFailure::default(),
+            body: None,
         },
         Named::Table(HookTable {
             function,
             on_failure,
+            body,
         }) => Hook {
             function,
             on_failure: match on_failure {
                 OnFailureWord::Fail => OnFailure::Fail,
                 OnFailureWord::Bypass => OnFailure::Bypass,
             },
+            body: body.map(|size| size.0),
         },
     };
     let hooks = |written: Vec<_>| written.into_iter().map(hook).collect();

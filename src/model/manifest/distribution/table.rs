@@ -351,6 +351,8 @@ pub(super) struct HookTable {
     /// What becomes of a request whose hook traps or is too slow: `fail`, or go on without (`bypass`). Default: `fail`.
     #[serde(default)]
     pub(super) on_failure: OnFailureWord,
+    /// How much of the body it is given, at most `1 MB`; at `origin_request` and `origin_response` alone. Default: nothing.
+    pub(super) body: Option<Size>,
 }
 
 impl Wanted for HookTable {
