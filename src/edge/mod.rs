@@ -491,6 +491,7 @@ impl Edge {
         if is_loop(&head.headers, &self.node) {
             return Err(refused(Failure::Loop.into(), HeaderMap::new()));
         }
+        gate::unmask(behaviour, &mut head);
         if behaviour.config.hooks != distribution::Hooks::default()
             && let Some(countries) = &self.countries
         {

@@ -5,7 +5,7 @@ use std::{
     io::Write as _,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::LazyLock,
 };
 
@@ -27,9 +27,6 @@ const HTPASSWD: &str = "node:$2b$04$qskbgvTDy4brOUJwgFitleo/5TzpOnzcExkJ7sNOEv09
 
 /// A Python that has them.
 static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| aws::python_with("servers.txt"));
-
-static REGISTRY: LazyLock<PathBuf> =
-    LazyLock::new(|| debian::program("docker-registry", "docker-registry"));
 
 /// S3 with objects in it.
 pub(crate) struct S3Server {
@@ -106,7 +103,7 @@ impl Registry {
         let path = data.path().join("config.yml");
         let mut file = fs::File::create(&path).unwrap();
         file.write_all(config.to_string().as_bytes()).unwrap();
-        let process = Command::new(&*REGISTRY)
+        let process = debian::command("docker-registry", "docker-registry")
             .arg("serve")
             .arg(&path)
             .stdin(Stdio::null())

@@ -10,7 +10,7 @@ use std::{
 use tokio::process::Command;
 
 use super::{
-    Authority, Issued,
+    Authority, Issued, debian,
     process::{Node, PATIENCE, eventually},
 };
 
@@ -61,7 +61,7 @@ impl Served {
     /// What `openssl s_client` says of a handshake.
     async fn s_client(&self, arguments: &[&str]) -> String {
         let address = self.https().to_string();
-        let mut command = Command::new("openssl");
+        let mut command = Command::from(debian::command("openssl", "openssl"));
         command
             .args(["s_client", "-connect", &address, "-CAfile"])
             .arg(self.file("ca.cert"))
@@ -71,7 +71,7 @@ impl Served {
 
     /// An OCSP response of the authority for a certificate that is in this state: `V` is valid, `R` revoked.
     async fn respond(&self, certificate: &Path, state: &str, days: &str, into: &str) {
-        let mut serial = Command::new("openssl");
+        let mut serial = Command::from(debian::command("openssl", "openssl"));
         serial
             .args(["x509", "-noout", "-serial", "-in"])
             .arg(certificate);
@@ -81,7 +81,7 @@ impl Served {
         let index = format!("{state}\t491231235959Z\t{revoked}\t{serial}\tunknown\t/CN=x\n");
         fs::write(self.file("index"), index).unwrap();
         let (ca, key) = (self.file("ca.cert"), self.file("ca.private"));
-        let mut command = Command::new("openssl");
+        let mut command = Command::from(debian::command("openssl", "openssl"));
         command
             .args(["ocsp", "-ndays", days, "-index"])
             .arg(self.file("index"))
@@ -180,7 +180,7 @@ async fn sessions_are_resumed_over_both_versions() {
         ("-sess_out", "New, TLSv1.3"),
         ("-sess_in", "Reused, TLSv1.3"),
     ] {
-        let mut command = Command::new("openssl");
+        let mut command = Command::from(debian::command("openssl", "openssl"));
         command
             .args(["s_client", "-connect", &served.https().to_string()])
             .args(["-servername", NAME, "-tls1_3", "-ign_eof", flag, session])
@@ -228,7 +228,7 @@ async fn without_a_certificate_a_handshake_ends_with_the_alert_that_says_so() {
         (&["-noservername"], "missing extension"),
     ] {
         for version in ["-tls1_2", "-tls1_3"] {
-            let mut command = Command::new("openssl");
+            let mut command = Command::from(debian::command("openssl", "openssl"));
             command
                 .args(["s_client", "-connect", &address, version])
                 .args(name);

@@ -3,9 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::LazyLock,
 };
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
@@ -20,10 +18,6 @@ use super::{
     Authority, connect, debian,
     process::{Node, eventually},
 };
-
-static PEBBLE: LazyLock<PathBuf> = LazyLock::new(|| debian::program("pebble", "pebble"));
-static NAMES: LazyLock<PathBuf> =
-    LazyLock::new(|| debian::program("pebble", "pebble-challtestsrv"));
 
 /// Where an authority will be, so that a node can be told before it is there.
 pub(crate) struct Place {
@@ -110,13 +104,13 @@ impl Place {
         };
         // Every name has the address of this machine.
         let resolving = start(
-            Command::new(&*NAMES)
+            debian::command("pebble-challtestsrv", "pebble")
                 .args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""])
                 .args(["-dns01", &names, "-management", ""])
                 .args(["-http01", "", "-https01", "", "-tlsalpn01", ""]),
         );
         let giving = start(
-            Command::new(&*PEBBLE)
+            debian::command("pebble", "pebble")
                 .args(["-strict", "-dnsserver", &names, "-config"])
                 .arg(path)
                 .env("PEBBLE_VA_NOSLEEP", "1")

@@ -41,6 +41,8 @@ mod flight;
 mod forward;
 mod freshness;
 mod index;
+#[doc(hidden)]
+pub mod invariants;
 mod key;
 mod memory;
 mod purge;

@@ -4,6 +4,7 @@ mod collapse;
 mod disk;
 mod purging;
 mod rules;
+mod validation;
 
 use std::{
     future::Future,
