@@ -9,7 +9,7 @@
 //! knows all parts. `tests/architecture.rs` keeps it so.
 //!
 //! ```text
-//! main → cli → node → { ingress, control, events } → edge → invoke → { runtime, router } → { store, telemetry, dial } → model
+//! main → cli → node → { ingress, control, events, acme } → edge → invoke → { runtime, router } → { store, telemetry, dial, tls } → model
 //! ```
 //!
 //! | module | what it is | and it alone |
@@ -19,12 +19,14 @@
 //! | [`ingress`] | HTTP in and out: listener, TLS, connection, deadlines, [`request`](ingress::DataPlane) | speaks HTTP to clients (hyper) |
 //! | [`control`] | the API: who may call it, deploy, invoke, logs, health, metrics; and its client | has axum |
 //! | [`events`] | asynchronous invocation: takes events from the queue, runs them, tries again | |
+//! | [`acme`] | automatic certificates: an account, orders, renewals | orders certificates |
 //! | [`edge`] | a distribution's way: behaviours, hooks, cache, origins | |
 //! | [`invoke`] | the one door to run a function: admission, limits, report | |
 //! | [`router`] | which target serves an authority, method and path; pure | |
 //! | [`runtime`] | engine, compiler, prepared components, pool, instances, limits, what guests import | has wasmtime |
 //! | [`store`] | durable state: catalog, key-value, queue, blobs | has a database (SQLite) |
 //! | [`dial`] | names to addresses, and which of those are dialled | |
+//! | [`tls`] | certificates and their keys, as values | reads X.509 |
 //! | [`telemetry`] | functions' logs, metrics, what the node says | |
 //! | [`model`] | plain values: names, sizes, configuration, outcomes, records | |
 //!
@@ -53,6 +55,7 @@
 //! immutable snapshots, functions and routes, that it swaps in. A request keeps what it started with, and never waits for
 //! a lock, for the store or for the control plane; when the store fails, what was served is served on.
 
+pub mod acme;
 pub mod cli;
 pub mod control;
 pub mod dial;
@@ -66,3 +69,4 @@ pub mod router;
 pub mod runtime;
 pub mod store;
 pub mod telemetry;
+pub mod tls;

@@ -24,7 +24,7 @@ use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use support::{Node, Reply, guests};
+use support::{Node, Reply, eventually, guests};
 use tokio::net::TcpListener;
 use wharf::model::FunctionConfiguration;
 
@@ -340,6 +340,61 @@ async fn hooks_see_requests_and_answers_on_their_way() {
     let trapped = get(&node, "/hook/trap").await;
     assert_eq!((trapped.status(), trapped.error()), (502, "trap"));
     assert_eq!(origin.asked(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_at_every_point_has_what_its_function_was_granted() {
+    let (node, origin) = site(|_| {}).await;
+    let granted = FunctionConfiguration {
+        key_value: [("default".to_owned(), "counts".to_owned())].into(),
+        config: [("flag".to_owned(), "blue".to_owned())].into(),
+        // A count is on disk before the store answers.
+        timeout: Some(Duration::from_secs(20)),
+        ..FunctionConfiguration::default()
+    };
+    let probe = node.function("probe", guests::HOOK_PROBE, granted).await;
+    let hook = json!([{"function": "probe"}]);
+    let put = node.authorized(Method::PUT, "/wharf/v1/distributions/site");
+    let put = put.json(&json!({
+        "name": "site",
+        "hosts": ["site.example"],
+        "origins": {"main": {"servers": [{"url": format!("http://{}", origin.address)}], "private": true}},
+        "default": {"target": {"origin": "main"}, "hooks": {
+            "viewer_request": hook, "origin_request": hook, "origin_response": hook, "viewer_response": hook,
+        }},
+    }));
+    assert_eq!(Reply::of(put).await.status(), 204);
+    let first = get(&node, "/hook/granted").await;
+    assert_eq!(first.status(), 200, "{first:?}");
+    assert_eq!(origin.last("x-viewer-request").as_deref(), Some("1 blue"));
+    assert_eq!(origin.last("x-origin-request").as_deref(), Some("2 blue"));
+    assert_eq!(first.header("x-origin-response"), "3 blue");
+    assert_eq!(first.header("x-viewer-response"), "4 blue");
+    // The two at the origin have nothing to do with an answer from the cache.
+    let second = get(&node, "/hook/granted").await;
+    assert_eq!(second.header("x-origin-response"), "3 blue");
+    assert_eq!(second.header("x-viewer-response"), "6 blue");
+    let said = eventually(async || {
+        let lines = probe.log().await.into_iter();
+        let said: Vec<String> = lines
+            .map(|line| line.message)
+            .filter(|line| line.contains(" is number "))
+            .collect();
+        (said.len() == 6).then_some(said)
+    })
+    .await;
+    for (number, point) in [
+        "viewer_request",
+        "origin_request",
+        "origin_response",
+        "viewer_response",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let line = format!("{point} is number {}", number + 1);
+        assert!(said[number].contains(&line), "{said:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

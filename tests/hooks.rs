@@ -133,7 +133,7 @@ impl Hook<'_> {
         };
         let head = RequestHead::from(head);
         (self.door.invoke)
-            .hook_request(&self.function, point, id, head, client)
+            .hook_request(&self.function, point, id, head, client, None)
             .await
     }
 
@@ -162,7 +162,7 @@ impl Hook<'_> {
         let (request, response) = (request(path), response.into_parts().0);
         let head = ResponseHead::from(&response);
         (self.door.invoke)
-            .hook_response(&self.function, point, id, (&request).into(), head)
+            .hook_response(&self.function, point, id, (&request).into(), head, None)
             .await
     }
 
@@ -664,6 +664,65 @@ async fn lambdas_api_deploys_a_hook_which_has_its_own_limits_and_is_not_invoked(
         assert_eq!(refused.status(), 400, "{refused:?}");
         let said = refused.text();
         assert!(said.contains("it is a request hook"), "{kind}: {said}");
+    }
+}
+
+/// Whatever would invoke a hook is refused when it is made, and says what hooks are for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_has_no_url_no_events_and_no_source_of_them() {
+    let node = Node::start().await;
+    let configuration = FunctionConfiguration::default;
+    node.function("probe", guests::HOOK_PROBE, configuration())
+        .await;
+    node.function("other", guests::HELLO, configuration()).await;
+    let functions = "2015-03-31/functions/probe";
+    let published = node.authorized(Method::POST, &format!("/{functions}/versions"));
+    assert_eq!(Reply::of(published.json(&json!({}))).await.status(), 201);
+    let alias = node.authorized(Method::POST, &format!("/{functions}/aliases"));
+    let alias = alias.json(&json!({"Name": "live", "FunctionVersion": "1"}));
+    assert_eq!(Reply::of(alias).await.status(), 201, "an alias is a name");
+    let url = json!({"AuthType": "NONE"});
+    let retries = json!({"MaximumRetryAttempts": 1});
+    let queue = "arn:aws:sqs:us-east-1:000000000000:work";
+    let probe = "arn:aws:lambda:us-east-1:000000000000:function:probe";
+    for (method, path, body) in [
+        (
+            Method::POST,
+            "2021-10-31/functions/probe/url".to_owned(),
+            url.clone(),
+        ),
+        (
+            Method::POST,
+            "2021-10-31/functions/probe/url?Qualifier=live".to_owned(),
+            url,
+        ),
+        (
+            Method::PUT,
+            "2019-09-25/functions/probe/event-invoke-config".to_owned(),
+            retries,
+        ),
+        (
+            Method::PUT,
+            "2019-09-25/functions/other/event-invoke-config".to_owned(),
+            json!({"DestinationConfig": {"OnSuccess": {"Destination": probe}}}),
+        ),
+        (
+            Method::POST,
+            "2015-03-31/event-source-mappings".to_owned(),
+            json!({"FunctionName": "probe", "EventSourceArn": queue}),
+        ),
+        (
+            Method::POST,
+            "2015-03-31/event-source-mappings".to_owned(),
+            json!({"FunctionName": "probe:live", "EventSourceArn": queue}),
+        ),
+    ] {
+        let call = node.authorized(method, &format!("/{path}")).json(&body);
+        let refused = Reply::of(call).await;
+        assert_eq!(refused.status(), 400, "{path}: {refused:?}");
+        let said = refused.text();
+        assert!(said.contains("it is a request hook"), "{path}: {said}");
+        assert!(said.contains("a distribution"), "{path}: {said}");
     }
 }
 

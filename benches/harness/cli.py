@@ -8,12 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
-from . import provision, report
+from . import edge, provision, report, under_load
 from .error import BenchError
 from .measure import Options
 from .report import Rows
 from .scenarios import SCENARIOS, Scenario
-from .under_load import SERVERS
+
+# Each scenario has some of them.
+SERVERS = tuple(dict.fromkeys(under_load.SERVERS + edge.SERVERS))
 
 RESULTS = provision.BENCHES / "results"
 

@@ -122,6 +122,21 @@ class Process:
             anonymous += int(values.get("RssAnon", "0 kB").split()[0]) * 1024
         return Memory(resident, anonymous)
 
+    def reset_peak(self) -> None:
+        """What `peak` gives counts from now on."""
+        for pid in self._tree():
+            # proc(5): 5 resets the peak resident set size.
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def peak(self) -> int:
+        """The most bytes that the process and its children had resident, each at its own worst moment."""
+        peak = 0
+        for pid in self._tree():
+            status = Path(f"/proc/{pid}/status").read_text()
+            values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+            peak += int(values["VmHWM"].split()[0]) * 1024
+        return peak
+
     def stop(self) -> None:
         if self._popen.poll() is not None:
             return

@@ -80,6 +80,15 @@ def envoy() -> Path:
     return program
 
 
+def nginx() -> Path:
+    """The system's, as no registry has it; its version is told."""
+    found = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
+    if found is None:
+        raise BenchError("nginx is not installed; Debian and Ubuntu have it as `apt-get install nginx-light`")
+    call([found, "-v"])
+    return Path(found)
+
+
 def native(name: str) -> Path:
     """A program of the crate `native`."""
     target = CACHE / "target" / "native"
@@ -89,7 +98,7 @@ def native(name: str) -> Path:
 
 def guest(name: str) -> Path:
     """A guest of the workspace `guests`: a component, or for Envoy a core module."""
-    triple = "wasm32-wasip1" if name == "envoy-filter" else "wasm32-wasip2"
+    triple = "wasm32-wasip1" if name.startswith("envoy-") else "wasm32-wasip2"
     add_rust_target(triple)
     target = CACHE / "target" / "guests"
     call([*cargo_build(BENCHES / "guests", target), "--target", triple, "--package", name])

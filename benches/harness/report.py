@@ -73,19 +73,35 @@ class Rows:
             raise KeyError(row)
         return statistics.median(values)
 
+    def highest(self, row: str, value: str) -> float:
+        """For promises that hold in every round. Raises as `median` does."""
+        self.median(row, value)
+        return max(s.values[value] for s in self.samples if s.row == row and value in s.values)
+
     def median_ratio(self, row: str, other: str, value: str) -> float:
         """The median of the rounds' own ratios: what changes from round to round cancels out."""
-        if self.errors(row) or self.errors(other):
-            raise KeyError(row)
-        others = {s.round: s.values[value] for s in self.samples if s.row == other and value in s.values}
-        ratios = [
-            s.values[value] / others[s.round]
-            for s in self.samples
-            if s.row == row and value in s.values and others.get(s.round)
-        ]
+        ratios = [mine / theirs for mine, theirs in self._pairs(row, other, value) if theirs]
         if not ratios:
             raise KeyError(row)
         return statistics.median(ratios)
+
+    def median_difference(self, row: str, other: str, value: str) -> float:
+        """Likewise of the rounds' own differences."""
+        return statistics.median(mine - theirs for mine, theirs in self._pairs(row, other, value))
+
+    def _pairs(self, row: str, other: str, value: str) -> list[tuple[float, float]]:
+        """The values of both in each round that has both. Raises as `median` does."""
+        if self.errors(row) or self.errors(other):
+            raise KeyError(row)
+        others = {s.round: s.values[value] for s in self.samples if s.row == other and value in s.values}
+        pairs = [
+            (s.values[value], others[s.round])
+            for s in self.samples
+            if s.row == row and value in s.values and s.round in others
+        ]
+        if not pairs:
+            raise KeyError(row)
+        return pairs
 
 
 def judge(rows: Rows, bars: list[Bar]) -> list[Verdict]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
-from . import asynchronous, cold, invoke, neighbour, under_load
+from . import asynchronous, cold, collapse, edge, invoke, neighbour, stream, under_load
 from .measure import Options, row
 from .report import Bar, Column, Rows, Sample
 
@@ -35,6 +36,25 @@ def p99_to_best_peer(wharf: str, connections: int) -> Callable[[Rows], float]:
     return value
 
 
+def edge_bars(wharf: str, size: str, cpu: float | None, p99: float | None) -> Iterator[Bar]:
+    """Of Wharf to nginx, in the same rounds."""
+    ours, theirs = (row(f"{name}, {size}", edge.CONNECTIONS) for name in (wharf, "nginx"))
+    for value, most, word in (("cpu", cpu, "CPU"), ("p99", p99, "p99")):
+        if most is not None:
+            yield Bar(
+                f"{wharf}, {size}: {word} to nginx", most, "×", partial(Rows.median_ratio, row=ours, other=theirs, value=value)
+            )
+
+
+def added(name: str, base: str) -> Callable[[Rows], float]:
+    """Microseconds of processor time a request."""
+    return lambda rows: rows.median_difference(row(f"{name}, 1 KB", 32), row(f"{base}, 1 KB", 32), "cpu") * 100
+
+
+def memory_bar(kind: str) -> Bar:
+    return Bar(f"{kind}: memory above idle", 64, "MiB", lambda rows: rows.highest(f"wharf, {kind}", "above_idle"))
+
+
 RATE = Column("rps", "req/s", ",.0f")
 CPU = Column("cpu", "CPU s/10k", ".3f")
 P50 = Column("p50", "p50 µs", ",.0f")
@@ -51,6 +71,17 @@ LOAD_COLUMNS = [
     Column("cpu_x_native", "× native", ".2f"),
     P50,
     P99,
+    RESIDENT,
+]
+
+EDGE_COLUMNS = [
+    RATE,
+    CPU,
+    Column("cpu_x_nginx", "× nginx", ".2f"),
+    P50,
+    Column("p50_x_nginx", "× nginx", ".2f"),
+    P99,
+    Column("p99_x_nginx", "× nginx", ".2f"),
     RESIDENT,
 ]
 
@@ -154,5 +185,58 @@ SCENARIOS = [
                 lambda rows: rows.median("wharf", "rps") / rows.median("wharf", "drained"),
             ),
         ],
+    ),
+    Scenario(
+        "cache-hit",
+        "stored objects of 1 KB and 100 KB, beside nginx's proxy_cache",
+        edge.cache_hit,
+        EDGE_COLUMNS,
+        [*edge_bars("wharf", "1 KB", 1.5, 1.5), *edge_bars("wharf", "100 KB", 1.5, 1.5)],
+    ),
+    Scenario(
+        "pass-through",
+        "1 KB that is not stored, beside nginx's proxy_pass",
+        edge.pass_through,
+        EDGE_COLUMNS,
+        [*edge_bars("wharf", "1 KB", 1.5, None), *edge_bars("wharf, no cache", "1 KB", 1.5, None)],
+    ),
+    Scenario(
+        "hook",
+        "a viewer-request hook before a stored object, beside a proxy-wasm filter of Envoy's before a direct response",
+        edge.hook,
+        [RATE, CPU, P50, P99, RESIDENT],
+        [
+            Bar("reuse: CPU that the hook adds", 10, "µs", added("wharf-reuse", "wharf")),
+            Bar("fresh: CPU that the hook adds", 40, "µs", added("wharf-fresh", "wharf")),
+            Bar(
+                "reuse: CPU that the hook adds, to what Envoy's filter adds",
+                1.0,
+                "×",
+                lambda rows: added("wharf-reuse", "wharf")(rows) / added("envoy-hook", "envoy")(rows),
+            ),
+        ],
+    ),
+    Scenario(
+        "collapse",
+        "1,000 clients ask for what nobody has stored, at once",
+        collapse.collapse,
+        [Column("asked", "asked the origin", ",.0f"), SECONDS, CPU],
+        [
+            Bar(f"{kind}: requests to it", 1, "", lambda rows, kind=kind: rows.highest(f"wharf, {kind}", "asked"))
+            for kind in collapse.ORIGINS
+        ],
+    ),
+    Scenario(
+        "stream",
+        "1 GiB to a fast client, while a slow one reads the same",
+        stream.stream,
+        [
+            Column("rate", "MiB/s", ",.0f"),
+            Column("cpu_gib", "CPU s/GiB", ".3f"),
+            Column("idle", "idle MiB", ",.0f"),
+            Column("above_idle", "above idle MiB", ",.1f"),
+            Column("slow", "slow client's MiB", ",.0f"),
+        ],
+        [memory_bar(kind) for kind in stream.KINDS],
     ),
 ]

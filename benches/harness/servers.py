@@ -5,8 +5,10 @@ Envoy run what their users write, a JavaScript worker and a proxy-wasm filter. E
 its name says otherwise.
 """
 
+import getpass
 import hashlib
 import json
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -84,36 +86,41 @@ def workerd(workload: Workload) -> Server:
 
 
 def envoy(workload: Workload) -> Server:
+    """Its filter answers; the route behind it is never reached."""
+    behind = {"status": 404}
+    return Server("envoy", workload, envoy_process("envoy", provision.guest("envoy-filter"), behind))
+
+
+def envoy_process(name: str, module: Path | None, behind: dict) -> Callable[[], Process]:
+    """Envoy with a proxy-wasm filter, if there is a module of one, before a direct response."""
     program = provision.envoy()
-    module = provision.guest("envoy-filter")
 
     def command(port: int) -> list[str]:
         config = provision.empty(provision.CACHE / "envoy") / "envoy.json"
-        config.write_text(json.dumps(envoy_config(port, module)))
+        config.write_text(json.dumps(envoy_config(port, module, behind)))
         return [str(program), "--config-path", str(config), "--disable-hot-restart", "--log-level", "warning"]
 
-    return on_a_free_port("envoy", workload, command)
+    return process_on_a_free_port(name, command)
 
 
-def envoy_config(port: int, module: Path) -> dict:
-    """One listener whose proxy-wasm filter answers; the route behind it is never reached."""
+def envoy_config(port: int, module: Path | None, behind: dict) -> dict:
     api = "type.googleapis.com/envoy.extensions"
-    wasm_filter = {
-        "@type": f"{api}.filters.http.wasm.v3.Wasm",
-        "config": {
-            "name": "hello",
-            "vm_config": {"runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": str(module)}}},
-        },
-    }
-    route = {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
+    filters = [{"name": "router", "typed_config": {"@type": f"{api}.filters.http.router.v3.Router"}}]
+    if module:
+        wasm_filter = {
+            "@type": f"{api}.filters.http.wasm.v3.Wasm",
+            "config": {
+                "name": "guest",
+                "vm_config": {"runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": str(module)}}},
+            },
+        }
+        filters.insert(0, {"name": "wasm", "typed_config": wasm_filter})
+    route = {"match": {"prefix": "/"}, "direct_response": behind}
     connection_manager = {
         "@type": f"{api}.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "hello",
+        "stat_prefix": "http",
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-        "http_filters": [
-            {"name": "wasm", "typed_config": wasm_filter},
-            {"name": "router", "typed_config": {"@type": f"{api}.filters.http.router.v3.Router"}},
-        ],
+        "http_filters": filters,
     }
     chain = {"filters": [{"name": "http", "typed_config": connection_manager}]}
     listener = {
@@ -124,13 +131,48 @@ def envoy_config(port: int, module: Path) -> dict:
     return {"static_resources": {"listeners": [listener]}}
 
 
+def nginx(name: str, http: str) -> Callable[[], Process]:
+    """nginx as distributions install it, with `http` in its `http` block, where `{port}` and `{folder}` are its own.
+
+    It has a worker a core, sendfile, and its access log in its default format, unless `http` says otherwise. Connections
+    are not closed after 1,000 requests, as they are by default: that would be a property of the load.
+    """
+    program = provision.nginx()
+
+    def command(port: int) -> list[str]:
+        folder = provision.empty(provision.CACHE / "nginx" / name)
+        block = http.replace("{port}", str(port)).replace("{folder}", str(folder))
+        temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        lines = [
+            "daemon off;",
+            # Workers of a root would otherwise be of a user that cannot read the cache folder.
+            f"user {getpass.getuser()};" if os.geteuid() == 0 else "",
+            f"pid {folder}/pid;",
+            "error_log stderr error;",
+            "worker_processes auto;",
+            "worker_rlimit_nofile 16384;",
+            "events { worker_connections 8192; }",
+            "http {",
+            "sendfile on; tcp_nopush on; keepalive_requests 1000000000;",
+            f"access_log {folder}/access.log combined;",
+            *(f"{each}_temp_path {folder}/{each};" for each in temporary),
+            block,
+            "}",
+        ]
+        file = folder / "nginx.conf"
+        file.write_text("\n".join(lines) + "\n")
+        return [str(program), "-e", "stderr", "-p", str(folder), "-c", str(file)]
+
+    return process_on_a_free_port(f"nginx-{name}", command)
+
+
 @dataclass(frozen=True)
 class Function:
-    """A function of a Wharf app, reached at its path. `settings` are further keys of its table in wharf.toml."""
+    """A function of a Wharf app, reached at its path if it has one. `settings` are further keys of its table in wharf.toml."""
 
     name: str
     component: Path
-    path: str
+    path: str | None
     isolation: str = "fresh"
     settings: dict[str, str | int] = field(default_factory=dict)
 
@@ -142,10 +184,15 @@ class Wharf:
     on that folder: with default limits and default logging.
     """
 
-    def __init__(self, program: Path, name: str, functions: list[Function]) -> None:
+    def __init__(
+        self, program: Path, name: str, functions: list[Function], tables: str = "", flags: list[str] | None = None
+    ) -> None:
+        """`tables` are further lines of wharf.toml, `flags` those of the node."""
         self._program = program
         self._name = name
         self._functions = functions
+        self._tables = tables
+        self._flags = flags or []
         self._folder = provision.CACHE / "wharf" / name
         self.data = self._folder / "data"
         self.api = 0  # the port of the API of the node that was started last
@@ -173,7 +220,7 @@ class Wharf:
     def _run(self, *verb: str) -> Process:
         port, self.api = free_port(), free_port()
         argv = [str(self._program), *verb, "--data", str(self.data)]
-        argv += ["--http", address(port), "--api", address(self.api)]
+        argv += ["--http", address(port), "--api", address(self.api), *self._flags]
         return Process(argv, port, LOGS / f"wharf-{self._name}.log")
 
     @property
@@ -201,13 +248,15 @@ class Wharf:
             lines += ["", f"[functions.{function.name}]"]
             lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
         for function in self._functions:
+            if function.path is None:
+                continue
             lines += [
                 "",
                 "[[routes]]",
                 f"path = {json.dumps(function.path)}",
                 f"function = {json.dumps(function.name)}",
             ]
-        return "\n".join(lines) + "\n"
+        return "\n".join(lines) + "\n" + self._tables
 
     def _digest(self) -> str:
         digest = hashlib.sha256(self._manifest().encode())
@@ -225,11 +274,15 @@ def wharf(workload: Workload, program: Path, isolation: str) -> Server:
 
 
 def on_a_free_port(name: str, workload: Workload, command: Callable[[int], list[str]]) -> Server:
+    return Server(name, workload, process_on_a_free_port(name, command))
+
+
+def process_on_a_free_port(name: str, command: Callable[[int], list[str]]) -> Callable[[], Process]:
     def start() -> Process:
         port = free_port()
         return Process(command(port), port, LOGS / f"{name}.log")
 
-    return Server(name, workload, start)
+    return start
 
 
 def free_port() -> int:

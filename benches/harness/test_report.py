@@ -17,6 +17,19 @@ class Report(unittest.TestCase):
         measured = rows(("native", 0, 1), ("a", 0, 3), ("native", 1, 2), ("a", 1, 6), ("native", 2, 1), ("a", 2, 4))
         self.assertEqual(measured.median_ratio("a", "native", "cpu"), 3)
 
+    def test_a_difference_is_the_median_of_the_rounds_own_differences(self) -> None:
+        # The base rose in round 1, and what comes on top did not.
+        measured = rows(("base", 0, 1), ("a", 0, 3), ("base", 1, 5), ("a", 1, 7), ("base", 2, 1), ("a", 2, 9))
+        self.assertEqual(measured.median_difference("a", "base", "cpu"), 2)
+        with self.assertRaises(KeyError):
+            measured.median_difference("a", "absent", "cpu")
+
+    def test_a_promise_for_every_round_is_held_against_the_worst(self) -> None:
+        measured = rows(("a", 0, 1), ("a", 1, 9), ("a", 2, 1))
+        self.assertEqual(measured.highest("a", "cpu"), 9)
+        with self.assertRaises(KeyError):
+            rows(("a", 0, 1), failed="a").highest("a", "cpu")
+
     def test_a_row_with_one_error_has_no_figures(self) -> None:
         measured = rows(("native", 0, 1), ("a", 0, 3), failed="a")
         with self.assertRaises(KeyError):

@@ -8,9 +8,9 @@ use http::{
 };
 use libfuzzer_sys::fuzz_target;
 use wharf::{
-    ingress::{ConnectionInfo, sanitize, trace},
+    ingress::{ConnectionInfo, sanitize},
     invoke::answer,
-    model::Network,
+    model::{Network, trace},
 };
 
 /// Fields that are for one hop; `te` may say `trailers` to the function.

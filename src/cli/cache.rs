@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{output::Output, remote::RemoteArgs};
+use super::{distributions::bytes, output::Output, remote::RemoteArgs};
 use crate::control::api::CacheSummary;
 
 /// Show what the cache holds, and what it did for each distribution since the node started
@@ -25,28 +25,36 @@ struct Shown(CacheSummary);
 impl fmt::Display for Shown {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let CacheSummary { memory, disk, .. } = &self.0;
-        let megabytes = |bytes: u64| bytes.div_ceil(1 << 20);
         write!(
             formatter,
-            "memory {} MB in {}, disk {} MB in {}",
-            megabytes(memory.bytes),
+            "memory: {} in {} answers, disk: {} in {}",
+            bytes(memory.bytes),
             memory.objects,
-            megabytes(disk.bytes),
+            bytes(disk.bytes),
             disk.objects
         )?;
+        for (count, what) in [
+            (self.0.corrupt, "files were damaged, and removed"),
+            (self.0.disk_failures, "answers could not be written to disk"),
+        ] {
+            if count > 0 {
+                write!(formatter, "\n{count} {what}")?;
+            }
+        }
         for (name, counts) in &self.0.distributions {
             let asked = counts.hits + counts.stale + counts.collapsed + counts.misses;
             let served = counts.hits + counts.stale + counts.collapsed;
             let share = (served * 100).checked_div(asked).unwrap_or(0);
             write!(
                 formatter,
-                "\n{name:<24} {share:>3} % of {asked}: {} hits, {} stale, {} collapsed, {} misses, {} revalidated; {} bypass",
+                "\n{name:<24} {share:>3} % of {asked}: {} hits, {} stale, {} collapsed, {} misses, {} revalidated; {} bypass, {} evicted",
                 counts.hits,
                 counts.stale,
                 counts.collapsed,
                 counts.misses,
                 counts.revalidated,
-                counts.bypass
+                counts.bypass,
+                counts.evicted
             )?;
         }
         Ok(())

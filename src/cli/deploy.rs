@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{
     app,
     build::{self, BuiltFunction},
+    certificate,
     output::Output,
     remote::RemoteArgs,
 };
@@ -99,6 +100,8 @@ pub(crate) async fn deploy(
     built: &[BuiltFunction],
     output: &Output,
 ) -> anyhow::Result<Vec<FunctionSummary>> {
+    // What is wrong with them is said before anything is uploaded.
+    let distributions = certificate::distributions(manifest).await?;
     let mut functions = Vec::with_capacity(built.len());
     for built in built {
         let function = manifest
@@ -118,10 +121,14 @@ pub(crate) async fn deploy(
         app: Some(manifest.name.to_string()),
         functions,
         routes: manifest.routes.clone(),
-        distributions: manifest.distributions.values().cloned().collect(),
+        distributions,
     };
     output.status("Compiling", &manifest.name);
-    Ok(client.deploy(&deploy).await?.functions)
+    let deployed = client.deploy(&deploy).await?;
+    for warning in &deployed.warnings {
+        output.status("Warning", warning);
+    }
+    Ok(deployed.functions)
 }
 
 async fn upload(

@@ -8,6 +8,7 @@ pub(crate) mod app;
 mod backup;
 pub(crate) mod build;
 mod cache;
+mod certificate;
 mod completion;
 mod deploy;
 mod distributions;

@@ -16,11 +16,15 @@ use url::Url;
 
 use super::output::Output;
 use crate::{
+    acme::AcmeSettings,
     control::code::{RegistrySettings, S3Settings},
     ingress::{CertificateSource, TlsConfig},
     model::{ByteSize, Vpc, parse_duration},
     node::{Node, NodeConfig},
-    telemetry::subscriber::{self, Format},
+    telemetry::{
+        access::{AccessFormat, AccessLogSettings, Destination},
+        subscriber::{self, Format},
+    },
 };
 
 /// Run a node
@@ -51,13 +55,29 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "WHARF_HTTP", value_name = "ADDR")]
     http: Option<SocketAddr>,
 
-    /// Where functions answer with TLS; wants --certificates
+    /// Where functions answer with TLS, with the certificates of --certificates and those that distributions bring
     #[arg(long, env = "WHARF_HTTPS", value_name = "ADDR")]
     https: Option<SocketAddr>,
 
     /// A folder of certificates: NAME.crt (the chain) and NAME.key, read again when they change
     #[arg(long, env = "WHARF_CERTIFICATES", value_name = "DIR")]
     certificates: Option<PathBuf>,
+
+    /// Get certificates for distributions that want automatic ones, and agree to the terms of service of the authority
+    #[arg(long, env = "WHARF_ACME_AGREE")]
+    acme_agree: bool,
+
+    /// The ACME directory of the authority [default: Let's Encrypt's]
+    #[arg(long, env = "WHARF_ACME_DIRECTORY", value_name = "URL", value_parser = directory)]
+    acme_directory: Option<Url>,
+
+    /// A mail address that the authority may write to; may be given again
+    #[arg(long = "acme-contact", env = "WHARF_ACME_CONTACTS", value_name = "ADDRESS", value_delimiter = ',', value_parser = contact)]
+    acme_contacts: Vec<String>,
+
+    /// Authorities that the directory's own certificate may be from, beside the public ones (PEM)
+    #[arg(long, env = "WHARF_ACME_CA", value_name = "FILE")]
+    acme_ca: Option<PathBuf>,
 
     /// Where the API answers [default: 127.0.0.1:9080]
     #[arg(long, env = "WHARF_API", value_name = "ADDR")]
@@ -127,6 +147,14 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "WHARF_REGISTRY_CREDENTIALS", value_name = "FILE")]
     registry_credentials: Option<PathBuf>,
 
+    /// A file that gets a line for each request; `-` is standard output
+    #[arg(long, env = "WHARF_ACCESS_LOG", value_name = "FILE")]
+    access_log: Option<PathBuf>,
+
+    /// What such a line is like: `json`, `common` or `combined` [default: json]
+    #[arg(long, env = "WHARF_ACCESS_LOG_FORMAT", value_name = "FORMAT")]
+    access_log_format: Option<AccessFormat>,
+
     /// How long requests in flight may go on at the end, such as `30 s` [default: 30 s]
     #[arg(long, env = "WHARF_GRACE", value_name = "TIME", value_parser = parse_duration)]
     grace: Option<Duration>,
@@ -152,6 +180,12 @@ struct NodeFile {
     http: Option<SocketAddr>,
     https: Option<SocketAddr>,
     certificates: Option<PathBuf>,
+    acme_agree: Option<bool>,
+    #[serde(default, deserialize_with = "directory_in_file")]
+    acme_directory: Option<Url>,
+    #[serde(default, deserialize_with = "contacts_in_file")]
+    acme_contacts: Vec<String>,
+    acme_ca: Option<PathBuf>,
     api: Option<SocketAddr>,
     api_public: Option<bool>,
     #[serde(default, deserialize_with = "region_in_file")]
@@ -178,6 +212,9 @@ struct NodeFile {
     #[serde(default, deserialize_with = "endpoints_in_file")]
     registries: Vec<Url>,
     registry_credentials: Option<PathBuf>,
+    access_log: Option<PathBuf>,
+    #[serde(default, deserialize_with = "parsed")]
+    access_log_format: Option<AccessFormat>,
     #[serde(default, deserialize_with = "duration")]
     grace: Option<Duration>,
     vpc: Option<Vpc>,
@@ -231,6 +268,37 @@ fn endpoint(text: &str) -> Result<Url, String> {
         true => Ok(url),
         false => Err(format!(
             "`{text}` is not https://HOST or http://HOST, with a port or without"
+        )),
+    }
+}
+
+fn directory_in_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    directory(&text).map(Some).map_err(D::Error::custom)
+}
+
+/// The address of an ACME directory. What is said there is believed, so it is not asked in clear text.
+fn directory(text: &str) -> Result<Url, String> {
+    let url: Option<Url> = text.parse().ok();
+    url.filter(|url| url.scheme() == "https" && url.has_host())
+        .ok_or_else(|| format!("`{text}` is not https://HOST/PATH"))
+}
+
+fn contacts_in_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let contacts = texts.iter().map(|text| contact(text));
+    contacts.collect::<Result<_, _>>().map_err(D::Error::custom)
+}
+
+fn contact(text: &str) -> Result<String, String> {
+    let is_sound = |part: &str| {
+        let mut characters = part.chars();
+        !part.is_empty() && characters.all(|it| it.is_ascii_graphic() && !"@,?&:".contains(it))
+    };
+    match text.split_once('@') {
+        Some((user, host)) if is_sound(user) && is_sound(host) => Ok(text.to_owned()),
+        _ => Err(format!(
+            "`{text}` is not a mail address, such as ops@example.com"
         )),
     }
 }
@@ -300,15 +368,43 @@ impl NodeArgs {
         let program = std::env::current_exe().context("find this program")?;
         let default = NodeConfig::new(data, program);
         let certificates = self.certificates.or(file.certificates);
-        let https = match (self.https.or(file.https), certificates) {
-            (Some(address), Some(folder)) => {
-                Some((address, TlsConfig::new(CertificateSource::Folder(folder))))
+        let https = match self.https.or(file.https) {
+            Some(address) => {
+                let files = certificates.map(CertificateSource::Folder);
+                Some((address, TlsConfig::new(files)))
             }
-            (Some(_), None) => {
-                bail!("--https wants certificates: name their folder with --certificates")
+            None if certificates.is_some() => {
+                bail!("--certificates are for --https: name its address")
             }
-            (None, Some(_)) => bail!("--certificates are for --https: name its address"),
-            (None, None) => None,
+            None => None,
+        };
+        let agreed = self.acme_agree || file.acme_agree == Some(true);
+        let contacts = match self.acme_contacts.is_empty() {
+            true => file.acme_contacts,
+            false => self.acme_contacts,
+        };
+        let (directory, ca) = (
+            self.acme_directory.or(file.acme_directory),
+            self.acme_ca.or(file.acme_ca),
+        );
+        let acme = match agreed {
+            true if https.is_none() => {
+                bail!("--acme-agree is for certificates of --https: name its address")
+            }
+            true => {
+                let default = AcmeSettings::new();
+                Some(AcmeSettings {
+                    directory: directory.unwrap_or(default.directory),
+                    contacts,
+                    ca,
+                    ..default
+                })
+            }
+            false if directory.is_some() || ca.is_some() || !contacts.is_empty() => bail!(
+                "--acme-directory, --acme-contact and --acme-ca want --acme-agree: say that you agree to the terms of service \
+                 of the authority"
+            ),
+            false => None,
         };
         let api = self.api.or(file.api).unwrap_or(default.api);
         ensure!(
@@ -359,6 +455,20 @@ impl NodeArgs {
                 disk.capacity = capacity;
             }
         }
+        let format = self.access_log_format.or(file.access_log_format);
+        let access_log = match self.access_log.or(file.access_log) {
+            Some(path) => Some(AccessLogSettings {
+                destination: match path.as_os_str() == "-" {
+                    true => Destination::Output,
+                    false => Destination::File(path),
+                },
+                format: format.unwrap_or_default(),
+            }),
+            None if format.is_some() => {
+                bail!("--access-log-format is for --access-log: name its file")
+            }
+            None => None,
+        };
         let log = self.log.or(file.log).unwrap_or_else(|| "info".to_owned());
         let log_format = self.log_format.or(file.log_format).unwrap_or_default();
         let config = NodeConfig {
@@ -377,10 +487,12 @@ impl NodeArgs {
                 slots,
                 ..default.engine
             },
+            access_log,
             component_cache: component_cache.map_or(default.component_cache, ByteSize::as_u64),
             grace: self.grace.or(file.grace).unwrap_or(default.grace),
             s3,
             registries,
+            acme,
             ..default
         };
         Ok((config, log, log_format))

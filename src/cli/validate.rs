@@ -4,12 +4,13 @@ use std::{fmt, path::PathBuf};
 
 use serde::Serialize;
 
-use super::{app, output::Output};
+use super::{app, certificate, output::Output};
 use crate::model::{DistributionName, FunctionName, RoutePattern, manifest_schema};
 
 /// Check the manifest of an app
 ///
-/// Every problem is shown with its line and what to do. Nothing is built, and no node is asked.
+/// Every problem is shown with its line and what to do. The certificates of distributions are read and checked too. Nothing
+/// is built, and no node is asked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -59,6 +60,7 @@ pub(crate) async fn run(args: ValidateArgs, output: &Output) -> anyhow::Result<(
         return output.raw(format_args!("{:#}\n", manifest_schema()));
     }
     let manifest = app::load(&args.path).await?;
+    certificate::distributions(&manifest).await?;
     output.result(&Validated {
         manifest: app::manifest_path(&args.path),
         name: manifest.name,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, Distribution, FunctionConfiguration, FunctionName, Kind, Route};
+use crate::model::{
+    Digest, Distribution, FunctionConfiguration, FunctionName, Kind, PrivateKey, Route,
+};
 
 /// `POST /wharf/v1/deployments`: functions and routes that are deployed together or not at all.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,7 +22,7 @@ pub struct Deploy {
     pub routes: Vec<Route>,
     /// The app's distributions.
     #[serde(default)]
-    pub distributions: Vec<Distribution>,
+    pub distributions: Vec<DeployDistribution>,
 }
 
 /// One function to deploy. Its component was uploaded before.
@@ -35,6 +37,17 @@ pub struct DeployFunction {
     pub configuration: FunctionConfiguration,
 }
 
+/// One distribution to deploy; also the body of `PUT /wharf/v1/distributions/NAME`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeployDistribution {
+    /// What it is.
+    #[serde(flatten)]
+    pub distribution: Distribution,
+    /// The private key of its certificate. It is never told again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_key: Option<PrivateKey>,
+}
+
 /// The answer to a [`Deploy`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Deployed {
@@ -42,6 +55,9 @@ pub struct Deployed {
     pub revision: u64,
     /// The functions, as they are now.
     pub functions: Vec<FunctionSummary>,
+    /// What does not work on this node as it is meant, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A function, as `GET /wharf/v1/functions` lists it.
@@ -87,6 +103,54 @@ pub struct DistributionSummary {
     /// What it is.
     #[serde(flatten)]
     pub distribution: Distribution,
+    /// How it does, if this node serves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<DistributionStatus>,
+}
+
+/// How a distribution does on this node, in numbers since the node started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DistributionStatus {
+    /// Requests that were answered.
+    pub requests: u64,
+    /// Those of them that no origin or function had to be asked for, as the cache had the answer or another's was shared.
+    pub from_cache: u64,
+    /// Bytes of answers' bodies that were sent to viewers.
+    pub viewer_bytes: u64,
+    /// Bytes of answers' bodies that came from origins.
+    pub origin_bytes: u64,
+    /// Its origins, by name.
+    pub origins: BTreeMap<String, OriginStatus>,
+}
+
+/// How an origin does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OriginStatus {
+    /// Further attempts after failures, since the distribution was deployed.
+    pub retries: u64,
+    /// Requests that went on to a backup because of a status, since then.
+    pub failovers: u64,
+    /// Its servers, in the order of the configuration.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// How a server of an origin does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Its URL.
+    pub url: String,
+    /// `healthy`, `unhealthy` (its checks fail), `ejected` (its requests failed) or `circuit_open` (it cannot be connected to).
+    pub state: String,
+    /// Requests that got a connection to it.
+    pub requests: u64,
+    /// Failures.
+    pub failures: u64,
+    /// The time to the head of an answer, in microseconds, on average; none without an answer.
+    pub first_byte_us: Option<u64>,
+    /// Connections in use, or requests on shared ones.
+    pub in_use: u32,
+    /// Requests that wait for one.
+    pub waiting: u32,
 }
 
 /// `POST /wharf/v1/distributions/NAME/purge`: what the cache is to give up.
@@ -151,6 +215,9 @@ pub struct CacheCounts {
     pub collapsed: u64,
     /// Not for the cache.
     pub bypass: u64,
+    /// Answers that were given up for want of room, in memory and on disk.
+    #[serde(default)]
+    pub evicted: u64,
 }
 
 /// A user of the node's API.

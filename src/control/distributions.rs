@@ -8,18 +8,30 @@ use axum::{
     extract::{Path, State},
 };
 use http::StatusCode;
+use jiff::Timestamp;
 
 use super::{
     Error, MAX_DOCUMENT, Shared,
-    api::{CacheCounts, CacheSummary, DistributionSummary, PurgeRequest, Purged, TierSummary},
+    api::{
+        CacheCounts, CacheSummary, DeployDistribution, DistributionStatus, DistributionSummary,
+        OriginStatus, PurgeRequest, Purged, ServerStatus, TierSummary,
+    },
     body_error,
     verbs::Control,
 };
 use crate::{
-    edge::cache::{Counts, Purge, PurgeMode},
+    edge::{
+        self,
+        cache::{Counts, Purge, PurgeMode},
+        origin::ServerStatistics,
+    },
     invoke::HOOK_IS_NOT_INVOCABLE,
-    model::{DeployedDistribution, Distribution, DistributionName, FunctionName, Kind},
+    model::{
+        Certificate, DeployedDistribution, Distribution, DistributionName, FunctionName,
+        IssuedCertificate, Kind, PrivateKey,
+    },
     store::{Change, Resource as _, Stored},
+    tls::Pair,
 };
 
 impl Control {
@@ -28,13 +40,17 @@ impl Control {
     pub(super) async fn place(
         &self,
         app: Option<&str>,
-        wanted: Vec<Distribution>,
+        wanted: Vec<DeployDistribution>,
         kinds: &HashMap<FunctionName, Kind>,
     ) -> Result<Vec<Change>, Error> {
         let present = self.placed().await?;
         let mut changes = Vec::new();
         let mut names = BTreeSet::new();
-        for distribution in wanted {
+        for wanted in wanted {
+            let DeployDistribution {
+                distribution,
+                private_key,
+            } = wanted;
             let name = distribution.name.clone();
             let invalid =
                 |problem: String| Error::Invalid(format!("distribution `{name}`: {problem}"));
@@ -45,13 +61,11 @@ impl Control {
                 let key = problem.key.join(".");
                 return Err(invalid(format!("{key}: {}", problem.problem)));
             }
-            if distribution.certificate.is_some() {
-                return Err(invalid(
-                    "certificate: this node has its certificates in the folder of --certificates; put the pair there, and leave \
-                     it out"
-                        .to_owned(),
-                ));
-            }
+            let sealed_key = match self.judge(&distribution, private_key.as_ref()) {
+                Ok(Some(key)) => Some(self.seal(&name, key)?),
+                Ok(None) => None,
+                Err(problem) => return Err(invalid(problem)),
+            };
             for (key, function, point) in distribution.functions() {
                 let served = || Some(self.invoke.find(function.as_str())?.deployment().kind);
                 let kind = kinds.get(function).copied().or_else(served);
@@ -95,18 +109,71 @@ impl Control {
                     )));
                 }
             }
+            if distribution.certificate != Some(Certificate::Automatic) {
+                changes.push(Change::delete::<IssuedCertificate>(name.as_str()));
+            }
             changes.push(Change::put(&DeployedDistribution {
                 app: app.map(str::to_owned),
                 distribution,
+                sealed_key,
             })?);
         }
         if let Some(app) = app {
             let gone = present.iter().filter(|present| {
                 present.app.as_deref() == Some(app) && !names.contains(&present.distribution.name)
             });
-            changes.extend(gone.map(|gone| Change::delete::<DeployedDistribution>(gone.key())));
+            changes.extend(gone.flat_map(|gone| removal(gone.key())));
         }
         Ok(changes)
+    }
+
+    /// The private key to keep, if the distribution brings a certificate, or what is wrong with that.
+    fn judge<'a>(
+        &self,
+        distribution: &Distribution,
+        key: Option<&'a PrivateKey>,
+    ) -> Result<Option<&'a PrivateKey>, String> {
+        let pair = match (&distribution.certificate, key) {
+            (None, None) => return Ok(None),
+            (Some(Certificate::Automatic), None) => None,
+            (None | Some(Certificate::Automatic), Some(_)) => {
+                return Err("private_key: there is no certificate that it is of".to_owned());
+            }
+            (Some(Certificate::Chain(_)), None) => {
+                return Err("private_key: the certificate is of no use without its key".to_owned());
+            }
+            (Some(Certificate::Chain(chain)), Some(key)) => Some((chain, key)),
+        };
+        if self.doors.https.is_none() {
+            return Err(
+                "certificate: this node serves no TLS; start it with --https ADDRESS".to_owned(),
+            );
+        }
+        let Some((chain, key)) = pair else {
+            return match self.acme {
+                true => Ok(None),
+                false => Err(
+                    "certificate: this node gets no automatic certificates; start it with --acme-agree, if you agree to the \
+                     terms of service of the authority"
+                        .to_owned(),
+                ),
+            };
+        };
+        Pair::from_pem(chain.as_bytes(), key.expose().as_bytes())
+            .and_then(|pair| pair.check(&distribution.hosts, Timestamp::now()))
+            .map_err(|error| {
+                let key = match error.is_of_key() {
+                    true => "private_key",
+                    false => "certificate.chain",
+                };
+                format!("{key}: {:#}", anyhow::Error::from(error))
+            })?;
+        Ok(Some(key))
+    }
+
+    fn seal(&self, name: &DistributionName, key: &PrivateKey) -> Result<String, Error> {
+        let context = DeployedDistribution::key_context(name);
+        Ok(self.sealer.seal(&context, key.expose().as_bytes())?)
     }
 
     async fn placed(&self) -> Result<Vec<DeployedDistribution>, Error> {
@@ -156,6 +223,15 @@ impl Control {
         Ok(Purged { objects })
     }
 
+    fn summarize(&self, placed: DeployedDistribution) -> DistributionSummary {
+        let served = self.edge.find(placed.distribution.name.as_str());
+        DistributionSummary {
+            app: placed.app,
+            distribution: placed.distribution,
+            status: served.map(|served| status(&served)),
+        }
+    }
+
     fn cache(&self) -> CacheSummary {
         let statistics = self.edge.cache().statistics();
         CacheSummary {
@@ -179,15 +255,19 @@ impl Control {
 }
 
 pub(super) async fn list(State(api): Shared) -> Result<Json<Vec<DistributionSummary>>, Error> {
-    let placed = api.control.placed().await?;
-    Ok(Json(placed.into_iter().map(summary).collect()))
+    let control = &api.control;
+    let placed = control.placed().await?.into_iter();
+    Ok(Json(
+        placed.map(|placed| control.summarize(placed)).collect(),
+    ))
 }
 
 pub(super) async fn get(
     State(api): Shared,
     Path(name): Path<String>,
 ) -> Result<Json<DistributionSummary>, Error> {
-    Ok(Json(summary(api.control.distribution(&name).await?)))
+    let placed = api.control.distribution(&name).await?;
+    Ok(Json(api.control.summarize(placed)))
 }
 
 pub(super) async fn put(
@@ -198,21 +278,19 @@ pub(super) async fn put(
     let bytes = axum::body::to_bytes(body, MAX_DOCUMENT)
         .await
         .map_err(|error| body_error(&error, MAX_DOCUMENT))?;
-    let distribution: Distribution = serde_json::from_slice(&bytes)
+    let wanted: DeployDistribution = serde_json::from_slice(&bytes)
         .map_err(|error| Error::Invalid(format!("not a distribution: {error}")))?;
     let named: Result<DistributionName, _> = name.parse();
-    if named.as_ref() != Ok(&distribution.name) {
+    if named.as_ref() != Ok(&wanted.distribution.name) {
         return Err(Error::Invalid(format!(
             "the document's name is `{}`, and the path's `{name}`",
-            distribution.name
+            wanted.distribution.name
         )));
     }
     // A client that hangs up does not leave it half done.
     let placed = tokio::spawn(async move {
         let control = &api.control;
-        let changes = control
-            .place(None, vec![distribution], &HashMap::new())
-            .await?;
+        let changes = control.place(None, vec![wanted], &HashMap::new()).await?;
         control.apply(changes).await
     });
     placed.await.map_err(|_| Error::Internal)??;
@@ -225,8 +303,7 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Error> {
     let control = &api.control;
     let placed = control.distribution(&name).await?;
-    let change = Change::delete::<DeployedDistribution>(placed.key());
-    control.apply(vec![change]).await?;
+    control.apply(removal(placed.key()).into()).await?;
     // Another one of that name is not to find what this one had.
     let cache = control.edge.cache();
     cache.purge(&name, &Purge::All, PurgeMode::Hard).await;
@@ -250,10 +327,42 @@ pub(super) async fn cache(State(api): Shared) -> Json<CacheSummary> {
     Json(api.control.cache())
 }
 
-fn summary(placed: DeployedDistribution) -> DistributionSummary {
-    DistributionSummary {
-        app: placed.app,
-        distribution: placed.distribution,
+/// What removes a distribution.
+fn removal(name: String) -> [Change; 2] {
+    [
+        Change::delete::<IssuedCertificate>(name.clone()),
+        Change::delete::<DeployedDistribution>(name),
+    ]
+}
+
+fn status(distribution: &edge::Distribution) -> DistributionStatus {
+    let metrics = distribution.metrics();
+    let (requests, from_cache) = metrics.requests();
+    let server = |server: ServerStatistics| ServerStatus {
+        state: server.state.code().to_owned(),
+        requests: server.requests,
+        failures: server.failures,
+        first_byte_us: u64::try_from(server.latency.as_micros())
+            .ok()
+            .and_then(|latency| latency.checked_div(server.answers)),
+        in_use: server.in_use,
+        waiting: server.waiting,
+        url: server.url,
+    };
+    let origins = distribution.origins().into_iter().map(|(name, origin)| {
+        let origin = OriginStatus {
+            retries: origin.retries,
+            failovers: origin.failovers,
+            servers: origin.servers.into_iter().map(server).collect(),
+        };
+        (name.to_owned(), origin)
+    });
+    DistributionStatus {
+        requests,
+        from_cache,
+        viewer_bytes: metrics.viewer_bytes.get(),
+        origin_bytes: metrics.origin_bytes(),
+        origins: origins.collect(),
     }
 }
 
@@ -266,6 +375,7 @@ impl From<Counts> for CacheCounts {
             revalidated: counts.revalidated,
             collapsed: counts.collapsed,
             bypass: counts.bypass,
+            evicted: counts.memory.evicted_objects + counts.disk.evicted_objects,
         }
     }
 }

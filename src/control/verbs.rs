@@ -20,7 +20,7 @@ use super::{
     lambda::{FunctionCodeSigning, Permissions, Proposal},
 };
 use crate::{
-    edge::Edge,
+    edge::{Edge, cache::Statistics},
     invoke::{Function, HOOK_IS_NOT_INVOCABLE, Invoke},
     model::{
         Alias, Answer, Arns, AsyncEvent, Deployment, Digest, EventInvokeConfig, EventTarget,
@@ -83,6 +83,8 @@ pub struct Control {
     pub vpc: Vpc,
     /// What serves distributions.
     pub edge: Arc<Edge>,
+    /// Whether the node gets automatic certificates.
+    pub acme: bool,
     /// Whether functions are taken only with roles that are here and that Lambda may assume.
     pub check_roles: bool,
 }
@@ -128,6 +130,46 @@ impl Control {
                 .map_or(0, |invoke| number(invoke.functions().len()))
         };
         gauge("wharf_functions", "Deployed functions", Box::new(functions));
+        type Pick = fn(&Statistics) -> u64;
+        let of_cache = |pick: Pick| {
+            let cache = self.edge.cache().clone();
+            Box::new(move || pick(&cache.statistics()))
+        };
+        let levels: [(&'static str, &'static str, Pick); 4] = [
+            (
+                "wharf_cache_memory_bytes",
+                "Bytes of answers that the cache holds in memory",
+                |it| it.memory_bytes,
+            ),
+            (
+                "wharf_cache_memory_objects",
+                "Answers that the cache holds in memory",
+                |it| it.memory_objects,
+            ),
+            (
+                "wharf_cache_disk_bytes",
+                "Bytes of answers that the cache holds on disk",
+                |it| it.disk_bytes,
+            ),
+            (
+                "wharf_cache_disk_objects",
+                "Answers that the cache holds on disk",
+                |it| it.disk_objects,
+            ),
+        ];
+        for (name, help, pick) in levels {
+            metrics.register_gauge(name, help, of_cache(pick));
+        }
+        metrics.register_counter(
+            "wharf_cache_corrupt",
+            "Files of the cache that did not hold what was written, and were removed",
+            of_cache(|it| it.corrupt),
+        );
+        metrics.register_counter(
+            "wharf_cache_disk_failures",
+            "Answers that the cache's disk did not take",
+            of_cache(|it| it.disk_failures),
+        );
         let (dropped, errors) = (self.logs.clone(), self.logs.clone());
         metrics.register_counter(
             "wharf_log_entries_dropped",
@@ -172,6 +214,9 @@ impl Control {
                 deployed.extend(self.catalog.versions(&function.name).await?);
             }
         }
+        let distributions = deploy.distributions.iter();
+        let warnings = distributions.filter_map(|it| self.edge.warning(it));
+        let warnings: Vec<String> = warnings.collect();
         let mut changes = Vec::new();
         let mut names = HashSet::new();
         let mut kinds = HashMap::new();
@@ -252,6 +297,7 @@ impl Control {
         Ok(Deployed {
             revision,
             functions,
+            warnings,
         })
     }
 

@@ -8,24 +8,27 @@ use std::{
     error::Error,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
 use bytes::Bytes;
 use http::{
-    Request, Response, StatusCode, request,
+    Method, Request, Response, StatusCode, header, request,
     uri::{Authority, Scheme},
 };
-use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt as _, Empty, LengthLimitError};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Empty, Full, LengthLimitError};
 use pin_project_lite::pin_project;
+use tracing::{Instrument as _, Span};
 
 use super::{
-    Arrival, Behaviour, Distribution, Edge, Failure, RequestBody, cache,
-    compress::{self, Compressed},
-    hooks::Hooks,
-    origin::{Origin, OriginBody, OriginError, Tunnel, Upgrade, Viewer},
+    Arrival, Behaviour, BoxError, Distribution, Edge, Failure, RequestBody, Source,
+    ahead::Ahead,
+    cache,
+    compress::{self, CompressError, Compressed},
+    hooks::{Hooks, Passing},
+    origin::{OriginBody, OriginError, Tunnel, Upgrade, Viewer},
 };
 use crate::{
     invoke::{self, ResponseBody},
@@ -33,8 +36,10 @@ use crate::{
         Outcome,
         distribution::Target,
         hook::{Point, RequestHead},
+        trace,
     },
     runtime::IncompleteBody,
+    telemetry::metrics::OriginMetrics,
 };
 
 /// The way to what answers a behaviour's requests.
@@ -46,6 +51,8 @@ pub(super) struct Route {
     /// The origin that a viewer-request hook chose.
     pub(super) origin: Option<Arc<str>>,
     pub(super) arrival: Arc<Arrival>,
+    /// Of the cache: what it asks for runs in tasks of their own.
+    pub(super) span: Span,
 }
 
 /// The body of an answer on its way to the cache.
@@ -62,10 +69,16 @@ impl cache::Forward for Route {
     ) -> Result<Response<Forwarded>, Failure> {
         let behaviour = &self.distribution.behaviours[self.behaviour];
         // In a box: a request that the cache answers needs no room for it.
-        let answered = Box::pin(self.answer(behaviour, request));
+        let answered = Box::pin(
+            self.answer(behaviour, request)
+                .instrument(self.span.clone()),
+        );
         match tokio::time::timeout(behaviour.config.timeout, answered).await {
             Ok(answered) => answered,
-            Err(_elapsed) => Err(Failure::Timeout),
+            Err(_elapsed) => Err(Failure::Timeout(match behaviour.config.target {
+                Target::Function(_) if self.origin.is_none() => Outcome::Timeout,
+                Target::Function(_) | Target::Origin(_) => Outcome::OriginTimeout,
+            })),
         }
     }
 }
@@ -80,20 +93,31 @@ impl Route {
         let hooks = Hooks {
             invoke: &self.edge.invoke,
             arrival: &self.arrival,
+            metrics: &self.distribution.metrics,
         };
         let config = &behaviour.config;
+        let room = &self.edge.room;
+        // What is stored is stored for what the cache was asked, whatever a hook makes of that.
+        let coding = compress::negotiate(&config.compress, &head.headers);
+        if config.hooks.want_whole() {
+            head.headers.remove(header::RANGE);
+            head.headers.remove(header::IF_RANGE);
+        }
+        let is_there = body.as_ref().is_some_and(|body| !body.is_end_stream());
+        let body = body.unwrap_or_else(empty);
+        let mut passing = Passing::new(body, is_there, room, broken_request);
+        let at = &config.hooks.origin_request;
         let (decided, made) = hooks
-            .request(
-                &config.hooks.origin_request,
-                Point::OriginRequest,
-                &mut head,
-            )
+            .request(at, Point::OriginRequest, &mut head, &mut passing)
             .await?;
+        let body = match passing.passed() {
+            Ok(made) => whole(made),
+            Err(ahead) => ahead.untouched().unwrap_or_else(Ahead::boxed_unsync),
+        };
         let at = &config.hooks.origin_response;
         // A response hook is shown what the origin was asked.
         let asked = (!at.is_empty()).then(|| head.clone());
         let method = head.method.clone();
-        let coding = compress::negotiate(&config.compress, &head.headers);
         let response = match made {
             Some(response) => response.map(|body| Answer::Made { bytes: Some(body) }),
             None => {
@@ -105,12 +129,22 @@ impl Route {
             Some(asked) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
                 let (mut head, body) = response.into_parts();
                 let request = RequestHead::from(&asked);
-                let made = hooks
-                    .response(at, Point::OriginResponse, request, &mut head)
+                let is_there = has_body(&method, head.status);
+                let mut passing = Passing::new(body, is_there, room, broken_answer);
+                hooks
+                    .response(at, Point::OriginResponse, request, &mut head, &mut passing)
                     .await?;
-                let body = match made {
-                    Some(made) => Answer::Made { bytes: Some(made) },
-                    None => body,
+                let body = match passing.passed() {
+                    Ok(made) => Answer::Made { bytes: Some(made) },
+                    Err(ahead) => {
+                        if method == Method::HEAD && config.hooks.want_whole() {
+                            // A hook would have seen a body, and said another length.
+                            head.headers.remove(header::CONTENT_LENGTH);
+                        }
+                        ahead.untouched().unwrap_or_else(|body| Answer::Ahead {
+                            body: Box::new(body),
+                        })
+                    }
                 };
                 Response::from_parts(head, body)
             }
@@ -130,27 +164,29 @@ impl Route {
         target: &Target,
         chosen: Option<&str>,
         head: request::Parts,
-        body: Option<RequestBody>,
+        body: RequestBody,
     ) -> Result<Response<Answer>, Failure> {
         let origin = match (chosen, target) {
             (Some(chosen), _) => Some(chosen),
             (None, Target::Origin(name)) => Some(name.as_str()),
             (None, Target::Function(_)) => None,
         };
-        let body = body.unwrap_or_else(empty);
         let request = Request::from_parts(head, body);
         match (origin, target) {
             (Some(name), _) => {
-                let origin = self
+                let source = self
                     .distribution
                     .origins
                     .get(name)
                     .ok_or_else(|| Failure::NoOrigin(name.to_owned()))?;
-                self.ask_origin(origin, request).await
+                self.ask_origin(source, request).await
             }
             (None, Target::Function(name)) => {
                 let function = self.edge.invoke.find(name.as_str());
                 let function = function.ok_or(Failure::Outcome(Outcome::NoRoute))?;
+                if let Some(observed) = &self.arrival.observed {
+                    observed.asks_function(name);
+                }
                 let arrival = invoke::Arrival {
                     request_id: self.arrival.request_id,
                     // The function's time begins when it is asked, and not when hooks and cache were.
@@ -169,9 +205,10 @@ impl Route {
 
     async fn ask_origin(
         &self,
-        origin: &Origin,
-        request: Request<RequestBody>,
+        source: &Source,
+        mut request: Request<RequestBody>,
     ) -> Result<Response<Answer>, Failure> {
+        trace::start(request.headers_mut(), self.arrival.request_id);
         let uri = request.uri();
         let viewer = Viewer {
             address: self.arrival.client,
@@ -181,25 +218,42 @@ impl Route {
                 .cloned()
                 .unwrap_or_else(|| Authority::from_static("localhost")),
         };
-        let answered = if self.arrival.websocket {
-            let (head, _) = request.into_parts();
-            origin
-                .upgrade(Request::from_parts(head, ()), &viewer)
-                .await
-                .map(|upgrade| match upgrade {
+        let observed = self.arrival.observed.as_deref();
+        if let Some(observed) = observed {
+            observed.asks_origin(&source.origin);
+        }
+        let started = Instant::now();
+        let span = tracing::debug_span!("origin", name = source.origin.name());
+        let asked = async {
+            if self.arrival.websocket {
+                let (head, _) = request.into_parts();
+                let request = Request::from_parts(head, ());
+                source.origin.upgrade(request, &viewer).await
+            } else {
+                let answered = source.origin.send(request, &viewer).await;
+                answered.map(Upgrade::Declined)
+            }
+        };
+        let answered = asked.instrument(span).await;
+        if let Some(observed) = observed {
+            observed.origin_answered();
+        }
+        match answered {
+            Ok(answered) => {
+                source.metrics.first_byte.observe(started.elapsed());
+                Ok(match answered {
                     Upgrade::Switched(response, tunnel) => response.map(|()| Answer::Tunnel {
                         tunnel: Box::new(tunnel),
                     }),
-                    Upgrade::Declined(response) => response.map(|body| Answer::Origin { body }),
+                    Upgrade::Declined(response) => {
+                        let metrics = Arc::clone(&source.metrics);
+                        response.map(|body| Answer::Origin { body, metrics })
+                    }
                 })
-        } else {
-            let answered = origin.send(request, &viewer).await;
-            answered.map(|response| response.map(|body| Answer::Origin { body }))
-        };
-        match answered {
-            Ok(response) => Ok(response),
+            }
             Err(error) if is_too_long(&error) => Err(Failure::TooLarge),
             Err(error) => {
+                count(&source.metrics, &error);
                 // That a server is out is said once, where it is taken out.
                 tracing::debug!(
                     distribution = %self.distribution.config.name,
@@ -216,6 +270,40 @@ impl Route {
 /// No body. It takes no memory.
 pub(super) fn empty() -> RequestBody {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+fn count(metrics: &OriginMetrics, error: &OriginError) {
+    if let Some(failure) = error.failure() {
+        metrics.failed(failure);
+    }
+}
+
+/// A body that is there.
+pub(super) fn whole(bytes: Bytes) -> RequestBody {
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// The request's body failed before anybody was asked.
+fn broken_request(error: BoxError) -> Failure {
+    match OriginError::RequestBody(error) {
+        error if is_too_long(&error) => Failure::TooLarge,
+        error => error.into(),
+    }
+}
+
+/// The answer broke off before anything of it was sent.
+fn broken_answer(error: AnswerError) -> Failure {
+    match error {
+        AnswerError::Origin(error) => error.into(),
+        AnswerError::Function(IncompleteBody(outcome)) => Failure::Outcome(outcome),
+    }
+}
+
+/// Whether an answer has content (RFC 9110 sections 9.3.2, 15.3.5 and 15.4.5).
+fn has_body(method: &Method, status: StatusCode) -> bool {
+    method != Method::HEAD && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// Whether the request's body is longer than the behaviour allows.
@@ -237,11 +325,13 @@ pin_project! {
         /// A hook made it.
         Made { bytes: Option<Bytes> },
         /// An origin sends it.
-        Origin { #[pin] body: OriginBody },
+        Origin { #[pin] body: OriginBody, metrics: Arc<OriginMetrics> },
         /// A function writes it.
         Function { #[pin] body: ResponseBody },
         /// There is none: the connection becomes a WebSocket.
         Tunnel { tunnel: Box<Tunnel> },
+        /// A hook was given the beginning of it.
+        Ahead { body: Box<Ahead<Answer>> },
     }
 }
 
@@ -250,9 +340,25 @@ impl Answer {
     pub(super) fn into_tunnel(self) -> Option<Tunnel> {
         match self {
             Self::Tunnel { tunnel } => Some(*tunnel),
-            Self::Made { .. } | Self::Origin { .. } | Self::Function { .. } => None,
+            Self::Made { .. }
+            | Self::Origin { .. }
+            | Self::Function { .. }
+            | Self::Ahead { .. } => None,
         }
     }
+}
+
+/// How a request ended that this is the cause of.
+pub(super) fn outcome(error: &(dyn Error + 'static)) -> Option<Outcome> {
+    let answer = match error.downcast_ref::<CompressError<AnswerError>>() {
+        Some(CompressError::Body(error)) => error,
+        Some(CompressError::Encoder(_)) => return Some(Outcome::Internal),
+        None => error.downcast_ref()?,
+    };
+    Some(match answer {
+        AnswerError::Origin(error) => error.outcome(),
+        AnswerError::Function(IncompleteBody(outcome)) => *outcome,
+    })
 }
 
 /// Why an answer breaks off.
@@ -276,22 +382,33 @@ impl http_body::Body for Answer {
             AnswerProjection::Made { bytes } => {
                 Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
             }
-            AnswerProjection::Origin { body } => {
-                body.poll_frame(context).map_err(AnswerError::Origin)
+            AnswerProjection::Origin { body, metrics } => {
+                let frame = ready!(body.poll_frame(context));
+                match &frame {
+                    Some(Ok(frame)) => {
+                        let bytes = frame.data_ref().map_or(0, Bytes::len);
+                        metrics.bytes.add(bytes as u64);
+                    }
+                    Some(Err(error)) => count(metrics, error),
+                    None => {}
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(AnswerError::Origin)))
             }
             AnswerProjection::Function { body } => {
                 body.poll_frame(context).map_err(AnswerError::Function)
             }
             AnswerProjection::Tunnel { .. } => Poll::Ready(None),
+            AnswerProjection::Ahead { body } => Pin::new(body.as_mut()).poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Made { bytes } => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Self::Origin { body } => body.is_end_stream(),
+            Self::Origin { body, .. } => body.is_end_stream(),
             Self::Function { body } => body.is_end_stream(),
             Self::Tunnel { .. } => true,
+            Self::Ahead { body } => body.is_end_stream(),
         }
     }
 
@@ -300,9 +417,10 @@ impl http_body::Body for Answer {
             Self::Made { bytes } => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
-            Self::Origin { body } => body.size_hint(),
+            Self::Origin { body, .. } => body.size_hint(),
             Self::Function { body } => body.size_hint(),
             Self::Tunnel { .. } => SizeHint::with_exact(0),
+            Self::Ahead { body } => body.size_hint(),
         }
     }
 }

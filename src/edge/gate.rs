@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts, uri::Scheme};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts, uri::Scheme};
 
 use super::{Behaviour, Countries, Failure};
-use crate::model::{Outcome, distribution};
+use crate::model::{Outcome, distribution, hop};
 
 /// Why a request gets no further.
 #[derive(Debug)]
@@ -57,6 +57,35 @@ pub(super) fn pass(
         return Err(refused(Failure::TooLarge));
     }
     Ok(())
+}
+
+/// Fields by which a request says that it is another one, and which servers are known to believe.
+const DISGUISES: [&str; 8] = [
+    "x-host",
+    "x-http-host-override",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-host",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
+/// Takes these fields out where the answer may be stored: it would be for the request that this one says it is, and be given to
+/// those who ask for what it looks like. What is in the key tells such requests apart, and stays.
+pub(super) fn unmask(behaviour: &Behaviour, head: &mut Parts) {
+    let policy = &behaviour.cache;
+    if policy.enabled && matches!(head.method, Method::GET | Method::HEAD) {
+        hop::remove_named(&mut head.headers, |name| {
+            name.starts_with("x-")
+                && DISGUISES.contains(&name)
+                && !policy
+                    .key
+                    .headers
+                    .iter()
+                    .any(|kept| kept.eq_ignore_ascii_case(name))
+        });
+    }
 }
 
 fn admits(access: &distribution::Access, client: IpAddr, countries: Option<&Countries>) -> bool {

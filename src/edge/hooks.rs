@@ -4,23 +4,31 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, header, request, response};
+use http_body::Body;
+use tracing::{Instrument as _, Span};
 
-use super::{Arrival, Failure};
+use super::{
+    Arrival, Failure,
+    ahead::{Ahead, AheadError, Room},
+};
 use crate::{
     invoke::Invoke,
     model::{
-        Outcome,
+        ByteSize, Outcome,
         distribution::{Hook, OnFailure},
         hook::{
             Client, HookResponse, Point, RequestAction, RequestHead, ResponseAction, ResponseHead,
+            SeenBody,
         },
     },
+    telemetry::metrics::{DistributionMetrics, HookResult},
 };
 
 /// What hooks are given beside heads.
 pub(super) struct Hooks<'a> {
     pub(super) invoke: &'a Arc<Invoke>,
     pub(super) arrival: &'a Arrival,
+    pub(super) metrics: &'a DistributionMetrics,
 }
 
 /// What request hooks decided.
@@ -32,14 +40,104 @@ pub(super) struct Decided {
     pub(super) cache_key: Option<String>,
 }
 
+/// The body of what passes the hooks of a point.
+pub(super) trait Content {
+    /// What a hook is shown of it that is given so much.
+    fn seen(
+        &mut self,
+        most: Option<ByteSize>,
+    ) -> impl Future<Output = Result<Option<SeenBody<'_>>, Failure>> + Send;
+
+    /// Puts what a hook made in its place.
+    fn replace(&mut self, made: Bytes);
+}
+
+/// Nothing that a hook could see: what one of them made, or nothing.
+impl Content for Option<Bytes> {
+    async fn seen(&mut self, _: Option<ByteSize>) -> Result<Option<SeenBody<'_>>, Failure> {
+        Ok(None)
+    }
+
+    fn replace(&mut self, made: Bytes) {
+        *self = Some(made);
+    }
+}
+
+/// A body that hooks may be given.
+pub(super) struct Passing<'a, B: Body> {
+    original: Ahead<B>,
+    made: Option<Bytes>,
+    /// Whether there is anything of it, as there is not in an answer to HEAD.
+    is_there: bool,
+    room: &'a Room,
+    /// What it means when it breaks off.
+    broken: fn(B::Error) -> Failure,
+}
+
+impl<'a, B: Body> Passing<'a, B> {
+    pub(super) fn new(
+        body: B,
+        is_there: bool,
+        room: &'a Room,
+        broken: fn(B::Error) -> Failure,
+    ) -> Self {
+        Self {
+            original: Ahead::new(body),
+            made: None,
+            is_there,
+            room,
+            broken,
+        }
+    }
+
+    /// What goes on: one that a hook made, or the one that was there.
+    pub(super) fn passed(self) -> Result<Bytes, Ahead<B>> {
+        self.made.ok_or(self.original)
+    }
+}
+
+impl<B> Content for Passing<'_, B>
+where
+    B: Body<Data = Bytes, Error: Send> + Unpin + Send,
+{
+    async fn seen(&mut self, most: Option<ByteSize>) -> Result<Option<SeenBody<'_>>, Failure> {
+        let Some(most) = most.map(ByteSize::as_usize) else {
+            return Ok(None);
+        };
+        if let Some(made) = &self.made {
+            return Ok(Some(SeenBody {
+                data: &made[..made.len().min(most)],
+                truncated: made.len() > most,
+            }));
+        }
+        if !self.is_there {
+            return Ok(None);
+        }
+        match self.original.read(most, self.room).await {
+            Ok(seen) => Ok(Some(seen)),
+            Err(AheadError::Body(error)) => Err((self.broken)(error)),
+            Err(AheadError::Full) => Err(Failure::Outcome(Outcome::Overloaded)),
+        }
+    }
+
+    fn replace(&mut self, made: Bytes) {
+        self.made = Some(made);
+    }
+}
+
 impl Hooks<'_> {
-    /// Runs the hooks of a point on a request's head, each on what the one before made of it. An answer is one of theirs: the
-    /// client gets it, and nothing further is asked.
+    /// Runs the hooks of a point on a request, each on what the one before made of it. An answer is one of theirs: the client
+    /// gets it, and nothing further is asked.
+    ///
+    /// # Errors
+    ///
+    /// A hook failed that must not, or the body did that one of them is given.
     pub(super) async fn request(
         &self,
         hooks: &[Hook],
         point: Point,
         head: &mut request::Parts,
+        content: &mut impl Content,
     ) -> Result<(Decided, Option<Response<Bytes>>), Failure> {
         let mut decided = Decided::default();
         for hook in hooks {
@@ -55,12 +153,16 @@ impl Hooks<'_> {
             let id = self.arrival.request_id;
             let action = match self.invoke.find(hook.function.as_str()) {
                 Some(function) => {
+                    let body = content.seen(hook.body).await?;
+                    let head = RequestHead::from(&*head);
                     self.invoke
-                        .hook_request(&function, point, id, RequestHead::from(&*head), client)
+                        .hook_request(&function, point, id, head, client, body)
+                        .instrument(span(hook, point))
                         .await
                 }
                 None => Err(Outcome::Internal),
             };
+            self.count(hook, point, action.is_ok());
             match action {
                 Ok(RequestAction::Next) => {}
                 Ok(RequestAction::Forward(forward)) => {
@@ -70,6 +172,9 @@ impl Hooks<'_> {
                     head.headers = forward.headers;
                     decided.origin = forward.origin.or(decided.origin);
                     decided.cache_key = forward.cache_key.or(decided.cache_key);
+                    if let Some(made) = forward.body {
+                        content.replace(made);
+                    }
                 }
                 Ok(RequestAction::Respond(response)) => {
                     return Ok((decided, Some(made(*response))));
@@ -80,27 +185,36 @@ impl Hooks<'_> {
         Ok((decided, None))
     }
 
-    /// Runs the hooks of a point on a response's head. A body is one that the last of them that made one made.
+    /// Runs the hooks of a point on a response, each on what the one before made of it.
+    ///
+    /// # Errors
+    ///
+    /// As of [`request`](Self::request).
     pub(super) async fn response(
         &self,
         hooks: &[Hook],
         point: Point,
         request: RequestHead<'_>,
         head: &mut response::Parts,
-    ) -> Result<Option<Bytes>, Failure> {
-        let mut body = None;
+        content: &mut impl Content,
+    ) -> Result<(), Failure> {
         let coded = head.headers.get(header::CONTENT_ENCODING).cloned();
         for hook in hooks {
             let id = self.arrival.request_id;
+            let mut knows_coding = false;
             let action = match self.invoke.find(hook.function.as_str()) {
                 Some(function) => {
+                    let body = content.seen(hook.body).await?;
+                    knows_coding = body.is_some();
                     let response = ResponseHead::from(&*head);
                     self.invoke
-                        .hook_response(&function, point, id, request, response)
+                        .hook_response(&function, point, id, request, response, body)
+                        .instrument(span(hook, point))
                         .await
                 }
                 None => Err(Outcome::Internal),
             };
+            self.count(hook, point, action.is_ok());
             match action {
                 Ok(ResponseAction::Next) => {}
                 Ok(ResponseAction::Replace(response)) => {
@@ -111,17 +225,32 @@ impl Hooks<'_> {
                         head.headers.remove(header::CONTENT_LENGTH);
                         // A hook that hands the fields on does not mean those of the body that it replaces.
                         head.headers.remove(header::CONTENT_RANGE);
-                        if head.headers.get(header::CONTENT_ENCODING) == coded.as_ref() {
+                        if !knows_coding
+                            && head.headers.get(header::CONTENT_ENCODING) == coded.as_ref()
+                        {
                             head.headers.remove(header::CONTENT_ENCODING);
                         }
-                        body = Some(made);
+                        content.replace(made);
                     }
                 }
                 Err(outcome) => failed(hook, point, outcome)?,
             }
         }
-        Ok(body)
+        Ok(())
     }
+
+    fn count(&self, hook: &Hook, point: Point, is_ok: bool) {
+        let result = match hook.on_failure {
+            _ if is_ok => HookResult::Ok,
+            OnFailure::Fail => HookResult::Failed,
+            OnFailure::Bypass => HookResult::Bypassed,
+        };
+        self.metrics.hook(point, result);
+    }
+}
+
+fn span(hook: &Hook, point: Point) -> Span {
+    tracing::debug_span!("hook", %point, function = %hook.function)
 }
 
 /// What becomes of a request whose hook failed.

@@ -20,23 +20,25 @@
 //!
 //! Not here: which distribution has a host, which is the router's; sockets, which are the listener's.
 
+mod ahead;
 pub mod cache;
 mod compress;
 mod country;
 mod forward;
 mod gate;
 mod hooks;
+mod observed;
 pub mod origin;
 mod rate;
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     net::IpAddr,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{Arc, PoisonError, RwLock, Weak},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
@@ -44,25 +46,31 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited, combinators::UnsyncBoxBody};
+use tracing::{Instrument as _, field::Empty};
 
 use self::{
-    cache::{Cache, Forward as _, Scope},
+    ahead::Room,
+    cache::{Cache, Counts, Forward as _, Scope, TierCounts},
     forward::{Forwarded, Route},
     gate::Stopped,
     hooks::Hooks,
-    origin::{Origin, OriginConfigError, OriginError, Origins, is_loop},
+    origin::{
+        Origin, OriginConfigError, OriginError, Origins, ServerState, ServerStatistics, is_loop,
+    },
 };
 pub use self::{
     country::{Countries, CountriesError},
+    observed::Observed,
     origin::Tunnel,
 };
 use crate::{
     invoke::Invoke,
     model::{
-        CachePolicy, Country, HostPattern, Outcome, RequestId, distribution,
+        CachePolicy, CacheResult, Country, HostPattern, Outcome, RequestId, distribution,
         hook::{Point, RequestHead},
         hop,
     },
+    telemetry::metrics::{DistributionMetrics, Levels, Metrics, OriginMetrics, ServerLevel},
 };
 
 /// An error of any kind.
@@ -79,6 +87,10 @@ pub struct Edge {
     /// This node's name in `CDN-Loop`.
     node: String,
     countries: Option<Countries>,
+    metrics: Arc<Metrics>,
+    /// Those that were made, by name: for whoever asks how they do.
+    made: RwLock<HashMap<String, Weak<Distribution>>>,
+    room: Room,
 }
 
 /// A distribution as requests meet it.
@@ -86,13 +98,76 @@ pub struct Distribution {
     config: distribution::Distribution,
     /// In the order of the configuration, and the default.
     behaviours: Vec<Behaviour>,
-    origins: HashMap<String, Arc<Origin>>,
+    origins: HashMap<String, Source>,
+    metrics: Arc<DistributionMetrics>,
+}
+
+/// An origin, and its numbers in this distribution.
+struct Source {
+    origin: Arc<Origin>,
+    metrics: Arc<OriginMetrics>,
 }
 
 impl Distribution {
     /// The hosts whose requests it gets.
     pub fn hosts(&self) -> impl Iterator<Item = &HostPattern> {
         self.config.hosts.iter()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.config.name.as_str()
+    }
+
+    /// Its numbers.
+    pub fn metrics(&self) -> &DistributionMetrics {
+        &self.metrics
+    }
+
+    /// Its origins by name, and what they did.
+    pub fn origins(&self) -> BTreeMap<&str, origin::Statistics> {
+        let origins = self.origins.iter();
+        origins
+            .map(|(name, source)| (name.as_str(), source.origin.statistics()))
+            .collect()
+    }
+
+    /// What is counted elsewhere: by the servers of its origins, and by the cache.
+    fn levels(&self, cached: &Counts) -> Levels {
+        let mut levels = Levels::default();
+        for (name, origin) in self.origins() {
+            let server = |server: ServerStatistics| ServerLevel {
+                origin: name.to_owned(),
+                url: server.url,
+                is_up: server.state == ServerState::Healthy,
+            };
+            levels
+                .servers
+                .extend(origin.servers.into_iter().map(server));
+            levels
+                .attempts
+                .push((name.to_owned(), origin.retries, origin.failovers));
+        }
+        let tier = |tier: &TierCounts| {
+            [
+                tier.stored_objects,
+                tier.stored_bytes,
+                tier.evicted_objects,
+                tier.evicted_bytes,
+            ]
+        };
+        levels.tiers = vec![
+            ("memory", tier(&cached.memory)),
+            ("disk", tier(&cached.disk)),
+        ];
+        levels
+    }
+
+    /// The path of the behaviour at a place; `default` is the one without.
+    pub fn path(&self, behaviour: usize) -> &str {
+        let behaviour = self.config.behaviours.get(behaviour);
+        let path = behaviour.and_then(|behaviour| behaviour.path.as_ref());
+        path.map_or("default", |path| path.as_str())
     }
 }
 
@@ -125,6 +200,8 @@ pub struct Arrival {
     pub tls_version: Option<&'static str>,
     /// Whether it asks for a WebSocket, and its connection can become one. Such a request is a GET without content.
     pub websocket: bool,
+    /// Where it is told what becomes of the request, if somebody wants to know.
+    pub observed: Option<Arc<Observed>>,
     /// The country of the client, once it was looked up.
     country: Option<Country>,
 }
@@ -143,6 +220,7 @@ impl Arrival {
             client: client.to_canonical(),
             tls_version,
             websocket: false,
+            observed: None,
             country: None,
         }
     }
@@ -165,8 +243,8 @@ pub enum Failure {
     NoOrigin(String),
     /// The origin gave no answer.
     Origin(OriginError),
-    /// The behaviour's time was up.
-    Timeout,
+    /// The behaviour's time was up, and what was asked is to blame in this way.
+    Timeout(Outcome),
 }
 
 impl Failure {
@@ -182,7 +260,7 @@ impl Failure {
             Self::Hook(_) => Outcome::Trap,
             Self::NoOrigin(_) => Outcome::BadResponse,
             Self::Origin(error) => error.outcome(),
-            Self::Timeout => Outcome::OriginTimeout,
+            Self::Timeout(outcome) => *outcome,
         }
     }
 
@@ -193,7 +271,7 @@ impl Failure {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Origin(error) => error.status(),
-            Self::Outcome(_) | Self::Hook(_) | Self::NoOrigin(_) | Self::Timeout => {
+            Self::Outcome(_) | Self::Hook(_) | Self::NoOrigin(_) | Self::Timeout(_) => {
                 self.outcome().status()
             }
         }
@@ -226,6 +304,7 @@ impl Edge {
         cache: Cache,
         node: &str,
         countries: Option<Countries>,
+        metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, OriginConfigError> {
         Ok(Arc::new(Self {
             invoke,
@@ -233,12 +312,46 @@ impl Edge {
             origins: Origins::new(node)?,
             node: node.to_owned(),
             countries,
+            metrics,
+            made: RwLock::default(),
+            room: Room::new(),
         }))
     }
 
     /// The cache of all distributions.
     pub fn cache(&self) -> &Cache {
         &self.cache
+    }
+
+    /// What of a distribution does not work on this node as it is meant, if anything, in a sentence.
+    pub fn warning(&self, config: &distribution::Distribution) -> Option<String> {
+        let mut behaviours = config.behaviours.iter().chain([&config.default]);
+        let asks = |behaviour: &distribution::Behaviour| {
+            behaviour.access.countries != distribution::Countries::All
+        };
+        if self.countries.is_some() || !behaviours.any(asks) {
+            return None;
+        }
+        Some(format!(
+            "distribution `{}` lets viewers in by country, and this node knows none (--countries): a list lets nobody in, and \
+             one of exceptions everybody",
+            config.name
+        ))
+    }
+
+    /// The distribution of that name that was made last, if it is served.
+    pub fn find(&self, name: &str) -> Option<Arc<Distribution>> {
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        made.get(name)?.upgrade()
+    }
+
+    /// Forgets the numbers of a distribution that is gone.
+    pub fn forget(&self, distribution: &str) {
+        let made = self.made.write();
+        made.unwrap_or_else(PoisonError::into_inner)
+            .remove(distribution);
+        self.metrics.remove_distribution(distribution);
+        self.cache.forget(distribution);
     }
 
     /// A distribution, ready to be served. Connections and health of origins that another one had are kept.
@@ -261,7 +374,16 @@ impl Edge {
                 })?;
                 Ok((name.clone(), Arc::new(built)))
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<HashMap<_, _>, _>>()?;
+        let metrics = self.metrics.distribution(config.name.as_str());
+        let mut numbers = metrics.origins(origins.keys().map(String::as_str));
+        let origins = origins
+            .into_iter()
+            .map(|(name, origin)| {
+                let metrics = numbers.remove(&name).unwrap_or_default();
+                (name, Source { origin, metrics })
+            })
+            .collect();
         let behaviours = config
             .behaviours
             .iter()
@@ -272,11 +394,23 @@ impl Edge {
                 clients: behaviour.rate_limit.and_then(rate::Clients::new),
             })
             .collect();
-        Ok(Arc::new(Distribution {
+        let distribution = Arc::new(Distribution {
             config,
             behaviours,
             origins,
-        }))
+            metrics,
+        });
+        let (read, cache) = (Arc::downgrade(&distribution), self.cache.clone());
+        distribution.metrics.read_with(Box::new(move || {
+            let distribution = read.upgrade()?;
+            Some(distribution.levels(&cache.counts(distribution.name())))
+        }));
+        let made = self.made.write();
+        made.unwrap_or_else(PoisonError::into_inner).insert(
+            distribution.name().to_owned(),
+            Arc::downgrade(&distribution),
+        );
+        Ok(distribution)
     }
 
     /// Answers a request to a distribution. Its target is absolute and its fields are this node's to trust (see the listener).
@@ -288,6 +422,27 @@ impl Edge {
         self: &Arc<Self>,
         distribution: &Arc<Distribution>,
         request: Request<B>,
+        arrival: Arrival,
+    ) -> Result<Response<Body>, Refused>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let answered = self.answer(distribution, request, arrival).await;
+        let metrics = &distribution.metrics;
+        match &answered {
+            Ok(response) => metrics.answered(response.status(), response.body().cache),
+            Err(Refused { failure, .. }) => {
+                metrics.answered(failure.status(), None);
+                metrics.failed(failure.outcome());
+            }
+        }
+        answered
+    }
+
+    async fn answer<B>(
+        self: &Arc<Self>,
+        distribution: &Arc<Distribution>,
+        request: Request<B>,
         mut arrival: Arrival,
     ) -> Result<Response<Body>, Refused>
     where
@@ -296,6 +451,9 @@ impl Edge {
         let (mut head, body) = request.into_parts();
         let (index, _) = distribution.config.behaviour(head.uri.path());
         let behaviour = &distribution.behaviours[index];
+        if let Some(observed) = &arrival.observed {
+            observed.got_behaviour(index);
+        }
         let secure = arrival.tls_version.is_some();
         let page = head.headers.get(header::ORIGIN).cloned();
         let polish = |headers: &mut HeaderMap| {
@@ -325,7 +483,7 @@ impl Edge {
                 .config
                 .response_headers
                 .apply(&mut headers, secure);
-            let mut response = Response::new(Body::made(Bytes::new()));
+            let mut response = Response::new(Body::made(Bytes::new(), &distribution.metrics));
             *response.status_mut() = status;
             *response.headers_mut() = headers;
             return Ok(response);
@@ -333,6 +491,7 @@ impl Edge {
         if is_loop(&head.headers, &self.node) {
             return Err(refused(Failure::Loop.into(), HeaderMap::new()));
         }
+        gate::unmask(behaviour, &mut head);
         if behaviour.config.hooks != distribution::Hooks::default()
             && let Some(countries) = &self.countries
         {
@@ -343,7 +502,7 @@ impl Edge {
             distribution,
             index,
             behaviour,
-            arrival: Arc::new(arrival),
+            arrival,
         };
         match passage.answer(&mut head, body).await {
             Ok(mut response) => {
@@ -361,7 +520,7 @@ struct Passage<'a> {
     distribution: &'a Arc<Distribution>,
     index: usize,
     behaviour: &'a Behaviour,
-    arrival: Arc<Arrival>,
+    arrival: Arrival,
 }
 
 impl Passage<'_> {
@@ -375,28 +534,43 @@ impl Passage<'_> {
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let config = &self.behaviour.config;
+        let metrics = &self.distribution.metrics;
         let hooks = Hooks {
             invoke: &self.edge.invoke,
             arrival: &self.arrival,
+            metrics,
         };
+        let mut made_body = None;
+        let at = &config.hooks.viewer_request;
         let (decided, made) = hooks
-            .request(&config.hooks.viewer_request, Point::ViewerRequest, head)
+            .request(at, Point::ViewerRequest, head, &mut made_body)
             .await?;
         if let Some(response) = made {
-            let response = response.map(Body::made);
+            let response = response.map(|bytes| Body::made(bytes, metrics));
             return Ok(self.respond(&hooks, head, response).await?);
         }
         self.prefer(&mut head.headers);
-        let route = Route {
+        let span = tracing::debug_span!("cache", result = Empty);
+        let route = || Route {
             edge: Arc::clone(self.edge),
             distribution: Arc::clone(self.distribution),
             behaviour: self.index,
-            origin: decided.origin.map(Arc::from),
-            arrival: Arc::clone(&self.arrival),
+            origin: decided.origin.as_deref().map(Arc::from),
+            arrival: Arc::new(self.arrival.clone()),
+            span: span.clone(),
         };
+        if self.arrival.websocket {
+            let request = Request::from_parts(head.clone(), None);
+            let response = route().send(request).await?;
+            let response = response.map(|body| Body::forwarded(body, metrics));
+            return match response.status() {
+                StatusCode::SWITCHING_PROTOCOLS => Ok(response),
+                _ => Ok(self.respond(&hooks, head, response).await?),
+            };
+        }
         // A hook may rewrite a request to what is another behaviour's, with other rules and another origin.
         let path = config.path.as_ref().map_or("", |path| path.as_str());
-        let source = match &route.origin {
+        let source = match &decided.origin {
             Some(origin) => Cow::from(format!("{path}\n{origin}")),
             None => Cow::from(path),
         };
@@ -406,25 +580,24 @@ impl Passage<'_> {
             policy: &self.behaviour.cache,
             key: decided.cache_key.as_deref(),
         };
-        if self.arrival.websocket {
-            let request = Request::from_parts(head.clone(), None);
-            let response = route.send(request).await?.map(Body::forwarded);
-            return match response.status() {
-                StatusCode::SWITCHING_PROTOCOLS => Ok(response),
-                _ => Ok(self.respond(&hooks, head, response).await?),
-            };
-        }
         let asked = asked(head, config.hooks.viewer_response.is_empty());
         let limit = config.request_body.as_usize();
-        let body = match body.is_end_stream() {
-            true => forward::empty(),
-            false => Limited::new(body.map_err(Into::into), limit).boxed_unsync(),
+        let body = match made_body {
+            Some(made) => forward::whole(made),
+            None if body.is_end_stream() => forward::empty(),
+            None => Limited::new(body.map_err(Into::into), limit).boxed_unsync(),
         };
         let request = Request::from_parts(std::mem::replace(head, asked), body);
-        let response = self.edge.cache.serve(scope, request, route).await?;
-        Ok(self
-            .respond(&hooks, head, response.map(Body::cached))
-            .await?)
+        let served = self.edge.cache.serve(scope, request, route);
+        let response = served.instrument(span.clone()).await?;
+        if let Some(handled) = response.body().handled() {
+            span.record("result", handled.result.code());
+            if let Some(observed) = &self.arrival.observed {
+                observed.was_handled(handled);
+            }
+        }
+        let response = response.map(|body| Body::cached(body, metrics));
+        Ok(self.respond(&hooks, head, response).await?)
     }
 
     /// Says to cache and origin which coding the viewer gets, so that there is one stored answer for each coding and not for each
@@ -456,12 +629,16 @@ impl Passage<'_> {
         if at.is_empty() {
             return Ok(response);
         }
-        let (mut head, body) = response.into_parts();
+        let (mut head, mut body) = response.into_parts();
         let request = RequestHead::from(request);
-        let made = hooks
-            .response(at, Point::ViewerResponse, request, &mut head)
+        let mut made = None;
+        hooks
+            .response(at, Point::ViewerResponse, request, &mut head, &mut made)
             .await?;
-        Ok(Response::from_parts(head, made.map_or(body, Body::made)))
+        if let Some(made) = made {
+            body.inner = Inner::Whole(Some(made));
+        }
+        Ok(Response::from_parts(head, body))
     }
 }
 
@@ -475,12 +652,17 @@ fn asked(head: &request::Parts, nobody_looks: bool) -> request::Parts {
 }
 
 /// The body of a distribution's answer.
-pub struct Body(Inner);
+pub struct Body {
+    inner: Inner,
+    /// What the cache had to do with the answer.
+    cache: Option<CacheResult>,
+    metrics: Arc<DistributionMetrics>,
+}
 
 impl fmt::Debug for Body {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self.0 {
-            Inner::Made(_) => "Made",
+        formatter.write_str(match self.inner {
+            Inner::Whole(_) => "Whole",
             Inner::Forwarded(_) => "Forwarded",
             Inner::Cached(_) => "Cached",
         })
@@ -488,11 +670,11 @@ impl fmt::Debug for Body {
 }
 
 enum Inner {
-    /// Of a hook, or of the gate.
-    Made(Option<Bytes>),
+    /// In memory: of a hook, of the gate, or stored.
+    Whole(Option<Bytes>),
     /// Past the cache.
     Forwarded(Box<Forwarded>),
-    /// Of the cache, or through it. In a box: the answer to a request is moved around a lot.
+    /// As it comes through the cache, or from its disk. In a box: the answer to a request is moved around a lot.
     Cached(Box<cache::Body<Forwarded>>),
 }
 
@@ -501,25 +683,65 @@ enum Inner {
 #[error("send the answer")]
 pub struct BodyError(#[source] BoxError);
 
+impl BodyError {
+    /// How the request ended.
+    pub fn outcome(&self) -> Outcome {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&*self.0);
+        while let Some(error) = cause {
+            if let Some(outcome) = forward::outcome(error).or_else(|| cache_outcome(error)) {
+                return outcome;
+            }
+            cause = error.source();
+        }
+        Outcome::Internal
+    }
+}
+
+fn cache_outcome(error: &(dyn std::error::Error + 'static)) -> Option<Outcome> {
+    match error.downcast_ref::<cache::Failure>()? {
+        // Its cause says more.
+        cache::Failure::Origin(_) => None,
+        cache::Failure::Length => Some(Outcome::OriginBadResponse),
+        cache::Failure::Slow => Some(Outcome::Cancelled),
+        cache::Failure::Disk(_) => Some(Outcome::Internal),
+    }
+}
+
 impl Body {
-    fn made(bytes: Bytes) -> Self {
-        Self(Inner::Made(Some(bytes)))
+    fn new(inner: Inner, metrics: &Arc<DistributionMetrics>) -> Self {
+        Self {
+            inner,
+            cache: None,
+            metrics: Arc::clone(metrics),
+        }
     }
 
-    fn forwarded(body: Forwarded) -> Self {
-        Self(Inner::Forwarded(Box::new(body)))
+    fn made(bytes: Bytes, metrics: &Arc<DistributionMetrics>) -> Self {
+        Self::new(Inner::Whole(Some(bytes)), metrics)
+    }
+
+    fn forwarded(body: Forwarded, metrics: &Arc<DistributionMetrics>) -> Self {
+        Self::new(Inner::Forwarded(Box::new(body)), metrics)
     }
 
     /// The origin's end of a WebSocket: of an answer with the status 101.
     pub fn into_tunnel(self) -> Option<Tunnel> {
-        match self.0 {
+        match self.inner {
             Inner::Forwarded(body) => body.into_body().into_tunnel(),
-            Inner::Made(_) | Inner::Cached(_) => None,
+            Inner::Whole(_) | Inner::Cached(_) => None,
         }
     }
 
-    fn cached(body: cache::Body<Forwarded>) -> Self {
-        Self(Inner::Cached(Box::new(body)))
+    fn cached(body: cache::Body<Forwarded>, metrics: &Arc<DistributionMetrics>) -> Self {
+        let cache = body.handled().map(|handled| handled.result);
+        let inner = match body.into_whole() {
+            Ok(bytes) => Inner::Whole(bytes),
+            Err(body) => Inner::Cached(Box::new(body)),
+        };
+        Self {
+            cache,
+            ..Self::new(inner, metrics)
+        }
     }
 }
 
@@ -531,28 +753,34 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.0 {
-            Inner::Made(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Inner::Forwarded(body) => Pin::new(body)
-                .poll_frame(context)
-                .map_err(|error| BodyError(error.into())),
-            Inner::Cached(body) => Pin::new(body)
-                .poll_frame(context)
-                .map_err(|error| BodyError(error.into())),
+        let frame = match &mut self.inner {
+            Inner::Whole(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            Inner::Forwarded(body) => ready!(Pin::new(body).poll_frame(context))
+                .map(|frame| frame.map_err(|error| BodyError(error.into()))),
+            Inner::Cached(body) => ready!(Pin::new(body).poll_frame(context))
+                .map(|frame| frame.map_err(|error| BodyError(error.into()))),
+        };
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.metrics.viewer_bytes.add(data.len() as u64);
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Inner::Made(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+        match &self.inner {
+            Inner::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Inner::Forwarded(body) => body.is_end_stream(),
             Inner::Cached(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Inner::Made(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+        match &self.inner {
+            Inner::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
             Inner::Forwarded(body) => body.size_hint(),
             Inner::Cached(body) => body.size_hint(),
         }

@@ -109,7 +109,8 @@ impl From<Outcome> for Verdict {
             | Outcome::Forbidden
             | Outcome::Cancelled
             | Outcome::OriginUnreachable
-            | Outcome::OriginTimeout => Self::Refusal,
+            | Outcome::OriginTimeout
+            | Outcome::OriginBadResponse => Self::Refusal,
         }
     }
 }

@@ -196,17 +196,21 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         let rest = self.rest.len() as u64;
-        let Some(inner) = &self.inner else {
-            return SizeHint::with_exact(rest);
-        };
-        let mut hint = inner.size_hint();
-        if rest > 0 {
-            // The upper bound first: a lower bound may not pass it.
-            if let Some(upper) = hint.upper() {
-                hint.set_upper(upper.saturating_add(rest));
-            }
-            hint.set_lower(hint.lower().saturating_add(rest));
+        match &self.inner {
+            Some(inner) => with_rest(inner.size_hint(), rest),
+            None => SizeHint::with_exact(rest),
         }
-        hint
     }
+}
+
+/// The size of a body of which so many bytes more were taken and not handed on.
+pub(super) fn with_rest(mut hint: SizeHint, rest: u64) -> SizeHint {
+    if rest > 0 {
+        // The upper bound first: a lower bound may not pass it.
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest));
+    }
+    hint
 }

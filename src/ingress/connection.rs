@@ -25,15 +25,14 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
-use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Handler, Limits, ListenerStats, Protocol, RequestBody, ServerConfig, TlsInfo,
+    Handler, Limits, ListenerStats, Protocol, RequestBody, ServerConfig, Switched, TlsInfo,
     body::{BoxError, ResponseBody},
     progress::{InFlight, Missed, Progress, Stage, StreamProgress, Watchdog},
     socket::{Socket, detect},
+    tls::Acceptor,
 };
-use crate::edge::Tunnel;
 
 /// hyper's own maximum, whose storage is on the stack: any other allocates for every request.
 const HYPER_MAX_FIELDS: usize = 100;
@@ -121,7 +120,7 @@ impl ConnectionInfo {
 pub(super) struct Shared<H> {
     pub(super) handler: Arc<H>,
     pub(super) config: ServerConfig,
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: Option<Acceptor>,
     pub(super) http1: http1::Builder,
     pub(super) stats: Arc<ListenerStats>,
 }
@@ -195,7 +194,7 @@ struct Connection<'a, H> {
 }
 
 impl<H: Handler> Connection<'_, H> {
-    async fn serve_tls(self, stream: TcpStream, acceptor: &TlsAcceptor) {
+    async fn serve_tls(self, stream: TcpStream, acceptor: &Acceptor) {
         let stats = &self.shared.stats;
         let deadline = self.shared.config.limits.deadlines.handshake;
         let handshake = tokio::select! {
@@ -203,7 +202,8 @@ impl<H: Handler> Connection<'_, H> {
             () = self.progress.reached(Stage::Draining) => return,
         };
         let stream = match handshake {
-            Ok(Ok(stream)) => stream,
+            Ok(Ok(Some(stream))) => stream,
+            Ok(Ok(None)) => return,
             Ok(Err(error)) => {
                 stats.handshake_failures.increment();
                 tracing::debug!(peer = %self.peer, %error, "handshake failed");
@@ -269,9 +269,9 @@ impl<H: Handler> Connection<'_, H> {
                 let parts = connection.into_parts();
                 let mut socket = parts.io.into_inner();
                 match self.progress.switched() {
-                    Some(tunnel) => {
+                    Some(switched) => {
                         socket.unread(parts.read_buf);
-                        self.tunnel(socket, tunnel).await;
+                        self.tunnel(socket, switched).await;
                     }
                     None => self.linger(socket, ended).await,
                 }
@@ -301,7 +301,7 @@ impl<H: Handler> Connection<'_, H> {
             let response = shared.handler.handle(request, &info).await;
             let (head, body) = response.into_parts();
             let body = if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                progress.switch(H::tunnel(body));
+                progress.switch(H::switch(body));
                 None
             } else {
                 Some(body)
@@ -410,14 +410,16 @@ impl<H: Handler> Connection<'_, H> {
 
     /// Joins a connection that has become a WebSocket with the other end. It lasts until both are done, one fails or nothing moves
     /// for the origin's idle time; at the end of the server, as long as its grace.
-    async fn tunnel<S>(&self, socket: Socket<S>, tunnel: Tunnel)
+    async fn tunnel<S>(&self, socket: Socket<S>, switched: Switched)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let _open = self.shared.stats.tunnels.hold();
+        let Switched { tunnel, mut visit } = switched;
         tokio::select! {
             joined = tunnel.join(socket) => match joined {
                 Ok((received, sent)) => {
+                    visit.sent(sent);
                     tracing::debug!(peer = %self.peer, received, sent, "tunnel closed");
                 }
                 Err(error) => tracing::debug!(peer = %self.peer, %error, "tunnel broke off"),

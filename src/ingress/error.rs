@@ -102,6 +102,7 @@ const fn message(outcome: Outcome) -> &'static str {
         Outcome::Cancelled => "the request was cancelled",
         Outcome::OriginUnreachable => "the origin could not be reached",
         Outcome::OriginTimeout => "the origin did not answer in time",
+        Outcome::OriginBadResponse => "the origin gave no valid answer",
         Outcome::Internal => "this node failed",
     }
 }

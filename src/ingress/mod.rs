@@ -25,8 +25,8 @@ pub mod sanitize;
 mod socket;
 mod stats;
 mod tls;
-pub mod trace;
 mod url;
+mod visit;
 
 use std::{
     collections::HashMap,
@@ -40,7 +40,6 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
@@ -49,14 +48,17 @@ pub use self::{
     progress::Protocol,
     request::{DataPlane, Target},
     stats::{Counter, ListenerStats},
-    tls::{CertificateFiles, CertificateSource, TlsConfig, TlsError, TlsInfo, TlsVersion},
+    tls::{
+        CertificateSource, Certificates, HostCertificate, TlsConfig, TlsError, TlsInfo, TlsVersion,
+    },
     url::{Authorize, UrlDenied, UrlTarget},
 };
 use self::{
     connection::Shared,
     listener::Listener,
     progress::{Progress, Stage},
-    tls::Certificates,
+    tls::Acceptor,
+    visit::Visit,
 };
 use crate::{
     edge::Tunnel,
@@ -81,10 +83,18 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
     /// What the connection is joined with after an answer of status 101, which is all of this body.
-    fn tunnel(body: Self::Body) -> Option<Tunnel> {
+    fn switch(body: Self::Body) -> Option<Switched> {
         drop(body);
         None
     }
+}
+
+/// What a connection becomes after an answer of status 101.
+#[derive(Debug)]
+pub struct Switched {
+    /// The other end, which it is joined with.
+    tunnel: Tunnel,
+    visit: Visit,
 }
 
 /// A listener's configuration.
@@ -198,7 +208,7 @@ pub struct Server {
     local: SocketAddr,
     config: ServerConfig,
     certificates: Option<Arc<Certificates>>,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Acceptor>,
     stats: Arc<ListenerStats>,
 }
 
@@ -210,10 +220,11 @@ impl Server {
         let (certificates, tls) = match &config.tls {
             None => (None, None),
             Some(tls) => {
-                let certificates =
-                    Certificates::load(tls.certificates.clone()).map_err(BindError::Tls)?;
-                let server = certificates.server_config().map_err(BindError::Tls)?;
-                (Some(certificates), Some(server))
+                let certificates = Certificates::load(tls.files.clone()).map_err(BindError::Tls)?;
+                let acceptor =
+                    Acceptor::new(Arc::clone(&certificates), Arc::clone(&tls.challenges))
+                        .map_err(BindError::Tls)?;
+                (Some(certificates), Some(acceptor))
             }
         };
         let unbound = |error| BindError::Listen(config.address, error);
@@ -238,6 +249,11 @@ impl Server {
         self.local
     }
 
+    /// The certificates that it presents, if it has TLS.
+    pub fn certificates(&self) -> Option<&Arc<Certificates>> {
+        self.certificates.as_ref()
+    }
+
     /// The counters, for telemetry.
     pub fn stats(&self) -> Arc<ListenerStats> {
         Arc::clone(&self.stats)
@@ -254,7 +270,7 @@ impl Server {
             handler,
             http1: connection::http1_builder(&self.config.limits),
             config: self.config,
-            tls: self.tls.map(TlsAcceptor::from),
+            tls: self.tls,
             stats: self.stats,
         });
         let live = Live::default();

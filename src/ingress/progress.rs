@@ -18,8 +18,7 @@ use std::{
 use futures::task::AtomicWaker;
 use tokio::time::{Instant, Sleep};
 
-use super::Deadlines;
-use crate::edge::Tunnel;
+use super::{Deadlines, Switched};
 
 /// How far the server has come to its end, told to every connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,8 +51,8 @@ pub(super) struct Progress {
     write_blocked: AtomicBool,
     /// How often a write went on after it could not; wraps.
     write_resumed: AtomicU32,
-    /// What the connection is joined with when its last answer, a 101, is sent.
-    tunnel: Mutex<Option<Tunnel>>,
+    /// What the connection becomes when its last answer, a 101, is sent.
+    switched: Mutex<Option<Switched>>,
 }
 
 impl Progress {
@@ -68,19 +67,19 @@ impl Progress {
             unread: AtomicBool::new(false),
             write_blocked: AtomicBool::new(false),
             write_resumed: AtomicU32::new(0),
-            tunnel: Mutex::new(None),
+            switched: Mutex::new(None),
         }
     }
 
-    /// The connection becomes a tunnel after the answer.
-    pub(super) fn switch(&self, tunnel: Option<Tunnel>) {
-        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = tunnel;
+    /// The connection becomes another after the answer.
+    pub(super) fn switch(&self, switched: Option<Switched>) {
+        *self.switched.lock().unwrap_or_else(PoisonError::into_inner) = switched;
     }
 
-    /// The tunnel that the connection has become.
-    pub(super) fn switched(&self) -> Option<Tunnel> {
-        let mut tunnel = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner);
-        tunnel.take()
+    /// What the connection has become.
+    pub(super) fn switched(&self) -> Option<Switched> {
+        let mut switched = self.switched.lock().unwrap_or_else(PoisonError::into_inner);
+        switched.take()
     }
 
     /// Tells the connection that the server has come to `stage`.

@@ -16,16 +16,19 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
+use tracing::Instrument as _;
 
 use super::{
-    Authorize, ConnectionInfo, Handler, RequestBody, UrlDenied, UrlTarget, error, sanitize, trace,
+    Authorize, ConnectionInfo, Handler, RequestBody, Switched, UrlDenied, UrlTarget, error, sanitize,
+    visit::{Visit, Visited},
 };
 use crate::{
-    edge::{self, Distribution, Edge, Tunnel},
+    edge::{self, Distribution, Edge},
     invoke::{Arrival, Function, Invoke, ResponseBody},
-    model::{Kind, Outcome, RedirectStatus, RedirectTarget, RequestId},
+    model::{Kind, Outcome, RedirectStatus, RedirectTarget, RequestId, trace},
     router::{Miss, Router},
-    telemetry::metrics::NodeMetrics,
+    telemetry::{access::AccessLog, metrics::NodeMetrics},
+    tls::Challenges,
 };
 
 /// What serves requests: functions, and the answers that routes give themselves.
@@ -34,6 +37,8 @@ pub struct DataPlane {
     pub(super) invoke: Arc<Invoke>,
     edge: Arc<Edge>,
     metrics: Arc<NodeMetrics>,
+    challenges: Arc<Challenges>,
+    access_log: Option<Arc<AccessLog>>,
     pub(super) authorize: Arc<dyn Authorize>,
 }
 
@@ -112,14 +117,29 @@ impl From<Miss> for Failure {
     }
 }
 
+impl Failure {
+    /// How the request ended.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Refused(refusal) => refusal.outcome(),
+            Self::Method(_) => Outcome::NoRoute,
+            Self::Denied(denied) => denied.outcome(),
+            Self::Distribution(refused) => refused.failure.outcome(),
+            Self::Outcome(outcome) => *outcome,
+        }
+    }
+}
+
 impl DataPlane {
-    /// Serves what `invoke` runs, and function URLs to whom `authorize` lets in. Until [`route`](Self::route) is called
-    /// nothing has a route.
+    /// Serves what `invoke` runs, function URLs to whom `authorize` lets in, and `challenges` to who asks for one. Until
+    /// [`route`](Self::route) is called nothing has a route. Requests are told to `access_log`, if there is one.
     pub fn new(
         routes: Router<Target>,
         invoke: Arc<Invoke>,
         edge: Arc<Edge>,
         metrics: Arc<NodeMetrics>,
+        challenges: Arc<Challenges>,
+        access_log: Option<Arc<AccessLog>>,
         authorize: Arc<dyn Authorize>,
     ) -> Self {
         Self {
@@ -127,6 +147,8 @@ impl DataPlane {
             invoke,
             edge,
             metrics,
+            challenges,
+            access_log,
             authorize,
         }
     }
@@ -142,10 +164,15 @@ impl DataPlane {
         connection: &ConnectionInfo,
         id: RequestId,
         started: Instant,
+        visit: &mut Visit,
     ) -> Result<Response<AnswerBody>, Failure> {
         let (mut head, body) = request.into_parts();
         let websocket = sanitize::is_websocket(&head) && body.is_end_stream();
         sanitize::request(&mut head, connection)?;
+        if let Some(answer) = self.challenges.to_path(head.uri.path()) {
+            let response = respond(StatusCode::OK, HeaderMap::new(), answer.into());
+            return Ok(response.map(AnswerBody::Function));
+        }
         trace::propagate(&mut head.headers);
         let target = {
             let routes = self.routes.load();
@@ -183,6 +210,7 @@ impl DataPlane {
         };
         match target {
             Found::Function(function, path_parameters) => {
+                visit.leads_to(&function);
                 let arrival = Arrival {
                     request_id: id,
                     started,
@@ -203,7 +231,7 @@ impl DataPlane {
                     url: None,
                 };
                 // In a box: other requests need no room for it.
-                let response = Box::pin(self.serve_url(&url, head, body, arrival)).await;
+                let response = Box::pin(self.serve_url(&url, head, body, arrival, visit)).await;
                 Ok(response.map(AnswerBody::Function))
             }
             Found::Distribution(distribution) => {
@@ -215,6 +243,7 @@ impl DataPlane {
                     tls.map(|tls| tls.version.name()),
                 );
                 arrival.websocket = websocket;
+                arrival.observed = visit.observe(&distribution);
                 let request = Request::from_parts(head, body);
                 let served = self.edge.serve(&distribution, request, arrival);
                 Ok(Box::pin(served).await?.map(AnswerBody::Distribution))
@@ -240,7 +269,7 @@ impl DataPlane {
                 response
             }
             Failure::Denied(denied) => {
-                self.metrics.unrouted(Outcome::BadRequest);
+                self.metrics.unrouted(denied.outcome());
                 denied.respond()
             }
             Failure::Distribution(edge::Refused { failure, headers }) => {
@@ -275,20 +304,30 @@ fn respond(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Resp
 }
 
 impl Handler for DataPlane {
-    type Body = AnswerBody;
+    type Body = Visited<AnswerBody>;
 
     async fn handle(
         &self,
         request: Request<RequestBody>,
         connection: &Arc<ConnectionInfo>,
-    ) -> Response<AnswerBody> {
+    ) -> Response<Visited<AnswerBody>> {
         let started = Instant::now();
         let id = RequestId::generate();
-        let mut response = match self.serve(request, connection, id, started).await {
+        let mut visit = Visit::begin(self.access_log.as_ref(), &request, connection, id, started);
+        let span = tracing::debug_span!(
+            "request",
+            request_id = %id,
+            method = %request.method(),
+            target = %request.uri(),
+        );
+        let served = self.serve(request, connection, id, started, &mut visit);
+        let mut response = match served.instrument(span).await {
             Ok(response) => response,
-            Err(failure) => self
-                .fail(failure, id)
-                .map(|body| AnswerBody::Function(ResponseBody::Complete(Some(body)))),
+            Err(failure) => {
+                visit.failed(failure.outcome());
+                self.fail(failure, id)
+                    .map(|body| AnswerBody::Function(ResponseBody::Complete(Some(body))))
+            }
         };
         response
             .headers_mut()
@@ -299,13 +338,16 @@ impl Handler for DataPlane {
             elapsed_us = started.elapsed().as_micros(),
             "request"
         );
-        response
+        visit.ride(response)
     }
 
-    fn tunnel(body: AnswerBody) -> Option<Tunnel> {
-        match body {
-            AnswerBody::Distribution(body) => body.into_tunnel(),
-            AnswerBody::Function(_) => None,
+    fn switch(body: Visited<AnswerBody>) -> Option<Switched> {
+        match body.into_parts() {
+            (AnswerBody::Distribution(body), visit) => {
+                let tunnel = body.into_tunnel()?;
+                Some(Switched { tunnel, visit })
+            }
+            (AnswerBody::Function(_), _) => None,
         }
     }
 }

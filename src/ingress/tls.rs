@@ -1,8 +1,10 @@
-//! TLS: certificates by server name, reloaded while the node runs.
+//! TLS: certificates by server name, replaced while the node runs.
 //!
-//! A handshake reads an immutable snapshot of the certificates. A task looks at the files every few seconds and swaps another
-//! snapshot in when they change. A pair that cannot be read keeps the certificate it had, with a line in the log: a bad file on
-//! disk takes nothing down. At the start it is an error.
+//! A handshake reads an immutable snapshot of the certificates: those that are published, which are for the hosts of
+//! distributions, and those of files. A task looks at the files every few seconds and makes another snapshot when they
+//! change. A pair that cannot be read keeps the certificate it had, with a line in the log: a bad file on disk takes nothing
+//! down. At the start it is an error. An OCSP response beside a pair is stapled while it is of use, and else left out, with a
+//! line in the log.
 //!
 //! There is no early data (0-RTT): it can be replayed, and a function cannot know. Sessions are resumed by tickets, whose keys
 //! live in memory and rotate, so a restart means full handshakes.
@@ -11,33 +13,44 @@ use std::{
     collections::HashMap,
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use rustls::{
-    crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    AlertDescription,
+    crypto::ring,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
+};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+
+use crate::{
+    model::{CertificateFiles, HostPattern},
+    tls::{ALPN, Challenges, Pair, PairError, provider},
 };
 
 /// TLS for a listener.
 #[derive(Debug, Clone)]
 pub struct TlsConfig {
-    /// Where the certificates are.
-    pub certificates: CertificateSource,
+    /// Where certificates are; none where all of them are [published](Certificates::publish).
+    pub files: Option<CertificateSource>,
     /// How often the files are looked at for changes; 5 s by default.
     pub poll: Duration,
+    /// Answers to who validates a host (RFC 8737).
+    pub challenges: Arc<Challenges>,
 }
 
 impl TlsConfig {
-    /// TLS with the certificates of `certificates`, looked at every 5 s.
-    pub fn new(certificates: CertificateSource) -> Self {
+    /// TLS with the certificates of `files`, looked at every 5 s.
+    pub fn new(files: impl Into<Option<CertificateSource>>) -> Self {
         Self {
-            certificates,
+            files: files.into(),
             poll: Duration::from_secs(5),
+            challenges: Arc::default(),
         }
     }
 }
@@ -49,19 +62,20 @@ impl TlsConfig {
 #[derive(Debug, Clone)]
 pub enum CertificateSource {
     /// A folder, read in the order of its names: `NAME.crt` or `NAME.pem` with `NAME.key`, and sub-folders with
-    /// `fullchain.pem` and `privkey.pem` (certbot) or `tls.crt` and `tls.key` (Kubernetes).
+    /// `fullchain.pem` and `privkey.pem` (certbot) or `tls.crt` and `tls.key` (Kubernetes). An OCSP response in DER stands
+    /// beside the chain, by its name with `.ocsp`.
     Folder(PathBuf),
     /// These pairs.
     Files(Vec<CertificateFiles>),
 }
 
-/// A certificate chain and its key, both PEM.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct CertificateFiles {
-    /// The chain, the server's own certificate first.
-    pub chain: PathBuf,
-    /// The private key: PKCS #8, PKCS #1 or SEC1.
-    pub key: PathBuf,
+/// A certificate for some hosts alone.
+#[derive(Debug, Clone)]
+pub struct HostCertificate {
+    /// The hosts. Of the certificate's names those that are among them are served.
+    pub hosts: Vec<HostPattern>,
+    /// The certificate.
+    pub pair: Arc<Pair>,
 }
 
 /// Why certificates cannot be used.
@@ -73,18 +87,12 @@ pub enum TlsError {
     /// There is no certificate.
     #[error("no pair of a certificate and a key is there")]
     Empty,
-    /// A file is not there, or not PEM.
+    /// A file cannot be read.
     #[error("read {}", .0.display())]
-    Read(PathBuf, #[source] rustls::pki_types::pem::Error),
-    /// A file has no certificate.
-    #[error("{} holds no certificate", .0.display())]
-    NoCertificate(PathBuf),
-    /// Certificate or key is malformed, or the key is another's.
-    #[error("use {} with its key", .0.display())]
-    Unusable(PathBuf, #[source] rustls::Error),
-    /// The certificate's names cannot be read.
-    #[error("read the names in {}", .0.display())]
-    Names(PathBuf, #[source] webpki::Error),
+    Read(PathBuf, #[source] io::Error),
+    /// A file is to blame for a pair that is none.
+    #[error("use {}", .0.display())]
+    Unusable(PathBuf, #[source] PairError),
     /// The node cannot make keys for tickets, or has no protocol version.
     #[error("set TLS up")]
     Setup(#[source] rustls::Error),
@@ -92,25 +100,30 @@ pub enum TlsError {
 
 /// The certificates of a listener, as they are now.
 #[derive(Debug)]
-pub(super) struct Certificates {
-    source: CertificateSource,
-    provider: Arc<CryptoProvider>,
+pub struct Certificates {
+    source: Option<CertificateSource>,
+    /// What the snapshot is made of. Held while it is made, and not by handshakes.
+    parts: Mutex<Parts>,
     snapshot: ArcSwap<Snapshot>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Parts {
+    files: Vec<FilePair>,
+    seen: Fingerprint,
+    published: Vec<HostCertificate>,
 }
 
 #[derive(Debug)]
 struct Snapshot {
-    pairs: Vec<Pair>,
     names: HashMap<Box<str>, Arc<CertifiedKey>>,
-    default: Arc<CertifiedKey>,
-    seen: Fingerprint,
+    default: Option<Arc<CertifiedKey>>,
 }
 
 #[derive(Debug, Clone)]
-struct Pair {
+struct FilePair {
     files: CertificateFiles,
-    names: Vec<Box<str>>,
-    certificate: Arc<CertifiedKey>,
+    pair: Pair,
 }
 
 /// What the files looked like: who they are, when they were written, how long they are.
@@ -118,32 +131,36 @@ type Fingerprint = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
 
 impl Certificates {
     /// Reads the certificates; every problem with them is an error now.
-    pub(super) fn load(source: CertificateSource) -> Result<Arc<Self>, TlsError> {
-        let provider = Arc::new(ring::default_provider());
-        let files = source.files()?;
-        let seen = fingerprint(&files);
-        let pairs = files
-            .into_iter()
-            .map(|files| Pair::load(files, &provider))
-            .collect::<Result<_, _>>()?;
-        let snapshot = Snapshot::of(pairs, seen).ok_or(TlsError::Empty)?;
+    pub(super) fn load(source: Option<CertificateSource>) -> Result<Arc<Self>, TlsError> {
+        let mut parts = Parts::default();
+        if let Some(source) = &source {
+            let files = source.files()?;
+            parts.seen = fingerprint(&files);
+            parts.files = files
+                .into_iter()
+                .map(FilePair::load)
+                .collect::<Result<_, _>>()?;
+            if parts.files.is_empty() {
+                return Err(TlsError::Empty);
+            }
+        }
         Ok(Arc::new(Self {
             source,
-            provider,
-            snapshot: ArcSwap::from_pointee(snapshot),
+            snapshot: ArcSwap::from_pointee(parts.snapshot()),
+            parts: Mutex::new(parts),
         }))
     }
 
-    /// What rustls needs to serve with these certificates.
-    pub(super) fn server_config(self: &Arc<Self>) -> Result<Arc<rustls::ServerConfig>, TlsError> {
-        let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::Setup)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        config.ticketer = ring::Ticketer::new().map_err(TlsError::Setup)?;
-        Ok(Arc::new(config))
+    /// Makes these the certificates beside those of files. Where two are for a name, the first serves it, and before any of
+    /// a file. Connections that are open keep what they have.
+    pub fn publish(&self, certificates: Vec<HostCertificate>) {
+        self.change(|parts| parts.published = certificates);
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        let snapshot = self.snapshot.load();
+        snapshot.default.is_none() && snapshot.names.is_empty()
     }
 
     /// Looks at the files again and again; never ends.
@@ -159,8 +176,11 @@ impl Certificates {
 
     /// Reads the files again if they changed.
     fn reload(&self) {
-        let before = self.snapshot.load();
-        let files = match self.source.files() {
+        let Some(source) = &self.source else {
+            return;
+        };
+        let before = self.parts().clone();
+        let files = match source.files() {
             Ok(files) => files,
             Err(error) => {
                 tracing::warn!(
@@ -172,109 +192,195 @@ impl Certificates {
         };
         // Taken before the files are read: what changes in between is seen the next time.
         let seen = fingerprint(&files);
-        if seen == before.seen {
+        let now = Timestamp::now();
+        let mut pairs = before.files.iter().map(|files| &files.pair);
+        if seen == before.seen && !pairs.any(|pair| pair.is_stapled_too_long(now)) {
             return;
         }
-        let pairs = files
+        let files: Vec<FilePair> = files
             .into_iter()
-            .filter_map(|files| match Pair::load(files.clone(), &self.provider) {
+            .filter_map(|files| match FilePair::load(files.clone()) {
                 Ok(pair) => Some(pair),
                 Err(error) => {
-                    let kept = before
-                        .pairs
-                        .iter()
-                        .find(|pair| pair.files == files)
-                        .cloned();
+                    let kept = before.files.iter().find(|pair| pair.files == files);
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         kept = kept.is_some(),
                         "certificate not loaded"
                     );
-                    kept
+                    kept.cloned()
                 }
             })
             .collect();
-        match Snapshot::of(pairs, seen) {
-            Some(snapshot) => {
-                tracing::info!(certificates = snapshot.pairs.len(), "certificates reloaded");
-                self.snapshot.store(Arc::new(snapshot));
-            }
-            None => tracing::warn!("certificates kept: no usable pair is there any more"),
+        if files.is_empty() {
+            tracing::warn!("certificates kept: no usable pair is there any more");
+            return;
         }
+        tracing::info!(certificates = files.len(), "certificates reloaded");
+        self.change(|parts| {
+            parts.files = files;
+            parts.seen = seen;
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Parts)) {
+        let mut parts = self.parts();
+        change(&mut parts);
+        self.snapshot.store(Arc::new(parts.snapshot()));
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        // A panic between two of its lines leaves parts that are as good.
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let snapshot = self.snapshot.load();
-        let certificate = client_hello
-            .server_name()
-            .and_then(|name| snapshot.find(name))
-            .unwrap_or(&snapshot.default);
-        Some(Arc::clone(certificate))
+        self.snapshot
+            .load()
+            .find(client_hello.server_name())
+            .cloned()
+    }
+}
+
+impl Parts {
+    /// Where two have a name, the first serves it.
+    fn snapshot(&self) -> Snapshot {
+        let published = self.published.iter().map(|certificate| {
+            let HostCertificate { hosts, pair } = certificate;
+            (pair.names_within(hosts), pair.certified())
+        });
+        let files = self.files.iter().map(|FilePair { pair, .. }| {
+            (pair.names().map(Into::into).collect(), pair.certified())
+        });
+        let mut names = HashMap::new();
+        for (served, certified) in published.chain(files) {
+            for name in served {
+                names.entry(name).or_insert_with(|| Arc::clone(certified));
+            }
+        }
+        let is_default = |pair: &&FilePair| {
+            let stem = pair.files.chain.file_stem();
+            stem.is_some_and(|stem| stem == "default")
+        };
+        let default = self.files.iter().find(is_default).or(self.files.first());
+        Snapshot {
+            names,
+            default: default.map(|default| Arc::clone(default.pair.certified())),
+        }
     }
 }
 
 impl Snapshot {
-    /// Nothing if there is no pair. Where two have a name, the first serves it.
-    fn of(pairs: Vec<Pair>, seen: Fingerprint) -> Option<Self> {
-        let default = pairs
-            .iter()
-            .find(|pair| {
-                pair.files
-                    .chain
-                    .file_stem()
-                    .is_some_and(|stem| stem == "default")
+    /// The certificate for a name, which rustls gives in lower case: its own, or that of `*.` and what follows its first
+    /// label, or the default.
+    fn find(&self, name: Option<&str>) -> Option<&Arc<CertifiedKey>> {
+        let named = |name: &str| {
+            self.names.get(name).or_else(|| {
+                let (_, parent) = name.split_once('.')?;
+                self.names.get(format!("*.{parent}").as_str())
             })
-            .or(pairs.first())?;
-        let default = Arc::clone(&default.certificate);
-        let mut names = HashMap::new();
-        for pair in &pairs {
-            for name in &pair.names {
-                names
-                    .entry(name.clone())
-                    .or_insert_with(|| Arc::clone(&pair.certificate));
-            }
-        }
-        Some(Self {
-            pairs,
-            names,
-            default,
-            seen,
-        })
-    }
-
-    /// The certificate for a name, which rustls gives in lower case: its own, or that of `*.` and what follows its first label.
-    fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
-        self.names.get(name).or_else(|| {
-            let (_, parent) = name.split_once('.')?;
-            self.names.get(format!("*.{parent}").as_str())
-        })
+        };
+        name.and_then(named).or(self.default.as_ref())
     }
 }
 
-impl Pair {
-    fn load(files: CertificateFiles, provider: &CryptoProvider) -> Result<Self, TlsError> {
-        let chain = CertificateDer::pem_file_iter(&files.chain)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| TlsError::Read(files.chain.clone(), error))?;
-        let own = chain
-            .first()
-            .ok_or_else(|| TlsError::NoCertificate(files.chain.clone()))?;
-        let names = webpki::EndEntityCert::try_from(own)
-            .map_err(|error| TlsError::Names(files.chain.clone(), error))?
-            .valid_dns_names()
-            .map(|name| name.to_ascii_lowercase().into())
-            .collect();
-        let key = PrivateKeyDer::from_pem_file(&files.key)
-            .map_err(|error| TlsError::Read(files.key.clone(), error))?;
-        let certificate = CertifiedKey::from_der(chain, key, provider)
-            .map_err(|error| TlsError::Unusable(files.chain.clone(), error))?;
+impl FilePair {
+    fn load(files: CertificateFiles) -> Result<Self, TlsError> {
+        let read =
+            |path: &PathBuf| fs::read(path).map_err(|error| TlsError::Read(path.clone(), error));
+        let pair = Pair::from_pem(&read(&files.chain)?, &read(&files.key)?).map_err(|error| {
+            let blamed = match error.is_of_key() {
+                true => &files.key,
+                false => &files.chain,
+            };
+            TlsError::Unusable(blamed.clone(), error)
+        })?;
+        let pair = staple(pair, &files.staple());
+        Ok(Self { files, pair })
+    }
+}
+
+/// The pair with the OCSP response in a file, if there is one that is of use.
+fn staple(pair: Pair, file: &Path) -> Pair {
+    let error: Box<dyn std::error::Error> = match fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return pair,
+        Err(error) => error.into(),
+        Ok(response) => match pair.clone().stapled(response, Timestamp::now()) {
+            Ok(stapled) => return stapled,
+            Err(error) => error.into(),
+        },
+    };
+    tracing::warn!(file = %file.display(), %error, "an OCSP response is not stapled");
+    pair
+}
+
+/// What shakes hands with the clients of a listener.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    certificates: Arc<Certificates>,
+    config: Arc<rustls::ServerConfig>,
+    challenges: Arc<Challenges>,
+}
+
+impl Acceptor {
+    pub(super) fn new(
+        certificates: Arc<Certificates>,
+        challenges: Arc<Challenges>,
+    ) -> Result<Self, TlsError> {
+        let mut config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Setup)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ticketer = ring::Ticketer::new().map_err(TlsError::Setup)?;
         Ok(Self {
-            files,
-            names,
-            certificate: Arc::new(certificate),
+            certificates,
+            config: Arc::new(config),
+            challenges,
         })
+    }
+
+    /// Shakes hands with a client. One for whose name there is no certificate gets an alert that says so. With one that only
+    /// validates a host the handshake is all there is.
+    pub(super) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> io::Result<Option<TlsStream<TcpStream>>> {
+        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+        let hello = start.client_hello();
+        let name = hello.server_name();
+        let validates = hello
+            .alpn()
+            .is_some_and(|mut offered| offered.any(|it| it == ALPN));
+        if validates && let Some(config) = name.and_then(|name| self.challenges.to_hello(name)) {
+            start.into_stream(config).await?.shutdown().await?;
+            return Ok(None);
+        }
+        if self.certificates.snapshot.load().find(name).is_some() {
+            let stream = start.into_stream(Arc::clone(&self.config)).await?;
+            return Ok(Some(stream));
+        }
+        // RFC 6066, section 3, and RFC 8446, section 9.2. rustls would say `access_denied`.
+        let (alert, problem) = match name {
+            Some(name) => (
+                AlertDescription::UnrecognisedName,
+                format!("there is no certificate for `{name}`"),
+            ),
+            None => (
+                AlertDescription::MissingExtension,
+                "there is no certificate for a client that names no host".to_owned(),
+            ),
+        };
+        let mut stream = start.io;
+        // An alert in clear text, as nothing is agreed yet: TLS 1.2 as all records say, 2 bytes, fatal (RFC 8446, section 6).
+        stream
+            .write_all(&[21, 3, 3, 0, 2, 2, u8::from(alert)])
+            .await?;
+        stream.shutdown().await?;
+        Err(io::Error::new(io::ErrorKind::InvalidInput, problem))
     }
 }
 
@@ -321,12 +427,12 @@ fn pair_at(path: &Path) -> Option<CertificateFiles> {
 fn fingerprint(files: &[CertificateFiles]) -> Fingerprint {
     files
         .iter()
-        .flat_map(|pair| [&pair.chain, &pair.key])
+        .flat_map(|pair| [pair.chain.clone(), pair.key.clone(), pair.staple()])
         .map(|path| {
-            let written = fs::metadata(path)
+            let written = fs::metadata(&path)
                 .and_then(|metadata| Ok((metadata.modified()?, metadata.len())))
                 .ok();
-            (path.clone(), written)
+            (path, written)
         })
         .collect()
 }

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{
     RequestBody,
     request::{DataPlane, Failure},
+    visit::Visit,
 };
 use crate::{
     invoke::{Arrival, MAX_EVENT, ResponseBody, UrlArrival},
@@ -69,6 +70,14 @@ pub struct UrlDenied {
 }
 
 impl UrlDenied {
+    /// How the request ended.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self.status {
+            StatusCode::FORBIDDEN => Outcome::Forbidden,
+            _ => Outcome::BadRequest,
+        }
+    }
+
     /// What a client is told.
     pub(super) fn respond(&self) -> Response<Bytes> {
         // Two services of AWS's answer for function URLs, and spell it differently.
@@ -97,6 +106,7 @@ impl DataPlane {
         head: Parts,
         body: RequestBody,
         arrival: Arrival<'_>,
+        visit: &mut Visit,
     ) -> Response<ResponseBody> {
         let cors = url.url.cors.as_ref();
         if let Some(headers) = cors.and_then(|cors| cors.preflight(&head)) {
@@ -106,11 +116,13 @@ impl DataPlane {
         }
         let origin = head.headers.get(header::ORIGIN).cloned();
         let id = arrival.request_id;
-        let mut response = match self.call_url(url, head, body, arrival).await {
+        let mut response = match self.call_url(url, head, body, arrival, visit).await {
             Ok(response) => response,
-            Err(failure) => self
-                .fail(failure, id)
-                .map(|body| ResponseBody::Complete(Some(body))),
+            Err(failure) => {
+                visit.failed(failure.outcome());
+                self.fail(failure, id)
+                    .map(|body| ResponseBody::Complete(Some(body)))
+            }
         };
         if let (Some(cors), Some(origin)) = (cors, origin) {
             cors.share(&origin, response.headers_mut());
@@ -124,12 +136,14 @@ impl DataPlane {
         head: Parts,
         body: RequestBody,
         arrival: Arrival<'_>,
+        visit: &mut Visit,
     ) -> Result<Response<ResponseBody>, Failure> {
         let qualifier = url.alias.clone().map(Qualifier::Alias);
         let resolved = self
             .invoke
             .resolve(url.function.as_str(), qualifier.as_ref());
         let function = resolved.ok_or(Outcome::NoRoute)?.function;
+        visit.leads_to(&function);
         let mut by = UrlArrival {
             id: &url.id,
             invoke_mode: url.url.invoke_mode,

@@ -73,6 +73,7 @@ pub fn stopped_document(outcome: Outcome, request_id: RequestId, timeout: Durati
         | Outcome::Cancelled
         | Outcome::OriginUnreachable
         | Outcome::OriginTimeout
+        | Outcome::OriginBadResponse
         | Outcome::Internal => (
             "Runtime.ExitError",
             format!("Runtime exited with error: {outcome}"),

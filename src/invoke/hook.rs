@@ -9,7 +9,7 @@ use super::{Function, Invoke, http::traceparent};
 use crate::{
     model::{
         Outcome, RequestId,
-        hook::{Client, Point, RequestAction, RequestHead, ResponseAction, ResponseHead},
+        hook::{Client, Point, RequestAction, RequestHead, ResponseAction, ResponseHead, SeenBody},
     },
     runtime::{FunctionError, Invocation},
     telemetry::logs::Level,
@@ -29,7 +29,7 @@ impl Function {
 }
 
 impl Invoke {
-    /// Has a hook see a request: at [`Point::ViewerRequest`] or [`Point::OriginRequest`].
+    /// Has a hook see a request: at [`Point::ViewerRequest`] or [`Point::OriginRequest`], where it may be given a body too.
     ///
     /// Its time begins when it has an instance. The invocation is recorded under the request's id, in the hook's log.
     ///
@@ -44,16 +44,17 @@ impl Invoke {
         request_id: RequestId,
         request: RequestHead<'_>,
         client: Client<'_>,
+        body: Option<SeenBody<'_>>,
     ) -> Result<RequestAction, Outcome> {
         let has = !point.sees_response() && function.has_hook(point);
         let invocation = self.begin_hook(function, point, has, request_id, request)?;
         self.runtime
-            .hook_request(&function.runtime, point, request, client, invocation)
+            .hook_request(&function.runtime, point, request, client, body, invocation)
             .await
     }
 
-    /// Has a hook see a response, and the request that it answers: at [`Point::OriginResponse`] or
-    /// [`Point::ViewerResponse`].
+    /// Has a hook see a response, and the request that it answers: at [`Point::OriginResponse`], where it may be given a body
+    /// too, or [`Point::ViewerResponse`].
     ///
     /// # Errors
     ///
@@ -65,11 +66,19 @@ impl Invoke {
         request_id: RequestId,
         request: RequestHead<'_>,
         response: ResponseHead<'_>,
+        body: Option<SeenBody<'_>>,
     ) -> Result<ResponseAction, Outcome> {
         let has = point.sees_response() && function.has_hook(point);
         let invocation = self.begin_hook(function, point, has, request_id, request)?;
         self.runtime
-            .hook_response(&function.runtime, point, request, response, invocation)
+            .hook_response(
+                &function.runtime,
+                point,
+                request,
+                response,
+                body,
+                invocation,
+            )
             .await
     }
 

@@ -9,6 +9,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri, request, response};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// The most bytes of a body that a hook makes, and of one that it is given.
+pub const MAX_BODY: usize = 1 << 20;
+
 /// A place on the way through a distribution where a hook can stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -55,6 +58,11 @@ impl Point {
             Self::OriginResponse => "origin_response",
             Self::ViewerResponse => "viewer_response",
         }
+    }
+
+    /// Whether a hook there can be given a body.
+    pub const fn may_see_body(self) -> bool {
+        matches!(self, Self::OriginRequest | Self::OriginResponse)
     }
 
     const fn bit(self) -> u8 {
@@ -177,12 +185,21 @@ impl<'a> From<&'a response::Parts> for ResponseHead<'a> {
     }
 }
 
+/// A body, as far as a hook is shown it.
+#[derive(Debug, Clone, Copy)]
+pub struct SeenBody<'a> {
+    /// Its first bytes, with whatever content coding it has.
+    pub data: &'a [u8],
+    /// Whether there are more.
+    pub truncated: bool,
+}
+
 /// What happens after a hook at [`Point::ViewerRequest`] or [`Point::OriginRequest`].
 #[derive(Debug, Clone)]
 pub enum RequestAction {
     /// Go on with the request as it came.
     Next,
-    /// Go on with this one. Its body stays.
+    /// Go on with this one. Without a body, that of the request stays.
     Forward(Box<Forward>),
     /// Answer the client with this response; nothing further is asked. Without a body it is empty.
     Respond(Box<HookResponse>),
@@ -195,8 +212,11 @@ pub struct Forward {
     pub method: Method,
     /// Scheme, authority, path and query. The path has no dot segment.
     pub uri: Uri,
-    /// The header fields: none that is for one hop, no `Host`. A `Content-Length` is the one that the request came with.
+    /// The header fields: none that is for one hop, no `Host`. A `Content-Length` is the one that the request came with, or
+    /// that of the body here.
     pub headers: HeaderMap,
+    /// A body made by the hook.
+    pub body: Option<Bytes>,
     /// The origin to use, by a name that the distribution may not have.
     pub origin: Option<String>,
     /// The cache key to use.

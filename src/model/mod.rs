@@ -5,6 +5,7 @@
 
 mod alias;
 mod arn;
+mod cache;
 mod cors;
 mod digest;
 pub mod distribution;
@@ -21,6 +22,7 @@ mod record;
 mod route;
 mod size;
 mod text;
+pub mod trace;
 mod url;
 mod vpc;
 
@@ -29,11 +31,13 @@ pub use alias::{
     ProvisionedConcurrency, Qualifier, RecursiveLoop,
 };
 pub use arn::Arns;
+pub use cache::CacheResult;
 pub use cors::Cors;
 pub use digest::{Digest, ParseDigestError};
 pub use distribution::{
-    CachePolicy, Coding, Compression, Country, DeployedDistribution, Distribution,
-    DistributionName, KeyPolicy, Parts, RateLimit, Ttl,
+    CachePolicy, Certificate, CertificateFiles, Coding, Compression, Country, DeployedDistribution,
+    Distribution, DistributionName, IssuedCertificate, KeyPolicy, Parts, PrivateKey, RateLimit,
+    Ttl,
 };
 pub use event::{AsyncEvent, EventInvokeConfig, EventTarget, InvalidTarget};
 pub use function::{

@@ -44,6 +44,8 @@ pub enum Outcome {
     OriginUnreachable,
     /// An origin did not answer in time.
     OriginTimeout,
+    /// An origin broke off before it had answered, or its answer is not HTTP, invalid or not whole.
+    OriginBadResponse,
     /// The node failed.
     Internal,
 }
@@ -65,7 +67,7 @@ pub enum Fault {
 
 impl Outcome {
     /// Every outcome, for metrics and documentation.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Ok,
         Self::FunctionError,
         Self::NoRoute,
@@ -83,6 +85,7 @@ impl Outcome {
         Self::Cancelled,
         Self::OriginUnreachable,
         Self::OriginTimeout,
+        Self::OriginBadResponse,
         Self::Internal,
     ];
 
@@ -106,6 +109,7 @@ impl Outcome {
             Self::Cancelled => "cancelled",
             Self::OriginUnreachable => "origin_unreachable",
             Self::OriginTimeout => "origin_timeout",
+            Self::OriginBadResponse => "origin_bad_response",
             Self::Internal => "internal",
         }
     }
@@ -126,7 +130,8 @@ impl Outcome {
             | Self::OutOfMemory
             | Self::OutOfFuel
             | Self::OutOfCpu
-            | Self::OriginUnreachable => StatusCode::BAD_GATEWAY,
+            | Self::OriginUnreachable
+            | Self::OriginBadResponse => StatusCode::BAD_GATEWAY,
             Self::Timeout | Self::OriginTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Cancelled | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -149,7 +154,9 @@ impl Outcome {
             | Self::OutOfFuel
             | Self::OutOfCpu
             | Self::Timeout => Fault::Guest,
-            Self::OriginUnreachable | Self::OriginTimeout => Fault::Origin,
+            Self::OriginUnreachable | Self::OriginTimeout | Self::OriginBadResponse => {
+                Fault::Origin
+            }
             Self::Overloaded | Self::Internal => Fault::Host,
         }
     }

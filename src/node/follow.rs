@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use tokio::sync::watch;
 
 use super::{
@@ -19,15 +20,17 @@ use super::{
 use crate::{
     control::{code::Layers, verbs},
     edge::{Distribution, Edge},
-    ingress::{DataPlane, Target, UrlTarget},
+    ingress::{Certificates, DataPlane, HostCertificate, Target, UrlTarget},
     invoke::{Function, Invoke, Versions},
     model::{
-        Alias, Answer, Arns, Deployment, FunctionName, Qualifier, RoutePattern, Version, url_id,
+        Alias, Answer, Arns, Certificate, DeployedDistribution, Deployment, FunctionName,
+        IssuedCertificate, Qualifier, RoutePattern, Version, url_id,
     },
     router::Router,
     runtime::Runtime,
-    store::Catalog,
+    store::{Catalog, Sealer},
     telemetry::{logs::Logs, metrics::Metrics},
+    tls::Pair,
 };
 
 /// The functions that are served.
@@ -51,6 +54,12 @@ pub(super) struct Follower {
     pub(super) edge: Arc<Edge>,
     /// The distributions that are served, by name.
     pub(super) distributions: BTreeMap<String, Arc<Distribution>>,
+    /// What opens the private keys of certificates.
+    pub(super) sealer: Arc<Sealer>,
+    /// Where the certificates of distributions are presented, if there is TLS.
+    pub(super) certificates: Option<Arc<Certificates>>,
+    /// The certificates that distributions bring, by the distribution's name.
+    pub(super) pairs: BTreeMap<String, HostCertificate>,
     /// Functions of which something is not served for want of what it needs. They are tried again with every change.
     pub(super) lacking: BTreeSet<FunctionName>,
 }
@@ -94,6 +103,12 @@ impl Follower {
         }
         for name in &touched.distributions {
             self.distribution(name);
+        }
+        for name in &touched.certificates {
+            self.certificate(name);
+        }
+        if !touched.certificates.is_empty() {
+            self.publish_certificates();
         }
         let router = rerouted.then(|| self.router(&functions));
         let removed: Vec<&FunctionName> = touched
@@ -215,8 +230,16 @@ impl Follower {
     fn distribution(&mut self, name: &str) {
         let Some(deployed) = self.known.distributions.get(name) else {
             self.distributions.remove(name);
+            self.edge.forget(name);
             return;
         };
+        if let Some(warning) = self.edge.warning(&deployed.distribution) {
+            tracing::warn!(
+                distribution = name,
+                warning,
+                "a distribution lacks something"
+            );
+        }
         match self.edge.distribution(deployed.distribution.clone()) {
             Ok(distribution) => {
                 self.distributions.insert(name.to_owned(), distribution);
@@ -225,7 +248,63 @@ impl Follower {
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::error!(distribution = name, error, "a distribution is not served");
                 self.distributions.remove(name);
+                self.edge.forget(name);
             }
+        }
+    }
+
+    /// Makes the certificate of a distribution what the catalog says.
+    fn certificate(&mut self, name: &str) {
+        self.pairs.remove(name);
+        let Some(deployed) = self.known.distributions.get(name) else {
+            return;
+        };
+        match self.pair(deployed) {
+            Ok(None) => {}
+            Ok(Some(pair)) => {
+                let certificate = HostCertificate {
+                    hosts: deployed.distribution.hosts.clone(),
+                    pair: Arc::new(pair),
+                };
+                self.pairs.insert(name.to_owned(), certificate);
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(distribution = name, error, "a certificate is not served");
+            }
+        }
+    }
+
+    fn pair(&self, deployed: &DeployedDistribution) -> anyhow::Result<Option<Pair>> {
+        let name = &deployed.distribution.name;
+        let (chain, sealed, context) = match &deployed.distribution.certificate {
+            Some(Certificate::Chain(chain)) => {
+                let sealed = deployed.sealed_key.as_ref();
+                let sealed = sealed.context("its private key is not in the catalog")?;
+                (chain, sealed, DeployedDistribution::key_context(name))
+            }
+            Some(Certificate::Automatic) => match self.known.issued.get(name.as_str()) {
+                Some(issued) => (
+                    &issued.chain,
+                    &issued.sealed_key,
+                    IssuedCertificate::key_context(name),
+                ),
+                None => return Ok(None),
+            },
+            None => return Ok(None),
+        };
+        let key = self.sealer.open(&context, sealed)?;
+        Ok(Some(Pair::from_pem(chain.as_bytes(), &key)?))
+    }
+
+    fn publish_certificates(&self) {
+        match &self.certificates {
+            Some(certificates) => certificates.publish(self.pairs.values().cloned().collect()),
+            None if self.pairs.is_empty() => {}
+            None => tracing::warn!(
+                distributions = ?self.pairs.keys().collect::<Vec<_>>(),
+                "certificates are not served: this node serves no TLS, for want of --https"
+            ),
         }
     }
 

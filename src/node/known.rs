@@ -9,7 +9,7 @@ use crate::{
     control::Permissions,
     model::{
         Alias, DeployedDistribution, Deployment, EventInvokeConfig, FunctionName, FunctionSettings,
-        ProvisionedConcurrency, Route, UrlConfig, Version,
+        IssuedCertificate, ProvisionedConcurrency, Route, UrlConfig, Version,
     },
     store::{Delta, Document, Resource},
 };
@@ -23,6 +23,7 @@ pub(super) const SERVED: &[&str] = &[
     EventInvokeConfig::KIND,
     Permissions::KIND,
     DeployedDistribution::KIND,
+    IssuedCertificate::KIND,
 ];
 
 /// What is known of the catalog.
@@ -35,6 +36,8 @@ pub(super) struct Known {
     pub(super) apps: BTreeMap<String, Vec<Route>>,
     /// The distributions, by name.
     pub(super) distributions: BTreeMap<String, DeployedDistribution>,
+    /// The certificates that were given for them, by their name.
+    pub(super) issued: BTreeMap<String, IssuedCertificate>,
 }
 
 /// What is known of one function.
@@ -54,6 +57,8 @@ pub(super) struct Deployed {
 pub(super) struct Touched {
     pub(super) functions: BTreeSet<FunctionName>,
     pub(super) distributions: BTreeSet<String>,
+    /// Distributions that may have other certificates.
+    pub(super) certificates: BTreeSet<String>,
     pub(super) routes: bool,
     pub(super) permissions: bool,
 }
@@ -88,6 +93,8 @@ impl Known {
             touched.distributions = std::mem::take(&mut self.distributions)
                 .into_keys()
                 .collect();
+            touched.certificates = touched.distributions.clone();
+            self.issued.clear();
             touched.permissions = true;
         }
         self.revision = delta.revision;
@@ -113,7 +120,13 @@ impl Known {
             if kind == DeployedDistribution::KIND {
                 touched.routes = true;
                 touched.distributions.insert(key.clone());
+                touched.certificates.insert(key.clone());
                 set(&mut self.distributions, key, document);
+                continue;
+            }
+            if kind == IssuedCertificate::KIND {
+                touched.certificates.insert(key.clone());
+                set(&mut self.issued, key, document);
                 continue;
             }
             let name = key.split_once('/').map(|(name, _)| name.parse());

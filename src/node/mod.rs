@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    acme::{Acme, AcmeSettings},
     control::{
         self, Access, Bodies, CREDENTIALS_FILE, Credentials, Doors, Identities, Peer, Readiness,
         Token,
@@ -44,9 +45,11 @@ use crate::{
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
     store::{Blobs, Catalog, DataFolder, Folders, KeyValueLimits, Queue, Sqlite, archive::Backups},
     telemetry::{
+        access::{AccessLog, AccessLogSettings},
         logs::{LogLimits, Logs},
         metrics::Metrics,
     },
+    tls::Challenges,
 };
 
 use follow::Follower;
@@ -61,7 +64,7 @@ pub struct NodeConfig {
     pub data: PathBuf,
     /// Where functions answer.
     pub http: SocketAddr,
-    /// Where they answer with TLS, and the certificates.
+    /// Where they answer with TLS, and certificates.
     pub https: Option<(SocketAddr, TlsConfig)>,
     /// Where the API answers.
     pub api: SocketAddr,
@@ -87,6 +90,8 @@ pub struct NodeConfig {
     pub engine: EngineSettings,
     /// Bytes of compiled code kept in memory.
     pub component_cache: u64,
+    /// Where a line for each request goes; none are written without.
+    pub access_log: Option<AccessLogSettings>,
     /// How long requests in flight may go on after the first signal.
     pub grace: Duration,
     /// How asynchronous invocations are run.
@@ -97,6 +102,8 @@ pub struct NodeConfig {
     pub s3: Option<S3Settings>,
     /// How components are fetched from registries.
     pub registries: RegistrySettings,
+    /// Where automatic certificates come from, if the node gets any.
+    pub acme: Option<AcmeSettings>,
 }
 
 impl NodeConfig {
@@ -125,11 +132,13 @@ impl NodeConfig {
             concurrency: 1000,
             engine: EngineSettings::default(),
             component_cache: 1 << 30,
+            access_log: None,
             grace: Duration::from_secs(30),
             events: events::Settings::default(),
             unused: Duration::from_secs(3600),
             s3: None,
             registries: RegistrySettings::default(),
+            acme: None,
         }
     }
 }
@@ -148,6 +157,8 @@ pub struct Node {
     follower: Follower,
     sweeper: Sweeper,
     countries: Option<Countries>,
+    access_log: Option<Arc<AccessLog>>,
+    acme: Option<Acme>,
 }
 
 impl Node {
@@ -158,6 +169,8 @@ impl Node {
     /// An address is taken, the data folder cannot be used or is another node's, the engine does not start.
     pub async fn bind(config: NodeConfig) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
+        let access_log = config.access_log.as_ref().map(AccessLog::open);
+        let access_log = access_log.transpose()?.map(Arc::new);
         let folder = DataFolder::open(&config.data).context("open the data folder")?;
         let store =
             Arc::new(Sqlite::open(&folder, KeyValueLimits::default()).context("open the store")?);
@@ -214,12 +227,14 @@ impl Node {
             grace: config.grace,
             ..ServerConfig::new(address)
         };
+        let challenges = Arc::<Challenges>::default();
         let http = Server::bind(server(config.http))?;
         let https = config
             .https
             .map(|(address, tls)| {
+                let challenges = challenges.clone();
                 Server::bind(ServerConfig {
-                    tls: Some(tls),
+                    tls: Some(TlsConfig { challenges, ..tls }),
                     ..server(address)
                 })
             })
@@ -237,8 +252,14 @@ impl Node {
             None => None,
         };
         let cache = Cache::open(config.cache).await.context("open the cache")?;
-        let edge = Edge::new(invoke.clone(), cache, &edge_name(), countries.clone())
-            .context("name this node in CDN-Loop")?;
+        let edge = Edge::new(
+            invoke.clone(),
+            cache,
+            &edge_name(),
+            countries.clone(),
+            metrics.clone(),
+        )
+        .context("name this node in CDN-Loop")?;
         let empty =
             Router::new(std::iter::empty(), std::iter::empty(), None).context("route nothing")?;
         let urls = Arc::new(UrlAccess::new(access.clone(), arns.clone()));
@@ -247,6 +268,8 @@ impl Node {
             invoke.clone(),
             edge.clone(),
             metrics.node().clone(),
+            challenges.clone(),
+            access_log.clone(),
             urls.clone(),
         ));
         let queue: Arc<dyn Queue> = store.clone();
@@ -267,10 +290,22 @@ impl Node {
             known: Known::default(),
             edge: edge.clone(),
             distributions: BTreeMap::new(),
+            sealer: sealer.clone(),
+            certificates: https.as_ref().and_then(Server::certificates).cloned(),
+            pairs: BTreeMap::new(),
             lacking: BTreeSet::new(),
         };
         control::mend_layers(&*catalog, &layers).await;
         follower.serve().await.context("load what is deployed")?;
+        if follower
+            .certificates
+            .as_ref()
+            .is_some_and(|certificates| certificates.is_empty())
+        {
+            tracing::warn!(
+                "no TLS handshake succeeds: there is no folder of certificates, and no distribution brings one yet"
+            );
+        }
         let sweeper = Sweeper {
             catalog: catalog.clone(),
             invoke: invoke.clone(),
@@ -278,6 +313,13 @@ impl Node {
             runtime: runtime.clone(),
             layers: layers.clone(),
             unused: config.unused,
+        };
+        let acme = match config.acme {
+            Some(settings) => {
+                let acme = Acme::new(settings, catalog.clone(), sealer.clone(), challenges);
+                Some(acme.context("set up automatic certificates")?)
+            }
+            None => None,
         };
         let worker = Worker::new(
             queue.clone(),
@@ -312,9 +354,17 @@ impl Node {
             sources,
             vpc: config.vpc,
             edge,
+            acme: acme.is_some(),
             check_roles: config.check_roles,
         };
         control.register(&metrics);
+        if let Some(log) = access_log.clone() {
+            metrics.register_counter(
+                "wharf_access_log_lines_lost",
+                "Lines of the access log that came faster than they could be written, or could not be",
+                Box::new(move || log.lost()),
+            );
+        }
         let listeners = std::iter::once(&http).chain(&https);
         register_listeners(&metrics, &listeners.map(Server::stats).collect());
         let readiness = Arc::<Readiness>::default();
@@ -332,6 +382,8 @@ impl Node {
             follower,
             sweeper,
             countries,
+            access_log,
+            acme,
         })
     }
 
@@ -370,6 +422,11 @@ impl Node {
                 countries.watch().await;
             }
         });
+        let ordering = tokio::spawn(async move {
+            if let Some(acme) = self.acme {
+                acme.run().await;
+            }
+        });
         let working = tokio::spawn(self.worker.run(shutdown.clone(), self.grace));
         self.readiness.set(true);
         let readiness = self.readiness;
@@ -391,7 +448,7 @@ impl Node {
         if worked.is_err() {
             tracing::error!("the worker of asynchronous invocations ended unexpectedly");
         }
-        for task in [following, sweeping, watching] {
+        for task in [following, sweeping, watching, ordering] {
             task.abort();
             // Aborted, and so let go of the store.
             let _ = task.await;
@@ -399,6 +456,10 @@ impl Node {
         api_shutdown.cancel();
         if api.await.is_err() {
             tracing::error!("the API's listener ended unexpectedly");
+        }
+        if let Some(log) = self.access_log {
+            // It may wait for a disk or a pipe.
+            let _ = tokio::task::spawn_blocking(move || log.close()).await;
         }
     }
 }

@@ -68,7 +68,7 @@ use pool::Lease;
 use crate::{
     model::{
         Deployment, Digest, Kind, Limits, Outcome, Vpc,
-        hook::{Client, Point, RequestAction, RequestHead, ResponseAction, ResponseHead},
+        hook::{Client, Point, RequestAction, RequestHead, ResponseAction, ResponseHead, SeenBody},
     },
     store::{Blobs, KeyValue},
     telemetry::{logs::FunctionLog, metrics::NodeMetrics},
@@ -464,6 +464,7 @@ impl Runtime {
         point: Point,
         request: RequestHead<'_>,
         client: Client<'_>,
+        body: Option<SeenBody<'_>>,
         invocation: Invocation,
     ) -> Result<RequestAction, Outcome> {
         let account = open(function, &invocation);
@@ -471,7 +472,7 @@ impl Runtime {
         let action = match self.lease(function, invocation, &account, None).await {
             Ok(lease) => {
                 let bounds = hook_bounds(function);
-                hook::on_request(lease, point, request, client, account, bounds).await
+                hook::on_request(lease, point, request, client, body, account, bounds).await
             }
             Err(outcome) => Err(outcome),
         };
@@ -490,6 +491,7 @@ impl Runtime {
         point: Point,
         request: RequestHead<'_>,
         response: ResponseHead<'_>,
+        body: Option<SeenBody<'_>>,
         invocation: Invocation,
     ) -> Result<ResponseAction, Outcome> {
         let account = open(function, &invocation);
@@ -497,7 +499,7 @@ impl Runtime {
         let action = match self.lease(function, invocation, &account, None).await {
             Ok(lease) => {
                 let bounds = hook_bounds(function);
-                hook::on_response(lease, point, request, response, account, bounds).await
+                hook::on_response(lease, point, request, response, body, account, bounds).await
             }
             Err(outcome) => Err(outcome),
         };

@@ -3,7 +3,7 @@
 use super::Resource;
 use crate::model::{
     Alias, DeployedDistribution, EventInvokeConfig, FunctionName, FunctionSettings,
-    ProvisionedConcurrency, UrlConfig,
+    IssuedCertificate, ProvisionedConcurrency, UrlConfig,
 };
 
 /// How the keys of everything begin that belongs to a function.
@@ -49,6 +49,14 @@ impl Resource for DeployedDistribution {
 
     fn key(&self) -> String {
         self.distribution.name.to_string()
+    }
+}
+
+impl Resource for IssuedCertificate {
+    const KIND: &'static str = "issued-certificate";
+
+    fn key(&self) -> String {
+        self.distribution.to_string()
     }
 }
 

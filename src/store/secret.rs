@@ -59,14 +59,15 @@ pub enum SealError {
 pub enum KeyError {
     /// The database has texts that were sealed with a key, and there is none.
     #[error(
-        "it is not there, and without it the environment variables of functions and the secrets of access keys cannot be \
-         read; put it back from where you keep it"
+        "it is not there, and without it the environment variables of functions, the secrets of access keys and the private \
+         keys of certificates cannot be read; put it back from where you keep it"
     )]
     Missing,
     /// It is not the key that the database knows.
     #[error(
         "it is not the key of this database ({wanted}, and this is {found}), so that the environment variables of \
-         functions and the secrets of access keys cannot be read; put the right one back from where you keep it"
+         functions, the secrets of access keys and the private keys of certificates cannot be read; put the right one back \
+         from where you keep it"
     )]
     Other {
         /// The name of the key that the database knows.

@@ -70,7 +70,8 @@ pub fn init(format: Format, filter: &str) -> Result<(), InitError> {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_span_events(FmtSpan::NONE);
+        // Spans are of the level debug: when one ends, a line tells how long it took.
+        .with_span_events(FmtSpan::CLOSE);
     match format {
         Format::Text => subscriber.with_target(false).try_init(),
         Format::Json => subscriber.json().flatten_event(true).try_init(),

@@ -5,7 +5,7 @@ use std::{
     io::Write as _,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::LazyLock,
 };
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
-use crate::support::{aws, eventually};
+use crate::support::{aws, debian, eventually};
 
 /// The node's key for S3.
 pub(crate) const KEY: &str = "AKIDEXAMPLE";
@@ -27,38 +27,6 @@ const HTPASSWD: &str = "node:$2b$04$qskbgvTDy4brOUJwgFitleo/5TzpOnzcExkJ7sNOEv09
 
 /// A Python that has them.
 static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| aws::python_with("servers.txt"));
-
-/// The registry: the one that is installed, or Debian's package, unpacked into the target folder by the first who wants it.
-static REGISTRY: LazyLock<PathBuf> = LazyLock::new(|| {
-    let installed = PathBuf::from("docker-registry");
-    if Command::new(&installed).arg("--version").output().is_ok() {
-        return installed;
-    }
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let unpacked = target.join("docker-registry");
-    let program = unpacked.join("usr/bin/docker-registry");
-    if program.exists() {
-        return program;
-    }
-    // Made apart, and moved when it is whole: another process may be at it too.
-    let making = tempfile::tempdir_in(target).unwrap();
-    let fetched = Command::new("sh")
-        .args([
-            "-ec",
-            "apt-get download docker-registry >&2; dpkg -x docker-registry_*.deb files",
-        ])
-        .current_dir(making.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&fetched.stderr);
-    assert!(
-        fetched.status.success(),
-        "`docker-registry` is neither installed nor to be had from Debian: {said}"
-    );
-    let moved = fs::rename(making.path().join("files"), unpacked);
-    assert!(program.exists(), "{moved:?}");
-    program
-});
 
 /// S3 with objects in it.
 pub(crate) struct S3Server {
@@ -135,7 +103,7 @@ impl Registry {
         let path = data.path().join("config.yml");
         let mut file = fs::File::create(&path).unwrap();
         file.write_all(config.to_string().as_bytes()).unwrap();
-        let process = Command::new(&*REGISTRY)
+        let process = debian::command("docker-registry", "docker-registry")
             .arg("serve")
             .arg(&path)
             .stdin(Stdio::null())

@@ -320,11 +320,16 @@ impl Node {
 
     /// Sends a signal: `INT` is what Ctrl-C sends.
     pub(crate) fn signal(&self, signal: &str) {
-        let id = self.child.id().expect("it runs").to_string();
+        let id = self.id().to_string();
         let sent = std::process::Command::new("kill")
             .args(["-s", signal, &id])
             .status();
         assert!(sent.unwrap().success());
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
     }
 
     /// Waits for the end.

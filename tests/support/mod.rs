@@ -22,6 +22,7 @@
 )]
 
 pub mod aws;
+pub mod debian;
 pub mod guests;
 pub mod zips;
 

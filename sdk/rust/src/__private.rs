@@ -37,7 +37,7 @@ pub mod viewer_request {
                 export_viewer_request as export, exports::wharf::edge::viewer_request::Guest,
             },
         },
-        hook::call_request_hook as call,
+        hook::call_viewer_request as call,
     };
 }
 
@@ -45,13 +45,13 @@ pub mod viewer_request {
 pub mod origin_request {
     pub use crate::{
         bindings::{
-            imports::wharf::edge::types::{Client, Request, RequestAction},
+            imports::wharf::edge::types::{Body, Client, Request, RequestAction},
             origin_request as bindings,
             origin_request::{
                 export_origin_request as export, exports::wharf::edge::origin_request::Guest,
             },
         },
-        hook::call_request_hook as call,
+        hook::call_origin_request as call,
     };
 }
 
@@ -59,13 +59,13 @@ pub mod origin_request {
 pub mod origin_response {
     pub use crate::{
         bindings::{
-            imports::wharf::edge::types::{Request, Response, ResponseAction},
+            imports::wharf::edge::types::{Body, Request, Response, ResponseAction},
             origin_response as bindings,
             origin_response::{
                 export_origin_response as export, exports::wharf::edge::origin_response::Guest,
             },
         },
-        hook::call_response_hook as call,
+        hook::call_origin_response as call,
     };
 }
 
@@ -79,6 +79,6 @@ pub mod viewer_response {
                 export_viewer_response as export, exports::wharf::edge::viewer_response::Guest,
             },
         },
-        hook::call_response_hook as call,
+        hook::call_viewer_response as call,
     };
 }

@@ -4,6 +4,29 @@
 //! [`origin_request`](crate::origin_request) after a miss, [`origin_response`](crate::origin_response) before the response is
 //! stored, [`viewer_response`](crate::viewer_response) before the client. A component may have several, one of each.
 //!
+//! The two at the origin may be given the [`Body`] too, the beginning of it: where the distribution says so (`body = "1 MB"` at the
+//! hook), and the function has a third parameter.
+//!
+//! ```
+//! use wharf_sdk::hook::{Body, Request, Response, ResponseAction};
+//!
+//! /// Pages greet by another name; what is too long for that stays as it is.
+//! #[wharf_sdk::origin_response]
+//! fn rename(_request: Request, response: Response, body: Option<Body>) -> ResponseAction {
+//!     match body {
+//!         Some(Body { data, truncated: false }) => match String::from_utf8(data) {
+//!             Ok(page) => response.body(page.replace("Ada", "Grace")).into(),
+//!             Err(_) => ResponseAction::Next,
+//!         },
+//!         _ => ResponseAction::Next,
+//!     }
+//! }
+//!
+//! let page = Body { data: b"Hello, Ada!".to_vec(), truncated: false };
+//! let renamed = rename(Request::get("https://example.com"), Response::new(200), Some(page));
+//! assert_eq!(renamed, Response::new(200).body("Hello, Grace!").into());
+//! ```
+//!
 //! What a hook answers is checked before it goes on. Header fields that are for one hop are left out, and a body that stays keeps
 //! its `content-length`; anything else that HTTP does not allow fails the hook, and its log names the field.
 //!
@@ -221,6 +244,15 @@ impl Response {
     }
 }
 
+/// A body, as far as a hook is given it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Body {
+    /// Its first bytes, as they were sent: `content-encoding` says how they are to be read.
+    pub data: Vec<u8>,
+    /// Whether there are more, which go past the hook.
+    pub truncated: bool,
+}
+
 /// What happens after a request hook. A [`Request`] becomes `Forward`, a [`Response`] `Respond`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestAction {
@@ -237,6 +269,8 @@ pub enum RequestAction {
 pub struct Forward {
     /// The changed head.
     pub request: Request,
+    /// A body made by the hook; none keeps the body there is, be it truncated for the hook or not.
+    pub body: Option<Vec<u8>>,
     /// The origin to use, by its name in the distribution; none keeps the behaviour's.
     pub origin: Option<String>,
     /// The cache key to use; none keeps the behaviour's.
@@ -252,13 +286,20 @@ pub enum ResponseAction {
     Replace(Response),
 }
 
-impl From<Request> for RequestAction {
+impl From<Request> for Forward {
     fn from(request: Request) -> Self {
-        Self::Forward(Forward {
+        Self {
             request,
+            body: None,
             origin: None,
             cache_key: None,
-        })
+        }
+    }
+}
+
+impl From<Request> for RequestAction {
+    fn from(request: Request) -> Self {
+        Self::Forward(request.into())
     }
 }
 
@@ -280,39 +321,92 @@ impl From<Response> for ResponseAction {
     }
 }
 
-/// Runs a request hook.
+/// Runs a viewer-request hook.
 #[doc(hidden)]
-pub fn call_request_hook<A: Into<RequestAction>>(
+pub fn call_viewer_request<A: Into<RequestAction>>(
     request: wit::Request,
     client: wit::Client,
     hook: impl FnOnce(Request, Client) -> A,
 ) -> wit::RequestAction {
-    let client = Client {
-        address: client.address,
-        tls_version: client.tls_version,
-        country: client.country,
-    };
-    match hook(request.into(), client).into() {
-        RequestAction::Next => wit::RequestAction::Next,
-        RequestAction::Forward(forward) => wit::RequestAction::Forward(wit::ForwardedRequest {
-            request: forward.request.into(),
-            origin: forward.origin,
-            cache_key: forward.cache_key,
-        }),
-        RequestAction::Respond(response) => wit::RequestAction::Respond(response.into()),
-    }
+    hook(request.into(), client.into()).into().into()
 }
 
-/// Runs a response hook.
+/// Runs an origin-request hook.
 #[doc(hidden)]
-pub fn call_response_hook<A: Into<ResponseAction>>(
+pub fn call_origin_request<A: Into<RequestAction>>(
+    request: wit::Request,
+    client: wit::Client,
+    body: Option<wit::Body>,
+    hook: impl FnOnce(Request, Client, Option<Body>) -> A,
+) -> wit::RequestAction {
+    hook(request.into(), client.into(), body.map(Body::from))
+        .into()
+        .into()
+}
+
+/// Runs an origin-response hook.
+#[doc(hidden)]
+pub fn call_origin_response<A: Into<ResponseAction>>(
+    request: wit::Request,
+    response: wit::Response,
+    body: Option<wit::Body>,
+    hook: impl FnOnce(Request, Response, Option<Body>) -> A,
+) -> wit::ResponseAction {
+    hook(request.into(), response.into(), body.map(Body::from))
+        .into()
+        .into()
+}
+
+/// Runs a viewer-response hook.
+#[doc(hidden)]
+pub fn call_viewer_response<A: Into<ResponseAction>>(
     request: wit::Request,
     response: wit::Response,
     hook: impl FnOnce(Request, Response) -> A,
 ) -> wit::ResponseAction {
-    match hook(request.into(), response.into()).into() {
-        ResponseAction::Next => wit::ResponseAction::Next,
-        ResponseAction::Replace(response) => wit::ResponseAction::Replace(response.into()),
+    hook(request.into(), response.into()).into().into()
+}
+
+impl From<RequestAction> for wit::RequestAction {
+    fn from(action: RequestAction) -> Self {
+        match action {
+            RequestAction::Next => Self::Next,
+            RequestAction::Forward(forward) => Self::Forward(wit::ForwardedRequest {
+                request: forward.request.into(),
+                body: forward.body,
+                origin: forward.origin,
+                cache_key: forward.cache_key,
+            }),
+            RequestAction::Respond(response) => Self::Respond(response.into()),
+        }
+    }
+}
+
+impl From<ResponseAction> for wit::ResponseAction {
+    fn from(action: ResponseAction) -> Self {
+        match action {
+            ResponseAction::Next => Self::Next,
+            ResponseAction::Replace(response) => Self::Replace(response.into()),
+        }
+    }
+}
+
+impl From<wit::Client> for Client {
+    fn from(client: wit::Client) -> Self {
+        Self {
+            address: client.address,
+            tls_version: client.tls_version,
+            country: client.country,
+        }
+    }
+}
+
+impl From<wit::Body> for Body {
+    fn from(body: wit::Body) -> Self {
+        Self {
+            data: body.data,
+            truncated: body.truncated,
+        }
     }
 }
 
@@ -391,7 +485,7 @@ mod tests {
     #[test]
     fn what_a_hook_leaves_alone_reaches_the_host_unchanged() {
         let request = Request::get("https://example.com/a?b").header("c", "d");
-        let unchanged = call_request_hook(
+        let unchanged = call_viewer_request(
             request.clone().into(),
             wit::Client {
                 address: "::1".into(),
@@ -407,10 +501,20 @@ mod tests {
             panic!("not forwarded");
         };
         assert_eq!(Request::from(forwarded.request), request);
-        let next = call_response_hook(request.into(), Response::new(204).into(), |_, response| {
-            assert_eq!(response.status, 204);
-            ResponseAction::Next
-        });
+        let body = wit::Body {
+            data: b"abc".to_vec(),
+            truncated: true,
+        };
+        let next = call_origin_response(
+            request.into(),
+            Response::new(204).into(),
+            Some(body),
+            |_, response, body| {
+                assert_eq!(response.status, 204);
+                assert!(body.is_some_and(|body| body.data == b"abc" && body.truncated));
+                ResponseAction::Next
+            },
+        );
         assert!(matches!(next, wit::ResponseAction::Next));
     }
 }

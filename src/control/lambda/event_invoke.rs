@@ -184,7 +184,7 @@ impl Lambda {
             ));
         }
         let reference = self.reference(&wanted.function_name, wanted.qualifier.as_deref())?;
-        if !self.is_there(&reference).await? {
+        if !self.is_invocable(&reference).await? {
             return Err(not_found("The function doesn't exist."));
         }
         Ok((reference.name, reference.qualifier.unwrap_or_default()))
@@ -233,7 +233,7 @@ impl Lambda {
             name: target.function.clone(),
             qualifier: target.qualifier.clone(),
         };
-        if !self.is_there(&reference).await? {
+        if !self.is_invocable(&reference).await? {
             return Err(invalid(format!("The destination ARN {arn} is invalid.")));
         }
         if target.function == config.function {
@@ -248,6 +248,15 @@ impl Lambda {
     pub(super) async fn is_there(&self, reference: &Reference) -> Result<bool, Error> {
         match self.resolve(reference).await {
             Ok(_) => Ok(true),
+            Err(error) if error.name == "ResourceNotFoundException" => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a function is there to be invoked. One that only distributions may have is an error.
+    pub(super) async fn is_invocable(&self, reference: &Reference) -> Result<bool, Error> {
+        match self.resolve(reference).await {
+            Ok(found) => found.check_invocable().map(|()| true),
             Err(error) if error.name == "ResourceNotFoundException" => Ok(false),
             Err(error) => Err(error),
         }

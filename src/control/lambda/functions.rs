@@ -20,6 +20,7 @@ use crate::{
         code::{Package, PackageError},
         verbs::{now_ms, removal},
     },
+    invoke::HOOK_IS_NOT_INVOCABLE,
     model::{
         self, Alias, Deployment, Digest, FunctionConfiguration, FunctionName, FunctionSettings,
         Kind, LambdaSettings, Qualifier, Version,
@@ -31,6 +32,18 @@ use crate::{
 pub(super) struct Found {
     pub(super) deployment: Deployment,
     pub(super) progress: Progress,
+}
+
+impl Found {
+    /// Says why it is invoked by nothing but a distribution, if it is so.
+    pub(super) fn check_invocable(&self) -> Result<(), Error> {
+        match self.deployment.kind {
+            Kind::Hook(_) => Err(invalid(format!(
+                "The function cannot be invoked: {HOOK_IS_NOT_INVOCABLE}."
+            ))),
+            Kind::HttpP2 | Kind::HttpP3 | Kind::Event | Kind::CommandP2 | Kind::CommandP3 => Ok(()),
+        }
+    }
 }
 
 /// Where code comes from (Lambda API, `FunctionCode`).

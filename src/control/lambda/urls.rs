@@ -41,6 +41,7 @@ impl Lambda {
     pub(super) async fn create_url(&self, call: Call) -> Result<Value, Error> {
         let wanted: Wanted = call.read()?;
         let reference = self.addressed(&wanted).await?;
+        self.resolve(&reference).await?.check_invocable()?;
         let auth_type = wanted
             .auth_type
             .ok_or_else(|| invalid("AuthType is missing."))?;

@@ -22,6 +22,7 @@ use super::{
     fill::{At, Failure, FillReader},
     key::Digest,
     range::Multipart,
+    status::Handled,
 };
 
 /// The most that is read from a file at once.
@@ -33,6 +34,7 @@ pin_project! {
     pub struct Body<B> {
         #[pin]
         inner: Inner<B>,
+        handled: Option<Handled>,
     }
 }
 
@@ -109,13 +111,32 @@ impl<B> Body<B> {
         let bytes = (!bytes.is_empty()).then_some(bytes);
         Self {
             inner: Inner::Whole { bytes },
+            handled: None,
+        }
+    }
+
+    /// The bytes, if they are all here: nothing if there are none.
+    pub(in crate::edge) fn into_whole(self) -> Result<Option<Bytes>, Self> {
+        match self.inner {
+            Inner::Whole { bytes } => Ok(bytes),
+            inner => Err(Self { inner, ..self }),
         }
     }
 
     pub(super) fn forwarded(body: B) -> Self {
         Self {
             inner: Inner::Forwarded { body },
+            handled: None,
         }
+    }
+
+    /// What the cache had to do with the request.
+    pub fn handled(&self) -> Option<Handled> {
+        self.handled
+    }
+
+    pub(super) fn set_handled(&mut self, handled: Handled) {
+        self.handled = Some(handled);
     }
 
     /// All of a body whose length may not be known yet.
@@ -162,6 +183,7 @@ impl<B> Body<B> {
         };
         Self {
             inner: Inner::Sections { sections },
+            handled: None,
         }
     }
 }

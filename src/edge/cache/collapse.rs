@@ -21,7 +21,6 @@ use super::{
     flight::{Flight, Joined, Lead, Outcome},
     forward::forwarded,
     freshness::Reuse,
-    index::Label,
     reply::{Representation, reply},
     serve::{Answered, Exchange, Found, is_ahead, is_far},
     statistics::count,
@@ -43,10 +42,10 @@ impl Cache {
         body: F::RequestBody,
         forward: F,
     ) -> Answered<F> {
-        let label = exchange.label(&self.0, &parts);
         let mut lead = None;
         let mut waits = 0;
         while self.may_wait(exchange, &found, &parts) && waits < MOST_WAITS {
+            let label = exchange.label(&self.0, &parts);
             match self.0.flights.join(&found.key, &label, &self.0.log) {
                 Joined::Lead(leads) => {
                     lead = Some(leads);
@@ -63,7 +62,7 @@ impl Cache {
                             .await;
                     }
                     let key = found.key;
-                    found = self.find(exchange, &parts).await;
+                    found = self.find(exchange, found.base, &parts).await;
                     // Only another variant is worth another wait.
                     if found.key == key {
                         break;
@@ -71,24 +70,33 @@ impl Cache {
                 }
             }
         }
-        let original = parts.headers.contains_key(RANGE).then(|| parts.clone());
-        let (client, answer) = oneshot::channel();
-        let fetch = self.fetch(exchange, &found, &parts, label, lead.as_ref());
-        tokio::spawn(fetch.run(forward.clone(), lead, Some(client)));
-        let Ok(answer) = answer.await else {
-            // The task panicked in the origin's code: this request gets its own answer, or its own panic.
-            return self
-                .pass(exchange, parts, Some(body), forward, found.why)
-                .await;
+        let why = found.why;
+        let parts = Arc::new(parts);
+        let fetch = self.fetch(exchange, found, Arc::clone(&parts), lead.as_ref());
+        let answer = match lead {
+            None => fetch.run_alone(forward.clone()).await,
+            Some(lead) => {
+                let (client, answer) = oneshot::channel();
+                tokio::spawn(fetch.run(forward.clone(), Some(lead), Some(client)));
+                answer.await.ok()
+            }
         };
-        match (answer, original) {
+        let Some(answer) = answer else {
+            // The task panicked in the origin's code: this request gets its own answer, or its own panic.
+            let parts = Arc::unwrap_or_clone(parts);
+            return self.pass(exchange, parts, Some(body), forward, why).await;
+        };
+        match answer {
             // The whole is not stored: then the part is enough.
-            (Answer::Unshared(response, _), Some(parts)) if response.status() == StatusCode::OK => {
+            Answer::Unshared(response, _)
+                if response.status() == StatusCode::OK && parts.headers.contains_key(RANGE) =>
+            {
                 drop(response);
+                let parts = Arc::unwrap_or_clone(parts);
                 self.pass(exchange, parts, Some(body), forward, Why::Partial)
                     .await
             }
-            (answer, _) => self.lead(exchange, &found, &parts, answer),
+            answer => self.lead(exchange, why, &parts, answer),
         }
     }
 
@@ -105,23 +113,23 @@ impl Cache {
     pub(super) fn fetch(
         &self,
         exchange: &Exchange<'_>,
-        found: &Found,
-        parts: &Parts,
-        label: Label,
+        found: Found,
+        request: Arc<Parts>,
         lead: Option<&Lead>,
     ) -> Fetch {
         let shared = &self.0;
+        let (distribution, counters) = shared.registry.of(exchange.scope.distribution);
         Fetch {
             shared: Arc::clone(shared),
-            request: parts.clone(),
+            request,
             demands: exchange.demands,
-            base: found.base.clone(),
-            key: found.key.clone(),
-            label,
+            base: found.base,
+            key: found.key,
+            distribution,
             policy: Arc::clone(exchange.scope.policy),
-            stale: found.stored.clone(),
+            stale: found.stored,
             asked: lead.map_or_else(|| shared.log.generation(), Lead::asked),
-            counters: shared.registry.of(exchange.scope.distribution).1,
+            counters,
         }
     }
 
@@ -129,7 +137,7 @@ impl Cache {
     pub(super) fn revalidate<F: Forward>(
         &self,
         exchange: &Exchange<'_>,
-        found: &Found,
+        found: Found,
         parts: &Parts,
         forward: F,
     ) {
@@ -138,7 +146,7 @@ impl Cache {
         }
         let label = exchange.label(&self.0, parts);
         if let Joined::Lead(lead) = self.0.flights.join(&found.key, &label, &self.0.log) {
-            let fetch = self.fetch(exchange, found, parts, label, Some(&lead));
+            let fetch = self.fetch(exchange, found, Arc::new(parts.clone()), Some(&lead));
             tokio::spawn(fetch.run(forward, Some(lead), None));
         }
     }
@@ -147,12 +155,12 @@ impl Cache {
     fn lead<F: Forward>(
         &self,
         exchange: &Exchange<'_>,
-        found: &Found,
+        why: Why,
         parts: &Parts,
         answer: Answer<F>,
     ) -> Answered<F> {
         let counters = exchange.counters(&self.0);
-        let mut handling = Handling::forward(found.why);
+        let mut handling = Handling::forward(why);
         let (method, request) = (&parts.method, &parts.headers);
         Ok(match answer {
             Answer::Filling {
@@ -183,6 +191,7 @@ impl Cache {
                 count(&counters.stale);
                 handling.forward_status = status;
                 handling.detail = Some("stale-if-error");
+                handling.stale = true;
                 self.0
                     .stored(exchange, (method, request), &stored, handling)
             }
@@ -241,6 +250,7 @@ impl Cache {
                 count(&counters.stale);
                 handling.forward_status = status;
                 handling.detail = Some("stale-if-error");
+                handling.stale = true;
                 self.0
                     .stored(exchange, (method, request), &stored, handling)
             }

@@ -1,7 +1,8 @@
 //! Getting a response from the origin, and storing it as it comes.
 //!
-//! A fetch is a task of its own: it goes on when the client that it was begun for goes away, as long as somebody waits for
-//! it or what comes is stored. A response that is not stored goes to that client as it comes, and ends with it.
+//! A fetch that others may wait for is a task of its own: it goes on when the client that it was begun for goes away. One that
+//! nobody can wait for stays in its request's task until a response turns out to be stored. A response that is not stored
+//! goes to that client as it comes, and ends with it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +18,7 @@ use super::{
     flight::{Lead, Outcome},
     freshness::Reuse,
     index::Label,
-    key::Key,
+    key::{self, Key},
     memory::Slot,
     purge::Generation,
     statistics::{Counters, count},
@@ -35,13 +36,13 @@ const PASS: Duration = Duration::from_secs(10);
 pub(super) struct Fetch {
     pub(super) shared: Arc<Shared>,
     /// The client's, without its body.
-    pub(super) request: Parts,
+    pub(super) request: Arc<Parts>,
     pub(super) demands: Demands,
     /// Of the resource.
     pub(super) base: Key,
     /// What it waits under.
     pub(super) key: Key,
-    pub(super) label: Label,
+    pub(super) distribution: Arc<str>,
     pub(super) policy: Arc<CachePolicy>,
     pub(super) stale: Option<Arc<Stored>>,
     pub(super) asked: Generation,
@@ -83,21 +84,58 @@ impl<F: Forward> Audience<F> {
     }
 }
 
+/// A response that is stored as it comes.
+struct Filling<F: Forward> {
+    download: Download,
+    body: F::Body,
+}
+
+impl<F: Forward> Filling<F> {
+    async fn run(self) {
+        self.download.run::<F>(self.body).await;
+    }
+}
+
 impl Fetch {
     /// Goes forward, and says what comes of it: to the client through `client`, to who waits through `lead`.
     pub(super) async fn run<F: Forward>(
-        mut self,
+        self,
         forward: F,
         lead: Option<Lead>,
         client: Option<oneshot::Sender<Answer<F>>>,
     ) {
         let mut audience = Audience { lead, client };
+        if let Some(filling) = self.begin(forward, &mut audience).await {
+            filling.run().await;
+        }
+    }
+
+    /// Goes forward for a client that nobody waits with. Going to another thread and back would cost more than all else here.
+    pub(super) async fn run_alone<F: Forward>(self, forward: F) -> Option<Answer<F>> {
+        let (client, mut answer) = oneshot::channel();
+        let mut audience = Audience {
+            lead: None,
+            client: Some(client),
+        };
+        if let Some(filling) = self.begin(forward, &mut audience).await {
+            tokio::spawn(filling.run());
+        }
+        answer.try_recv().ok()
+    }
+
+    /// Goes as far as the head of what comes, and tells the audience.
+    async fn begin<F: Forward>(
+        mut self,
+        forward: F,
+        audience: &mut Audience<F>,
+    ) -> Option<Filling<F>> {
         let mut requested = self.shared.clock.now();
         let mut result = forward.send(self.outgoing(self.stale.as_deref())).await;
         let update = result.as_ref().ok().and_then(not_modified);
         if let (Some(update), Some(stale)) = (update, self.stale.clone()) {
             if validator::is_about(&update, &stale.head.headers) {
-                return self.revalidated(&stale, update, requested, audience).await;
+                self.revalidated(&stale, update, requested, audience).await;
+                return None;
             }
             // It is about something that is not here (RFC 9111 section 4.3.4).
             self.stale = None;
@@ -107,29 +145,47 @@ impl Fetch {
         let received = self.shared.clock.now();
         let stale = self.stale.clone().filter(|stale| stale.on_error(received));
         let response = match (result, stale) {
-            (Err(_), Some(stale)) => return stale_instead(stale, None, audience),
+            (Err(_), Some(stale)) => {
+                stale_instead(stale, None, audience);
+                return None;
+            }
             (Ok(response), Some(stale)) if is_failure(response.status()) => {
-                return stale_instead(stale, Some(response.status()), audience);
+                stale_instead(stale, Some(response.status()), audience);
+                return None;
             }
             (Err(error), None) => {
                 let error = Arc::new(error);
                 let outcome = Outcome::Failed(Arc::clone(&error) as _);
-                return audience.tell(outcome, Answer::Failed(error));
+                audience.tell(outcome, Answer::Failed(error));
+                return None;
             }
             (Ok(response), _) => response,
         };
         match self.judge(response.status(), response.headers(), requested, received) {
-            Ok(storable) => self.fill(response, storable, received, audience).await,
-            Err(refusal) => self.unshared(response, refusal, audience).await,
+            Ok(storable) => Some(self.fill(response, storable, received, audience)),
+            Err(refusal) => {
+                self.unshared(response, refusal, audience).await;
+                None
+            }
         }
     }
 
     /// The request that asks for the whole response, or whether what is stored is still good.
     fn outgoing<R>(&self, stale: Option<&Stored>) -> Request<Option<R>> {
-        let mut parts = self.request.clone();
+        let mut parts = Parts::clone(&self.request);
         parts.method = Method::GET;
         validator::condition(&mut parts.headers, stale.map(|stale| &stale.head.headers));
         Request::from_parts(parts, None)
+    }
+
+    /// What it is stored under for purges, without tags.
+    fn label(&self) -> Label {
+        let Parts { uri, headers, .. } = &*self.request;
+        Label {
+            distribution: Arc::clone(&self.distribution),
+            url: key::url(&self.policy.key, uri, headers).into(),
+            tags: [].into(),
+        }
     }
 
     fn judge(
@@ -159,7 +215,7 @@ impl Fetch {
         self,
         response: Response<F::Body>,
         refusal: Refusal,
-        mut audience: Audience<F>,
+        audience: &mut Audience<F>,
     ) {
         if refusal.is_lasting() {
             self.pass();
@@ -184,7 +240,7 @@ impl Fetch {
         stale: &Arc<Stored>,
         update: HeaderMap,
         requested: Moment,
-        mut audience: Audience<F>,
+        audience: &mut Audience<F>,
     ) {
         count(&self.counters.revalidated);
         let received = self.shared.clock.now();
@@ -265,27 +321,27 @@ impl Fetch {
         (Arc::new(fresh), is_kept)
     }
 
-    /// Stores a response as it comes.
-    async fn fill<F: Forward>(
+    /// Gives a response to everybody as it comes.
+    fn fill<F: Forward>(
         self,
         response: Response<F::Body>,
         storable: Storable,
         received: Moment,
-        mut audience: Audience<F>,
-    ) {
+        audience: &mut Audience<F>,
+    ) -> Filling<F> {
         let (parts, body) = response.into_parts();
         let key = self.base.variant(&storable.vary, &self.request.headers);
-        let label = Label {
-            tags: stored::tags(&parts.headers),
-            ..self.label.clone()
-        };
+        let label = self.label();
         let expose = self.policy.expose_tags;
         let (headers, hidden) =
             stored::storable_fields(&parts.headers, &storable, received, expose);
         let freshness = storable.freshness;
         let head = Head {
             key: key.clone(),
-            label,
+            label: Label {
+                tags: stored::tags(&parts.headers),
+                ..label.clone()
+            },
             status: parts.status,
             headers,
             hidden,
@@ -296,7 +352,7 @@ impl Fetch {
         if !storable.vary.is_empty() {
             let varying = Slot::Varying(Arc::new(Varying {
                 key: self.base.clone(),
-                label: self.label.clone(),
+                label,
                 vary: storable.vary,
                 version: stored::version(),
             }));
@@ -322,16 +378,17 @@ impl Fetch {
             lead.also(&key);
         }
         let most = self.policy.max_object.as_u64();
-        Download::new(self.shared, fill, self.asked, most)
-            .run::<F>(body)
-            .await;
+        Filling {
+            download: Download::new(self.shared, fill, self.asked, most),
+            body,
+        }
     }
 }
 
 fn stale_instead<F: Forward>(
     stale: Arc<Stored>,
     status: Option<StatusCode>,
-    mut audience: Audience<F>,
+    audience: &mut Audience<F>,
 ) {
     let outcome = Outcome::Stale(Arc::clone(&stale), status);
     audience.tell(outcome, Answer::Stale(stale, status));

@@ -25,23 +25,23 @@ impl Cache {
     pub(super) async fn head<F: Forward>(
         &self,
         exchange: &Exchange<'_>,
-        found: &Found,
+        found: Found,
         parts: Parts,
         forward: F,
     ) -> Answered<F> {
         let counters = exchange.counters(&self.0);
         count(&counters.misses);
         let requested = self.0.clock.now();
-        let label = exchange.label(&self.0, &parts);
-        let fetch = self.fetch(exchange, found, &parts, label, None);
+        let (why, stored) = (found.why, found.stored.clone());
+        let fetch = self.fetch(exchange, found, Arc::new(parts.clone()), None);
         let response = forward.send(Request::from_parts(parts, None)).await;
         let response = response.map_err(Arc::new)?;
-        if let Some(stored) = &found.stored
+        if let Some(stored) = &stored
             && response.status() == StatusCode::OK
         {
             fetch.update(stored, response.headers(), requested).await;
         }
-        let mut handling = Handling::forward(found.why);
+        let mut handling = Handling::forward(why);
         handling.forward_status = Some(response.status());
         Ok(forwarded(exchange, response, &handling))
     }
@@ -113,7 +113,9 @@ pub(super) fn forwarded<B>(
     let (mut parts, body) = response.into_parts();
     stored::strip_for_client(&mut parts.headers, exchange.scope.policy.expose_tags);
     handling.write(&mut parts.headers);
-    Response::from_parts(parts, Body::forwarded(body))
+    let mut body = Body::forwarded(body);
+    body.set_handled(handling.handled());
+    Response::from_parts(parts, body)
 }
 
 /// A reference in a response, as URLs are stored.

@@ -162,7 +162,7 @@ pub(super) fn scheme(uri: &Uri) -> &str {
 }
 
 /// The authority, or `Host`: in lower case, without the port that the scheme means anyway.
-pub(super) fn authority(uri: &Uri, headers: &HeaderMap) -> String {
+pub(super) fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Cow<'a, str> {
     let authority = match uri.authority() {
         Some(authority) => authority.as_str(),
         None => headers
@@ -176,7 +176,11 @@ pub(super) fn authority(uri: &Uri, headers: &HeaderMap) -> String {
         ":80"
     };
     let authority = authority.strip_suffix(port).unwrap_or(authority);
-    authority.to_ascii_lowercase()
+    // The listener has lowered it.
+    match authority.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => authority.to_ascii_lowercase().into(),
+        false => authority.into(),
+    }
 }
 
 /// The query, or the parameters of it that the policy chooses, in the order in which they were sent.

@@ -1,8 +1,7 @@
 //! The shared HTTP cache (RFC 9111) of all distributions.
 //!
-//! A request comes to [`Cache::lookup`], which answers it from memory without waiting, or not at all; then to
-//! [`Cache::serve`], which has the disk, the requests that are under way and the origin. Files in the order in which a
-//! request meets them:
+//! A request comes to [`Cache::serve`]. It is answered from memory without waiting, or looks further: on disk, among the
+//! requests that are under way, at the origin. Files in the order in which a request meets them:
 //!
 //! * `key` and `vary`: which stored response a request is about;
 //! * `memory` and `disk`: where that is;
@@ -42,6 +41,8 @@ mod flight;
 mod forward;
 mod freshness;
 mod index;
+#[doc(hidden)]
+pub mod invariants;
 mod key;
 mod memory;
 mod purge;
@@ -76,6 +77,7 @@ pub use self::{
     fill::Failure,
     purge::{Purge, PurgeMode, Purged},
     statistics::{Counts, Statistics, TierCounts},
+    status::Handled,
 };
 
 use self::{
@@ -301,6 +303,16 @@ impl Cache {
             let _ = work.await;
         }
         purged
+    }
+
+    /// What the cache did for a distribution.
+    pub fn counts(&self, distribution: &str) -> Counts {
+        self.0.registry.counts(distribution)
+    }
+
+    /// Forgets what it did for a distribution that is gone. What it holds of it is for [`purge`](Self::purge).
+    pub fn forget(&self, distribution: &str) {
+        self.0.registry.forget(distribution);
     }
 
     /// What the cache did and holds.

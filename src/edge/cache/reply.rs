@@ -31,6 +31,17 @@ pub(super) fn reply<B, S: FnOnce() -> Source>(
     representation: Representation<S>,
     handling: &Handling,
 ) -> Response<Body<B>> {
+    let mut response = answer(method, request, representation, handling);
+    response.body_mut().set_handled(handling.handled());
+    response
+}
+
+fn answer<B, S: FnOnce() -> Source>(
+    method: &Method,
+    request: &HeaderMap,
+    representation: Representation<S>,
+    handling: &Handling,
+) -> Response<Body<B>> {
     let Representation {
         status,
         mut headers,

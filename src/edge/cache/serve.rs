@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE, TRANSFER_ENCODING},
     request::Parts,
 };
@@ -25,6 +25,7 @@ use super::{
     stored::{Content, Stored},
     validator,
 };
+use crate::model::CachePolicy;
 
 /// How far into a response a range may begin for which all of it is fetched.
 pub(super) const RANGE_REACH: u64 = 1 << 20;
@@ -51,44 +52,45 @@ pub(super) type Answered<F> =
     Result<Response<Body<<F as Forward>::Body>>, Arc<<F as Forward>::Error>>;
 
 impl Cache {
-    /// Answers a request from memory, or not at all. It never waits.
-    pub fn lookup<R, B>(
+    /// Answers a request: from what is stored, with the response that somebody else waits for, or from the origin.
+    ///
+    /// The request's URI is absolute, or has its authority in `Host`. `forward` is made where it is needed, which for a hit it
+    /// is not. The error is the origin's; it is shared by all who waited for the same response.
+    pub async fn serve<F: Forward>(
         &self,
         scope: Scope<'_>,
+        request: Request<F::RequestBody>,
+        forward: impl FnOnce() -> F,
+    ) -> Answered<F> {
+        let exchange = self.exchange(scope, request.headers());
+        let key = exchange.key(&request);
+        let hit = key
+            .as_ref()
+            .and_then(|key| self.from_memory(&exchange, key, &request));
+        if let Some(response) = hit {
+            return Ok(response);
+        }
+        // In a box: a hit needs no room for it.
+        Box::pin(self.answer(exchange, key, request, forward())).await
+    }
+
+    /// Answers a request from memory, or not at all. It never waits.
+    fn from_memory<R, B>(
+        &self,
+        exchange: &Exchange<'_>,
+        key: &Key,
         request: &Request<R>,
     ) -> Option<Response<Body<B>>> {
-        let (method, headers) = (request.method(), request.headers());
-        if !is_for_the_cache(scope, method, headers) {
-            return None;
-        }
-        let exchange = self.exchange(scope, headers);
-        let mut key = exchange.key(request.uri(), headers);
-        let mut slot = self.0.memory.get(&key)?;
+        let headers = request.headers();
+        let mut slot = self.0.memory.get(key)?;
         if let Slot::Varying(varying) = &slot {
-            key = key.variant(&varying.vary, headers);
-            slot = self.0.memory.get(&key)?;
+            slot = self.0.memory.get(&key.variant(&varying.vary, headers))?;
         }
         let Slot::Response(stored) = slot else {
             return None;
         };
         (stored.reuse(exchange.now, &exchange.demands) == Reuse::Yes)
-            .then(|| self.0.hit(&exchange, method, headers, &stored))
-    }
-
-    /// Answers a request: from what is stored, with the response that somebody else waits for, or from the origin.
-    ///
-    /// The request's URI is absolute, or has its authority in `Host`. The error is the origin's; it is shared by all who
-    /// waited for the same response.
-    pub async fn serve<F: Forward>(
-        &self,
-        scope: Scope<'_>,
-        request: Request<F::RequestBody>,
-        forward: F,
-    ) -> Answered<F> {
-        if let Some(response) = self.lookup(scope, &request) {
-            return Ok(response);
-        }
-        Box::pin(self.answer(scope, request, forward)).await
+            .then(|| self.0.hit(exchange, request.method(), headers, &stored))
     }
 
     fn exchange<'a>(&self, scope: Scope<'a>, headers: &HeaderMap) -> Exchange<'a> {
@@ -105,30 +107,30 @@ impl Cache {
 
     async fn answer<F: Forward>(
         &self,
-        scope: Scope<'_>,
+        exchange: Exchange<'_>,
+        key: Option<Key>,
         request: Request<F::RequestBody>,
         forward: F,
     ) -> Answered<F> {
         let (parts, body) = request.into_parts();
-        let exchange = self.exchange(scope, &parts.headers);
-        let is_read = matches!(parts.method, Method::GET | Method::HEAD);
-        if !is_for_the_cache(scope, &parts.method, &parts.headers) {
-            let why = if is_read || !scope.policy.enabled {
+        let Some(key) = key else {
+            let is_read = matches!(parts.method, Method::GET | Method::HEAD);
+            let why = if is_read || !exchange.scope.policy.enabled {
                 Why::Bypass
             } else {
                 Why::Method
             };
             return self.pass(&exchange, parts, Some(body), forward, why).await;
-        }
-        let found = self.find(&exchange, &parts).await;
+        };
+        let found = self.find(&exchange, key, &parts).await;
         if let Some(stored) = &found.stored {
+            let hit = || self.0.hit(&exchange, &parts.method, &parts.headers, stored);
             match stored.reuse(exchange.now, &exchange.demands) {
-                Reuse::Yes => {
-                    return Ok(self.0.hit(&exchange, &parts.method, &parts.headers, stored));
-                }
+                Reuse::Yes => return Ok(hit()),
                 Reuse::WhileRevalidating => {
-                    self.revalidate(&exchange, &found, &parts, forward);
-                    return Ok(self.0.hit(&exchange, &parts.method, &parts.headers, stored));
+                    let response = hit();
+                    self.revalidate(&exchange, found, &parts, forward);
+                    return Ok(response);
                 }
                 Reuse::No => {}
             }
@@ -137,7 +139,7 @@ impl Cache {
             return Ok(gateway_timeout());
         }
         if parts.method == Method::HEAD {
-            return self.head(&exchange, &found, parts, forward).await;
+            return self.head(&exchange, found, parts, forward).await;
         }
         let is_passing = self.0.passes(&found.key, exchange.now);
         if found.stored.is_none()
@@ -152,8 +154,7 @@ impl Cache {
     }
 
     /// What is stored for a request, in memory or on disk.
-    pub(super) async fn find(&self, exchange: &Exchange<'_>, parts: &Parts) -> Found {
-        let base = exchange.key(&parts.uri, &parts.headers);
+    pub(super) async fn find(&self, exchange: &Exchange<'_>, base: Key, parts: &Parts) -> Found {
         let (mut key, mut why) = (base.clone(), Why::UriMiss);
         let mut slot = self.0.slot(&key).await;
         if let Some(Slot::Varying(varying)) = &slot {
@@ -184,14 +185,17 @@ impl Cache {
 }
 
 impl Exchange<'_> {
-    fn key(&self, uri: &Uri, headers: &HeaderMap) -> Key {
+    /// The key of the resource; none if the cache has nothing to do with the request.
+    fn key<B>(&self, request: &Request<B>) -> Option<Key> {
         let Scope {
             distribution,
             source,
             policy,
             key,
         } = self.scope;
-        Key::of_request(distribution, source, &policy.key, key, uri, headers)
+        let (uri, headers) = (request.uri(), request.headers());
+        is_for_the_cache(policy, request.method(), headers)
+            .then(|| Key::of_request(distribution, source, &policy.key, key, uri, headers))
     }
 
     pub(super) fn label(&self, shared: &Shared, parts: &Parts) -> Label {
@@ -236,7 +240,8 @@ impl Shared {
         } else {
             &counters.hits
         });
-        self.stored(exchange, (method, request), stored, Handling::hit(ttl))
+        let handling = Handling::hit(ttl, is_stale);
+        self.stored(exchange, (method, request), stored, handling)
     }
 
     pub(super) fn stored<B>(
@@ -268,8 +273,8 @@ impl Shared {
 }
 
 /// Whether the cache has anything to do with a request.
-fn is_for_the_cache(scope: Scope<'_>, method: &Method, headers: &HeaderMap) -> bool {
-    scope.policy.enabled
+fn is_for_the_cache(policy: &CachePolicy, method: &Method, headers: &HeaderMap) -> bool {
+    policy.enabled
         && matches!(*method, Method::GET | Method::HEAD)
         && !validator::is_for_the_origin(headers)
         && !headers.contains_key(TRANSFER_ENCODING)
@@ -309,5 +314,7 @@ fn gateway_timeout<B>() -> Response<Body<B>> {
     };
     headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
     handling.write(&mut headers);
-    respond(StatusCode::GATEWAY_TIMEOUT, headers, Body::empty())
+    let mut body = Body::empty();
+    body.set_handled(handling.handled());
+    respond(StatusCode::GATEWAY_TIMEOUT, headers, body)
 }

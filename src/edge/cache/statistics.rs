@@ -141,6 +141,18 @@ impl Registry {
         (name, Arc::clone(counters))
     }
 
+    /// The numbers of a distribution; all 0 if it has none.
+    pub(super) fn counts(&self, distribution: &str) -> Counts {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let counters = known.get(distribution);
+        counters.map(|counters| counters.read()).unwrap_or_default()
+    }
+
+    pub(super) fn forget(&self, distribution: &str) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.remove(distribution);
+    }
+
     pub(super) fn read(&self) -> BTreeMap<String, Counts> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         known

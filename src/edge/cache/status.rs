@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use crate::model::CacheResult;
+
 /// The field.
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -53,14 +55,26 @@ pub(super) struct Handling {
     pub(super) ttl: Option<i64>,
     pub(super) stored: bool,
     pub(super) collapsed: bool,
+    /// What it was answered with is stale.
+    pub(super) stale: bool,
     /// A word: a token of RFC 9651.
     pub(super) detail: Option<&'static str>,
 }
 
+/// How a request was handled, for who counts and records it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handled {
+    /// In a word.
+    pub result: CacheResult,
+    /// Whether it waited for the origin.
+    pub forwarded: bool,
+}
+
 impl Handling {
-    pub(super) fn hit(ttl: i64) -> Self {
+    pub(super) fn hit(ttl: i64, stale: bool) -> Self {
         Self {
             ttl: Some(ttl),
+            stale,
             ..Self::default()
         }
     }
@@ -69,6 +83,23 @@ impl Handling {
         Self {
             forward: Some(why),
             ..Self::default()
+        }
+    }
+
+    pub(super) fn handled(&self) -> Handled {
+        let result = match self.forward {
+            _ if self.stale => CacheResult::Stale,
+            _ if self.collapsed => CacheResult::Collapsed,
+            None => CacheResult::Hit,
+            Some(Why::Bypass | Why::Method) => CacheResult::Bypass,
+            Some(_) if self.stored && self.forward_status == Some(StatusCode::NOT_MODIFIED) => {
+                CacheResult::Revalidated
+            }
+            Some(_) => CacheResult::Miss,
+        };
+        Handled {
+            result,
+            forwarded: self.forward.is_some(),
         }
     }
 
@@ -113,7 +144,7 @@ mod tests {
     fn what_is_written_is_a_structured_list_with_this_cache_last() {
         let mut headers = HeaderMap::new();
         headers.insert(CACHE_STATUS, "Origin; hit".parse().unwrap());
-        Handling::hit(-3).write(&mut headers);
+        Handling::hit(-3, true).write(&mut headers);
         Handling {
             forward_status: Some(StatusCode::OK),
             stored: true,

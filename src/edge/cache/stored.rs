@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::SeqCst},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{AGE, CONNECTION, CONTENT_LENGTH, DATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
@@ -143,7 +143,25 @@ pub(super) fn storable_fields(
         }
         fields.remove(name);
     }
-    (fields, hidden)
+    (compact(&fields), compact(&hidden))
+}
+
+/// The same fields, their values in one piece of memory: as they came they are parts of what was read from the origin, all of
+/// which they would keep.
+fn compact(fields: &HeaderMap) -> HeaderMap {
+    let length = fields.values().map(HeaderValue::len).sum();
+    let mut bytes = BytesMut::with_capacity(length);
+    for value in fields.values() {
+        bytes.extend_from_slice(value.as_bytes());
+    }
+    let mut rest = bytes.freeze();
+    let mut compact = HeaderMap::with_capacity(fields.keys_len());
+    for (name, value) in fields {
+        let copy = HeaderValue::from_maybe_shared(rest.split_to(value.len()))
+            .expect("a value's bytes are a value");
+        compact.append(name, copy);
+    }
+    compact
 }
 
 /// Leaves out what is between origin and cache: the field that is for this cache only, and the tags.
@@ -227,6 +245,20 @@ mod tests {
         headers.append("surrogate-key", "d,e f".parse().unwrap());
         let tags: Vec<_> = tags(&headers).iter().map(ToString::to_string).collect();
         assert_eq!(tags, ["a", "b", "c", "d,e", "f"]);
+    }
+
+    #[test]
+    fn stored_fields_keep_nothing_of_what_was_read() {
+        let read = Bytes::from(vec![b'x'; 64 << 10]);
+        let mut fields = HeaderMap::new();
+        for at in [0, 100, 200] {
+            let value = HeaderValue::from_maybe_shared(read.slice(at..at + 9)).unwrap();
+            fields.append("x-value", value);
+        }
+        let stored = compact(&fields);
+        assert_eq!(stored, fields);
+        drop(fields);
+        assert!(read.is_unique());
     }
 
     /// RFC 9110 section 7.6.1.

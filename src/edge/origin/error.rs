@@ -5,7 +5,7 @@ use std::{error::Error as StdError, time::Duration};
 use http::StatusCode;
 
 use super::body::Upload;
-use crate::model::Outcome;
+use crate::{model::Outcome, telemetry::metrics::OriginFailure};
 
 pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -51,16 +51,13 @@ impl OriginError {
     /// How the request ended.
     pub const fn outcome(&self) -> Outcome {
         match self {
-            Self::Loop | Self::InvalidRequest(_) => Outcome::BadRequest,
+            Self::Loop | Self::InvalidRequest(_) | Self::RequestBody(_) => Outcome::BadRequest,
             Self::Overloaded => Outcome::Overloaded,
-            Self::CircuitOpen
-            | Self::Unreachable(_)
-            | Self::Failed(_)
-            | Self::InvalidResponse(_) => Outcome::OriginUnreachable,
+            Self::CircuitOpen | Self::Unreachable(_) => Outcome::OriginUnreachable,
+            Self::Failed(_) | Self::InvalidResponse(_) => Outcome::OriginBadResponse,
             Self::ConnectTimeout(_) | Self::FirstByteTimeout(_) | Self::IdleTimeout(_) => {
                 Outcome::OriginTimeout
             }
-            Self::RequestBody(_) => Outcome::Cancelled,
         }
     }
 
@@ -70,6 +67,21 @@ impl OriginError {
             Self::Loop => StatusCode::LOOP_DETECTED,
             _ => self.outcome().status(),
         }
+    }
+
+    /// What it counts as, if it is the origin that failed.
+    pub const fn failure(&self) -> Option<OriginFailure> {
+        Some(match self {
+            Self::Loop | Self::InvalidRequest(_) | Self::RequestBody(_) => return None,
+            Self::Overloaded => OriginFailure::NoConnection,
+            Self::CircuitOpen => OriginFailure::CircuitOpen,
+            Self::Unreachable(_) => OriginFailure::Connect,
+            Self::ConnectTimeout(_) => OriginFailure::ConnectTimeout,
+            Self::FirstByteTimeout(_) => OriginFailure::FirstByteTimeout,
+            Self::IdleTimeout(_) => OriginFailure::IdleTimeout,
+            Self::Failed(_) => OriginFailure::Broken,
+            Self::InvalidResponse(_) => OriginFailure::Invalid,
+        })
     }
 
     /// Whether the server is to blame: it could not be reached, was too slow, or does not speak HTTP.

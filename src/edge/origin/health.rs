@@ -43,6 +43,18 @@ pub enum ServerState {
     CircuitOpen,
 }
 
+impl ServerState {
+    /// The word.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+            Self::Ejected => "ejected",
+            Self::CircuitOpen => "circuit_open",
+        }
+    }
+}
+
 impl Health {
     pub(super) fn new(ejection: Ejection) -> Self {
         Self {

@@ -49,6 +49,7 @@ use http::{HeaderName, HeaderValue, Request, Response, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use rustls::RootCertStore;
+use tracing::Instrument as _;
 
 use self::{
     balance::Turns,
@@ -135,7 +136,7 @@ impl fmt::Debug for Origins {
 
 /// An origin as requests are sent to it.
 pub struct Origin {
-    name: Box<str>,
+    name: Arc<str>,
     members: Vec<Member>,
     primaries: Turns,
     backups: Turns,
@@ -178,6 +179,11 @@ struct Unanswered {
 }
 
 impl Origin {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Sends a request and gives the answer, whose body ends with an error if it is not complete.
     ///
     /// Of the request's target only path and query count. Its hop-by-hop fields and framing are not sent.
@@ -197,6 +203,7 @@ impl Origin {
         let host = self.forwarded_host(viewer);
         let host = host.as_ref();
 
+        let mut attempts = 0_u32;
         let mut left = self.retries;
         let mut tried = Tried::default();
         let mut fresh = false;
@@ -207,7 +214,11 @@ impl Origin {
             let spare = repeatable.then(|| message.spare());
             tried.insert(index);
             let member = &self.members[index];
-            let unanswered = match self.attempt(member, message, host, fresh).await {
+            attempts += 1;
+            let span =
+                tracing::debug_span!("attempt", server = member.server.url(), number = attempts);
+            let attempt = self.attempt(member, message, host, fresh).instrument(span);
+            let unanswered = match attempt.await {
                 Ok(answer) => match (spare, self.backup_for(&answer, &method, index, tried)) {
                     (Some(spare), Some(backup)) => {
                         self.failed_over.fetch_add(1, Relaxed);

@@ -11,7 +11,11 @@ use http::{
 };
 
 use super::super::{
-    Cors, HostPattern, Network, has_dot_segment, hook::Point, hop, name::is_name, text::nearest,
+    ByteSize, Cors, HostPattern, Network, has_dot_segment,
+    hook::{MAX_BODY, Point},
+    hop,
+    name::is_name,
+    text::nearest,
 };
 use super::{
     Access, Behaviour, CachePolicy, Compression, Countries, Distribution, HealthCheck, Hooks,
@@ -94,6 +98,7 @@ impl Check<'_> {
     fn distribution(&mut self) {
         let distribution = self.distribution;
         self.hosts(&distribution.hosts);
+        self.certificate();
         self.at_most(
             &["origins"],
             distribution.origins.len(),
@@ -258,6 +263,27 @@ impl Check<'_> {
         } else if primaries.all(|server| server.weight == 0) {
             let message = "no server gets a request: give one a weight above 0";
             self.problem(&["servers"], message);
+        }
+    }
+
+    fn certificate(&mut self) {
+        let Distribution {
+            certificate, hosts, ..
+        } = self.distribution;
+        if *certificate != Some(super::Certificate::Automatic) {
+            return;
+        }
+        for (index, host) in hosts.iter().enumerate() {
+            if host.is_wildcard() {
+                let message = format!(
+                    "`{host}` gets no automatic certificate: list the hosts, or bring a certificate"
+                );
+                self.problem(&["hosts", &index.to_string()], message);
+            }
+        }
+        if hosts.iter().all(HostPattern::is_address) {
+            let message = "no certificate is for an address: name a host";
+            self.problem(&["certificate"], message);
         }
     }
 
@@ -452,6 +478,19 @@ impl Check<'_> {
         for point in Point::ALL {
             let number = hooks.at(point).len();
             self.at_most(&[point.key()], number, MAX_HOOKS, "hooks");
+            for (index, hook) in hooks.at(point).iter().enumerate() {
+                let Some(size) = hook.body else { continue };
+                let message = match size.as_usize() {
+                    _ if !point.may_see_body() => {
+                        "a body is given to hooks at `origin_request` and `origin_response` alone"
+                            .to_owned()
+                    }
+                    0 => "0 gives nothing: leave it out".to_owned(),
+                    ..=MAX_BODY => continue,
+                    _ => format!("{size} is more than {}", ByteSize::bytes(MAX_BODY as u64)),
+                };
+                self.problem(&[point.key(), &index.to_string(), "body"], message);
+            }
         }
     }
 

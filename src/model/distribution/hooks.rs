@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{FunctionName, hook::Point};
+use super::super::{ByteSize, FunctionName, hook::Point};
 
 /// The hooks of a behaviour. At each point they run in their order, each on what the one before it made.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -32,6 +32,12 @@ impl Hooks {
             Point::ViewerResponse => &self.viewer_response,
         }
     }
+
+    /// Whether one of them works on whole answers, so that the origin is not asked for parts: what a hook makes of a body is
+    /// not to be had by asking for less of it.
+    pub fn want_whole(&self) -> bool {
+        self.origin_response.iter().any(|hook| hook.body.is_some())
+    }
 }
 
 /// A function at a point.
@@ -42,6 +48,9 @@ pub struct Hook {
     /// What becomes of the request when it fails.
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// How much of the body it is given, at [`Point::OriginRequest`] and [`Point::OriginResponse`]; none of it by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<ByteSize>,
 }
 
 /// What becomes of a request whose hook traps, or is too slow.

@@ -9,6 +9,7 @@
 
 mod access;
 mod cache;
+mod certificate;
 mod check;
 mod compression;
 mod glob;
@@ -20,7 +21,7 @@ mod origin;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,7 @@ use super::{ByteSize, FunctionName, HostPattern, hook::Point, route};
 
 pub use access::{Access, Countries, Country, InvalidCountry, RateLimit};
 pub use cache::{CachePolicy, KeyPolicy, Parts, Ttl};
+pub use certificate::{Certificate, CertificateFiles, IssuedCertificate, PrivateKey};
 pub use check::InvalidDistribution;
 pub use compression::{Coding, Compression};
 pub use glob::{InvalidGlob, PathGlob};
@@ -113,15 +115,16 @@ pub struct DeployedDistribution {
     pub app: Option<String>,
     /// What it is.
     pub distribution: Distribution,
+    /// The private key of its certificate, encrypted for [`key_context`](Self::key_context).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_key: Option<String>,
 }
 
-/// A certificate and its key, files in PEM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Certificate {
-    /// The certificate, and those between it and an authority.
-    pub chain: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
+impl DeployedDistribution {
+    /// What the private key of a distribution is encrypted for.
+    pub fn key_context(name: &DistributionName) -> String {
+        format!("distribution-key/{name}")
+    }
 }
 
 /// What some requests of a distribution get.

@@ -53,7 +53,7 @@ fn everything() -> serde_json::Value {
     json!({
         "name": "site",
         "hosts": ["www.example.com", "*.cdn.localhost"],
-        "certificate": {"chain": "/app/site.pem", "key": "/app/site.key"},
+        "certificate": {"chain": "-----BEGIN CERTIFICATE-----"},
         "origins": {
             "main": {
                 "servers": [
@@ -332,10 +332,28 @@ fn there_is_an_end_to_how_many() {
             let hook = Hook {
                 function: "auth".parse().unwrap(),
                 on_failure: OnFailure::Fail,
+                body: None,
             };
             site.default.hooks.origin_request = vec![hook; 11];
         },
         "default.hooks.origin_request: 11 hooks are more than the 10 allowed",
+    );
+    let given = |bytes: u64| Hook {
+        function: "auth".parse().unwrap(),
+        on_failure: OnFailure::Fail,
+        body: Some(ByteSize::bytes(bytes)),
+    };
+    check(
+        |site| site.default.hooks.origin_response = vec![given(1), given((1 << 20) + 1)],
+        "default.hooks.origin_response.1.body: 1048577 B is more than 1 MB",
+    );
+    check(
+        |site| site.default.hooks.origin_request = vec![given(0)],
+        "default.hooks.origin_request.0.body: 0 gives nothing: leave it out",
+    );
+    check(
+        |site| site.default.hooks.viewer_request = vec![given(1)],
+        "default.hooks.viewer_request.0.body: a body is given to hooks at `origin_request` and `origin_response` alone",
     );
     check(
         |site| site.default.access.deny = networks(1001),

@@ -24,8 +24,8 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::{
-    Answer, Distribution, DistributionName, FileGrant, FunctionConfiguration, FunctionName,
-    RedirectStatus, Route, RoutePattern, SecretSource, text::nearest,
+    Answer, CertificateFiles, Distribution, DistributionName, FileGrant, FunctionConfiguration,
+    FunctionName, RedirectStatus, Route, RoutePattern, SecretSource, text::nearest,
 };
 use document::Document;
 pub use document::{ManifestError, Problem};
@@ -43,6 +43,8 @@ pub struct Manifest {
     pub routes: Vec<Route>,
     /// The distributions. What is wrong within one was found.
     pub distributions: BTreeMap<DistributionName, Distribution>,
+    /// The files of the distributions' own certificates, which are not in the distributions yet.
+    pub certificates: BTreeMap<DistributionName, CertificateFiles>,
     /// What runs beside the app while it is developed; nothing that is deployed.
     pub processes: BTreeMap<FunctionName, Process>,
 }
@@ -143,12 +145,14 @@ impl Check<'_> {
             }
             routes.push((index, route));
         }
+        let certificates = self.certificates(&table.distributions);
         let distributions = self.distributions(table.distributions, &functions, &routes);
         Manifest {
             name: table.name,
             functions,
             routes: routes.into_iter().map(|(_, route)| route).collect(),
             distributions,
+            certificates,
             processes: self.processes(table.processes),
         }
     }

@@ -1,6 +1,10 @@
 //! Patterns of hosts.
 
-use std::{fmt, net::Ipv6Addr, str::FromStr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +28,11 @@ impl HostPattern {
     /// Whether it is the hosts under the name, and not the name itself.
     pub fn is_wildcard(&self) -> bool {
         self.wildcard
+    }
+
+    /// Whether it is an IP address, and no name.
+    pub fn is_address(&self) -> bool {
+        self.name.starts_with('[') || self.name.parse::<Ipv4Addr>().is_ok()
     }
 }
 

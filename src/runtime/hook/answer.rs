@@ -17,7 +17,9 @@ use http::{
 use super::super::bindings::hook::wit;
 use crate::model::{
     has_dot_segment,
-    hook::{Forward, HookResponse, RequestAction, RequestHead, ResponseAction, ResponseHead},
+    hook::{
+        Forward, HookResponse, MAX_BODY, RequestAction, RequestHead, ResponseAction, ResponseHead,
+    },
     hop,
 };
 
@@ -29,9 +31,6 @@ pub(super) const MAX_FIELD_BYTES: usize = 64 << 10;
 
 /// The most bytes of path and query together, as of a request that comes in.
 const MAX_TARGET: usize = 16 << 10;
-
-/// The most bytes of a body.
-pub(super) const MAX_BODY: usize = 1 << 20;
 
 /// The most bytes of an origin's name and of a cache key, each.
 const MAX_NAME: usize = 2048;
@@ -145,7 +144,11 @@ fn forward(
     if headers.contains_key(header::HOST) {
         return Err(InvalidAnswer::Host);
     }
-    keep_framing(&mut headers, Some(before.headers));
+    let body = forwarded.body.map(body).transpose()?;
+    keep_framing(&mut headers, body.is_none().then_some(before.headers));
+    if let Some(body) = &body {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
     let is_name = |name: &String| {
         (1..=MAX_NAME).contains(&name.len()) && !name.contains(|c: char| c.is_control())
     };
@@ -159,6 +162,7 @@ fn forward(
         method,
         uri,
         headers,
+        body,
         origin: forwarded.origin,
         cache_key: forwarded.cache_key,
     })
@@ -172,14 +176,13 @@ fn made(
         Ok(status) if (200..=599).contains(&response.status) => status,
         _ => return Err(InvalidAnswer::Status(response.status)),
     };
-    let body = response.body.map(Bytes::from);
+    let body = response.body.map(body).transpose()?;
     let bodiless = [
         StatusCode::NO_CONTENT,
         StatusCode::RESET_CONTENT,
         StatusCode::NOT_MODIFIED,
     ];
     match &body {
-        Some(body) if body.len() > MAX_BODY => return Err(InvalidAnswer::Body(body.len())),
         Some(body) if !body.is_empty() && bodiless.contains(&status) => {
             return Err(InvalidAnswer::BodyOfStatus(status));
         }
@@ -193,6 +196,13 @@ fn made(
         headers,
         body,
     })
+}
+
+fn body(bytes: Vec<u8>) -> Result<Bytes, InvalidAnswer> {
+    match bytes.len() {
+        ..=MAX_BODY => Ok(Bytes::from(bytes)),
+        length => Err(InvalidAnswer::Body(length)),
+    }
 }
 
 fn fields(fields: Vec<(String, Vec<u8>)>) -> Result<HeaderMap, InvalidAnswer> {
@@ -326,6 +336,7 @@ mod tests {
         change(&mut request);
         let forwarded = wit::ForwardedRequest {
             request,
+            body: None,
             origin: None,
             cache_key: None,
         };
@@ -381,6 +392,7 @@ mod tests {
                     query: None,
                     headers: Vec::new(),
                 },
+                body: None,
                 origin: Some(origin.to_owned()),
                 cache_key: Some(cache_key.to_owned()),
             };

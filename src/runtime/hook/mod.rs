@@ -8,6 +8,7 @@ mod answer;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use wasmtime::{
     Store,
@@ -28,7 +29,9 @@ use super::{
 };
 use crate::model::{
     Outcome,
-    hook::{Client, Point, Points, RequestAction, RequestHead, ResponseAction, ResponseHead},
+    hook::{
+        Client, Point, Points, RequestAction, RequestHead, ResponseAction, ResponseHead, SeenBody,
+    },
 };
 
 /// A component with one hook or more, everything resolved but the instance.
@@ -75,8 +78,9 @@ impl HookPre {
     }
 
     fn check_type(&self, point: Point) -> wasmtime::Result<()> {
-        type OfRequest<'a> = (wit::RequestParam<'a>, wit::Client<'a>);
-        type OfResponse<'a> = (wit::RequestParam<'a>, wit::ResponseParam<'a>);
+        type Body<'a> = Option<wit::Body<'a>>;
+        type Request<'a> = wit::RequestParam<'a>;
+        type Response<'a> = wit::ResponseParam<'a>;
         let component = self.pre.component();
         let interface = format!("wharf:edge/{point}@0.1.0");
         let instance = component.get_export_index(None, interface.as_str());
@@ -86,11 +90,17 @@ impl HookPre {
         };
         let types = self.pre.instance_type();
         match point {
-            Point::ViewerRequest | Point::OriginRequest => {
-                function.typecheck::<OfRequest<'_>, (wit::RequestAction,)>(&types)
+            Point::ViewerRequest => {
+                function.typecheck::<(Request<'_>, wit::Client<'_>), (wit::RequestAction,)>(&types)
             }
-            Point::OriginResponse | Point::ViewerResponse => {
-                function.typecheck::<OfResponse<'_>, (wit::ResponseAction,)>(&types)
+            Point::OriginRequest => function
+                .typecheck::<(Request<'_>, wit::Client<'_>, Body<'_>), (wit::RequestAction,)>(
+                    &types,
+                ),
+            Point::OriginResponse => function
+                .typecheck::<(Request<'_>, Response<'_>, Body<'_>), (wit::ResponseAction,)>(&types),
+            Point::ViewerResponse => {
+                function.typecheck::<(Request<'_>, Response<'_>), (wit::ResponseAction,)>(&types)
             }
         }
     }
@@ -146,12 +156,13 @@ impl Hooks {
         store: &mut Store<State>,
         request: wit::RequestParam<'_>,
         client: wit::Client<'_>,
+        body: Option<wit::Body<'_>>,
     ) -> wasmtime::Result<wit::RequestAction> {
         if let (Point::ViewerRequest, Some(hook)) = (point, &self.viewer_request) {
             return hook.call_handle(store, request, client).await;
         }
         if let (Point::OriginRequest, Some(hook)) = (point, &self.origin_request) {
-            return hook.call_handle(store, request, client).await;
+            return hook.call_handle(store, request, client, body).await;
         }
         Err(absent(point))
     }
@@ -162,9 +173,10 @@ impl Hooks {
         store: &mut Store<State>,
         request: wit::RequestParam<'_>,
         response: wit::ResponseParam<'_>,
+        body: Option<wit::Body<'_>>,
     ) -> wasmtime::Result<wit::ResponseAction> {
         if let (Point::OriginResponse, Some(hook)) = (point, &self.origin_response) {
-            return hook.call_handle(store, request, response).await;
+            return hook.call_handle(store, request, response, body).await;
         }
         if let (Point::ViewerResponse, Some(hook)) = (point, &self.viewer_response) {
             return hook.call_handle(store, request, response).await;
@@ -184,6 +196,7 @@ pub(super) async fn on_request(
     point: Point,
     request: RequestHead<'_>,
     client: Client<'_>,
+    body: Option<SeenBody<'_>>,
     account: Arc<Account>,
     bounds: Bounds,
 ) -> Result<RequestAction, Outcome> {
@@ -195,14 +208,18 @@ pub(super) async fn on_request(
         country: client.country,
     };
     let seen = seen(request, &fields);
+    let body = given(body, &account);
     let call = run(lease, &account, async move |hooks, store| {
-        hooks.on_request(point, store, seen, client).await
+        hooks.on_request(point, store, seen, client, body).await
     });
     let answer = bounded(call, &account, bounds).await?;
     let action = answer::request_action(answer, request);
-    if let Ok(RequestAction::Respond(response)) = &action {
-        account.count_out(response.body.as_ref().map_or(0, bytes::Bytes::len));
-    }
+    let made = match &action {
+        Ok(RequestAction::Forward(forward)) => forward.body.as_ref(),
+        Ok(RequestAction::Respond(response)) => response.body.as_ref(),
+        Ok(RequestAction::Next) | Err(_) => None,
+    };
+    account.count_out(made.map_or(0, Bytes::len));
     action.map_err(|invalid| account.refuse(&invalid))
 }
 
@@ -212,6 +229,7 @@ pub(super) async fn on_response(
     point: Point,
     request: RequestHead<'_>,
     response: ResponseHead<'_>,
+    body: Option<SeenBody<'_>>,
     account: Arc<Account>,
     bounds: Bounds,
 ) -> Result<ResponseAction, Outcome> {
@@ -223,13 +241,14 @@ pub(super) async fn on_response(
         headers: &response_fields,
         body: None,
     };
+    let body = given(body, &account);
     let call = run(lease, &account, async move |hooks, store| {
-        hooks.on_response(point, store, request, made).await
+        hooks.on_response(point, store, request, made, body).await
     });
     let answer = bounded(call, &account, bounds).await?;
     let action = answer::response_action(answer, response);
     if let Ok(ResponseAction::Replace(response)) = &action {
-        account.count_out(response.body.as_ref().map_or(0, bytes::Bytes::len));
+        account.count_out(response.body.as_ref().map_or(0, Bytes::len));
     }
     action.map_err(|invalid| account.refuse(&invalid))
 }
@@ -293,6 +312,13 @@ fn seen<'a>(request: RequestHead<'a>, fields: &'a [(&'a str, &'a [u8])]) -> wit:
         query: uri.query(),
         headers: fields,
     }
+}
+
+/// A body as a hook sees it. Its bytes count as coming in.
+fn given<'a>(body: Option<SeenBody<'a>>, account: &Account) -> Option<wit::Body<'a>> {
+    let SeenBody { data, truncated } = body?;
+    account.count_in(data.len());
+    Some(wit::Body { data, truncated })
 }
 
 /// The fields of a head, where they lie.

@@ -194,6 +194,7 @@ fn status(outcome: Outcome) -> &'static str {
         | Outcome::Cancelled
         | Outcome::OriginUnreachable
         | Outcome::OriginTimeout
+        | Outcome::OriginBadResponse
         | Outcome::Internal => "failure",
     }
 }

@@ -37,6 +37,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use super::batch::{self, Batch};
 use crate::model::{ByteSize, FunctionName, LogGroupName, LoggingConfig};
 
 pub use self::{
@@ -92,20 +93,11 @@ pub struct Logs {
 /// What the functions' buffers, the writer and the readers share.
 #[derive(Debug)]
 struct Shared {
-    queue: Mutex<Queue>,
-    wake: std::sync::Condvar,
+    /// Functions whose buffers are not empty.
+    batch: Batch<Vec<Arc<FunctionLog>>>,
     disk: Mutex<writer::Disk>,
     buffered_bytes: AtomicUsize,
     stats: LogStats,
-}
-
-/// What the writer has to do.
-#[derive(Debug, Default)]
-struct Queue {
-    /// Functions whose buffers are not empty.
-    waiting: Vec<Arc<FunctionLog>>,
-    urgent: bool,
-    stop: bool,
 }
 
 /// What was lost, for the metrics. They only grow.
@@ -122,18 +114,15 @@ impl Logs {
     pub fn open(folder: impl Into<PathBuf>, limits: LogLimits) -> io::Result<Self> {
         let disk = writer::Disk::open(folder.into(), limits)?;
         let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            wake: std::sync::Condvar::new(),
+            batch: Batch::default(),
             disk: Mutex::new(disk),
             buffered_bytes: AtomicUsize::new(0),
             stats: LogStats::default(),
         });
-        let writer = std::thread::Builder::new()
-            .name("wharf-logs".to_owned())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || writer::run(&shared)
-            })?;
+        let writer = batch::spawn("wharf-logs", {
+            let shared = Arc::clone(&shared);
+            move || writer::run(&shared)
+        })?;
         Ok(Self {
             functions: RwLock::default(),
             shared,
@@ -203,8 +192,7 @@ impl Logs {
 
 impl Drop for Logs {
     fn drop(&mut self) {
-        lock(&self.shared.queue).stop = true;
-        self.shared.wake.notify_one();
+        self.shared.batch.stop();
         if let Some(writer) = self.writer.take() {
             // A writer that panicked has nothing more to write.
             let _ = writer.join();
@@ -221,15 +209,10 @@ impl fmt::Debug for Logs {
 impl Shared {
     /// Tells the writer that a buffer is no longer empty, or is filling fast.
     fn announce(&self, log: Option<Arc<FunctionLog>>, urgent: bool) {
-        let mut queue = lock(&self.queue);
-        let idle = queue.waiting.is_empty();
-        queue.waiting.extend(log);
-        queue.urgent |= urgent;
-        drop(queue);
-        // While it is in its interval the writer needs no call: it looks again when that is over.
-        if idle || urgent {
-            self.wake.notify_one();
-        }
+        self.batch.add(|waiting| {
+            waiting.extend(log);
+            urgent
+        });
     }
 
     /// Writes what waits.
@@ -238,8 +221,7 @@ impl Shared {
     }
 
     fn drain_to(&self, disk: &mut writer::Disk) {
-        let waiting = std::mem::take(&mut lock(&self.queue).waiting);
-        for log in waiting {
+        for log in self.batch.take(Vec::new()) {
             let buffer = log.take();
             disk.write(&log, buffer, &self.stats);
         }

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs, io,
     path::PathBuf,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -20,9 +20,6 @@ use super::{
 };
 use crate::model::{FunctionName, LogFormat, LogGroupName, RequestId};
 
-/// How long lines are gathered before they are written: one system call serves them all.
-const INTERVAL: Duration = Duration::from_millis(50);
-
 /// How often old segments are looked for.
 const EXPIRY: Duration = Duration::from_secs(3600);
 
@@ -35,57 +32,16 @@ const OPEN_FILES: usize = 128;
 /// The most invocations that are remembered to have begun.
 const STARTED: usize = 65_536;
 
-/// How much the writer stands back behind the threads that serve requests. Its bursts, some thousand records at a time, held
-/// requests up on a node that has all its cores busy: at 15 the p99 of a hello was a sixth lower. At 10 the kernel gives it a
-/// tenth of what it gives each of them, and a node under load has it write for about a hundredth of its time.
-const NICE: i32 = 10;
-
 /// The writer's life: until the logs are dropped.
 pub(super) fn run(shared: &Shared) {
-    // On Linux the priority is the thread's alone. Without it logs are written as well.
-    let thread = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(thread), NICE) {
-        tracing::debug!(%error, "the log's writer keeps its priority");
-    }
     lock(&shared.disk).index();
     loop {
-        let stop = shared.wait();
+        let stop = shared.batch.wait(EXPIRY);
         shared.drain();
         if stop {
             return;
         }
         lock(&shared.disk).expire();
-    }
-}
-
-impl Shared {
-    /// Sleeps until there is something to write and its interval is over. Answers whether that was the last time.
-    fn wait(&self) -> bool {
-        let mut queue = lock(&self.queue);
-        while queue.waiting.is_empty() && !queue.stop {
-            let (guard, timeout) = self
-                .wake
-                .wait_timeout(queue, EXPIRY)
-                .unwrap_or_else(PoisonError::into_inner);
-            queue = guard;
-            if timeout.timed_out() {
-                break;
-            }
-        }
-        let until = Instant::now() + INTERVAL;
-        while !queue.waiting.is_empty() && !queue.stop && !queue.urgent {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            queue = self
-                .wake
-                .wait_timeout(queue, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        queue.urgent = false;
-        queue.stop
     }
 }
 

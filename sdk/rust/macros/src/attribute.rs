@@ -99,9 +99,11 @@ impl Attribute {
         let module = format_ident!("{}", self.name());
         let sdk = quote!(::wharf_sdk::__private::#module);
         let waits = function.sig.asyncness.is_some();
-        // The host always gives two arguments; the function may leave out the second.
-        let both = match function.sig.inputs.len() {
-            1 => quote_spanned!(ours=> |first, _| #name(first)),
+        // The host always gives all arguments; the function may leave out the last ones.
+        let all = match (function.sig.inputs.len(), *self.parameters().end()) {
+            (1, 2) => quote_spanned!(ours=> |first, _| #name(first)),
+            (1, 3) => quote_spanned!(ours=> |first, _, _| #name(first)),
+            (2, 3) => quote_spanned!(ours=> |first, second, _| #name(first, second)),
             _ => quote!(#name),
         };
         let handle = match self {
@@ -116,7 +118,7 @@ impl Attribute {
                         event: ::std::string::String,
                         context: #sdk::InvocationContext,
                     ) -> ::core::result::Result<::std::string::String, #sdk::FunctionError> {
-                        #sdk::#call(&event, context, #both)
+                        #sdk::#call(&event, context, #all)
                     }
                 }
             }
@@ -132,14 +134,32 @@ impl Attribute {
                     }
                 }
             }
-            Self::ViewerRequest | Self::OriginRequest => quote_spanned! {ours=>
+            Self::ViewerRequest => quote_spanned! {ours=>
                 fn handle(request: #sdk::Request, client: #sdk::Client) -> #sdk::RequestAction {
-                    #sdk::call(request, client, #both)
+                    #sdk::call(request, client, #all)
                 }
             },
-            Self::OriginResponse | Self::ViewerResponse => quote_spanned! {ours=>
+            Self::OriginRequest => quote_spanned! {ours=>
+                fn handle(
+                    request: #sdk::Request,
+                    client: #sdk::Client,
+                    body: ::core::option::Option<#sdk::Body>,
+                ) -> #sdk::RequestAction {
+                    #sdk::call(request, client, body, #all)
+                }
+            },
+            Self::OriginResponse => quote_spanned! {ours=>
+                fn handle(
+                    request: #sdk::Request,
+                    response: #sdk::Response,
+                    body: ::core::option::Option<#sdk::Body>,
+                ) -> #sdk::ResponseAction {
+                    #sdk::call(request, response, body, #all)
+                }
+            },
+            Self::ViewerResponse => quote_spanned! {ours=>
                 fn handle(request: #sdk::Request, response: #sdk::Response) -> #sdk::ResponseAction {
-                    #sdk::call(request, response, #both)
+                    #sdk::call(request, response, #all)
                 }
             },
         };
@@ -168,8 +188,10 @@ impl Attribute {
     fn parameters(self) -> RangeInclusive<usize> {
         match self {
             Self::Http => 1..=1,
-            Self::OriginResponse | Self::ViewerResponse => 2..=2,
-            Self::Function | Self::ViewerRequest | Self::OriginRequest => 1..=2,
+            Self::Function | Self::ViewerRequest => 1..=2,
+            Self::OriginRequest => 1..=3,
+            Self::OriginResponse => 2..=3,
+            Self::ViewerResponse => 2..=2,
         }
     }
 
@@ -177,12 +199,16 @@ impl Attribute {
         match self {
             Self::Function => "wants `(event: T)` or `(event: T, context: Context)`",
             Self::Http => "wants `(request: Request<Body>)`",
-            Self::ViewerRequest | Self::OriginRequest => {
+            Self::ViewerRequest => {
                 "wants `(request: Request)` or `(request: Request, client: Client)`"
             }
-            Self::OriginResponse | Self::ViewerResponse => {
-                "wants `(request: Request, response: Response)`"
+            Self::OriginRequest => {
+                "wants `(request: Request)`, and perhaps `client: Client` and `body: Option<Body>` after it"
             }
+            Self::OriginResponse => {
+                "wants `(request: Request, response: Response)`, and perhaps `body: Option<Body>` after it"
+            }
+            Self::ViewerResponse => "wants `(request: Request, response: Response)`",
         }
     }
 }
@@ -200,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_shapes_in_the_documentation_are_taken() {
-        use Attribute::{Function, Http, OriginResponse, ViewerRequest};
+        use Attribute::{Function, Http, OriginRequest, OriginResponse, ViewerRequest};
         for (attribute, function) in [
             (Function, "fn f(event: E) -> Result<A, X> { a }"),
             (
@@ -224,8 +250,16 @@ mod tests {
                 "fn f(request: Request, client: Client) -> RequestAction { a }",
             ),
             (
+                OriginRequest,
+                "fn f(request: Request, client: Client, body: Option<Body>) -> RequestAction { a }",
+            ),
+            (
                 OriginResponse,
                 "fn f(request: Request, response: Response) -> ResponseAction { a }",
+            ),
+            (
+                OriginResponse,
+                "fn f(request: Request, response: Response, body: Option<Body>) -> ResponseAction { a }",
             ),
         ] {
             assert_eq!(problem(attribute, function), None, "{function}");
@@ -234,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_wrong_shape_is_told_in_words() {
-        use Attribute::{Function, Http, OriginResponse, ViewerRequest};
+        use Attribute::{Function, Http, OriginResponse, ViewerRequest, ViewerResponse};
         for (attribute, function, words) in [
             (Function, "struct S;", "`function` goes on a function"),
             (
@@ -262,6 +296,11 @@ mod tests {
                 ViewerRequest,
                 "async fn f(request: Request) -> A { a }",
                 "not async",
+            ),
+            (
+                ViewerResponse,
+                "fn f(request: Request, response: Response, body: Option<Body>) -> A { a }",
+                "wants `(request: Request, response: Response)`",
             ),
             (
                 OriginResponse,

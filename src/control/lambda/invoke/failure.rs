@@ -37,6 +37,7 @@ pub(super) fn refusal(outcome: Outcome) -> Option<Error> {
         | Outcome::Timeout
         | Outcome::Cancelled
         | Outcome::OriginUnreachable
-        | Outcome::OriginTimeout => None,
+        | Outcome::OriginTimeout
+        | Outcome::OriginBadResponse => None,
     }
 }

@@ -217,7 +217,7 @@ impl Lambda {
     /// The function that a mapping is for. It has to be there.
     async fn mapped(&self, name: Option<&str>) -> Result<EventTarget, Error> {
         let reference = self.reference(name.unwrap_or_default(), None)?;
-        match self.is_there(&reference).await? {
+        match self.is_invocable(&reference).await? {
             true => Ok(target(reference)),
             false => Err(invalid("Function does not exist")),
         }

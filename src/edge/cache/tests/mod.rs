@@ -4,6 +4,7 @@ mod collapse;
 mod disk;
 mod purging;
 mod rules;
+mod validation;
 
 use std::{
     future::Future,
@@ -214,7 +215,7 @@ impl Site {
             key: None,
         };
         self.cache
-            .serve(scope, request.body(()).unwrap(), self.origin.clone())
+            .serve(scope, request.body(()).unwrap(), || self.origin.clone())
             .await
     }
 

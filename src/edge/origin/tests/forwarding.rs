@@ -397,7 +397,7 @@ async fn a_body_that_breaks_off_at_the_viewer_is_not_the_servers_fault() {
             "{}",
             words(&error)
         );
-        assert_eq!(error.outcome().code(), "cancelled");
+        assert_eq!(error.outcome().code(), "bad_request");
         assert_eq!(ended.recv().await, Some(false), "{protocol:?}");
         let server = origin.server(0);
         assert_eq!((server.failures, server.requests, server.in_use), (0, 1, 0));

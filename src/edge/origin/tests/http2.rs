@@ -144,7 +144,7 @@ async fn a_connection_that_is_gone_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_speak_it_is_unreachable() {
+async fn a_server_that_does_not_speak_it_gives_no_valid_answer() {
     let script = Script::once(
         b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n",
         End::Close,
@@ -153,7 +153,7 @@ async fn a_server_that_does_not_speak_it_is_unreachable() {
     let error = origin(&http2(&script.url)).get("/").await.unwrap_err();
     assert_eq!(
         error.outcome().code(),
-        "origin_unreachable",
+        "origin_bad_response",
         "{}",
         words(&error)
     );

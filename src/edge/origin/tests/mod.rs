@@ -4,7 +4,6 @@ mod connections;
 mod forwarding;
 mod hostile;
 mod http2;
-mod nginx;
 mod retries;
 mod tls;
 mod upgrades;

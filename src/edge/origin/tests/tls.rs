@@ -155,7 +155,7 @@ async fn a_body_that_ends_with_its_connection_needs_a_close_notify() {
 }
 
 #[tokio::test]
-async fn clear_text_on_a_tls_port_and_the_reverse_are_unreachable() {
+async fn clear_text_on_a_tls_port_and_the_reverse_are_told_apart() {
     let app = acceptor(&["127.0.0.1"], &[]);
     let secure = Hyper::start_with(Some(app.acceptor.clone()), echo).await;
     let clear = Hyper::start(echo).await;
@@ -164,5 +164,5 @@ async fn clear_text_on_a_tls_port_and_the_reverse_are_unreachable() {
     assert_eq!(error.outcome().code(), "origin_unreachable");
     let config = self::config(&[&secure.url.replace("https:", "http:")]);
     let error = origin(&config).get("/").await.unwrap_err();
-    assert_eq!(error.outcome().code(), "origin_unreachable");
+    assert_eq!(error.outcome().code(), "origin_bad_response");
 }

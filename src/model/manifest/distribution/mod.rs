@@ -11,12 +11,12 @@ use http::{HeaderMap, HeaderName, Method};
 
 use super::{
     super::{
-        CachePolicy, Compression, Cors, Distribution, DistributionName, FunctionName, HostPattern,
-        KeyPolicy, Parts, RateLimit, Route, Ttl,
+        CachePolicy, Certificate, CertificateFiles, Compression, Cors, Distribution,
+        DistributionName, FunctionName, HostPattern, KeyPolicy, Parts, RateLimit, Route, Ttl,
         distribution::{
-            Access, Behaviour, Certificate, Countries, Ejection, FrameOptions, HealthCheck, Hook,
-            Hooks, Hsts, OnFailure, Origin, OriginServer, OriginTimeouts, OriginTls,
-            ReferrerPolicy, ResponseHeaders, SecurityHeaders, Target,
+            Access, Behaviour, Countries, Ejection, FrameOptions, HealthCheck, Hook, Hooks, Hsts,
+            OnFailure, Origin, OriginServer, OriginTimeouts, OriginTls, ReferrerPolicy,
+            ResponseHeaders, SecurityHeaders, Target,
         },
     },
     Check, ManifestFunction,
@@ -24,13 +24,31 @@ use super::{
 };
 pub(super) use table::DistributionTable;
 use table::{
-    AccessTable, BehaviourTable, CacheTable, Choice, CompressTable, CorsTable, CountryName,
-    EjectionTable, FrameWord, HealthTable, HookName, HookTable, HooksTable, HstsTable, Named,
-    OnFailureWord, OriginTable, RateLimitTable, ReferrerWord, ResponseHeadersTable, SecurityTable,
-    ServerTable, Switch, TimeoutsTable, TlsTable,
+    AccessTable, AutomaticWord, BehaviourTable, CacheTable, Choice, CompressTable, CorsTable,
+    CountryName, EjectionTable, FrameWord, HealthTable, HookName, HookTable, HooksTable, HstsTable,
+    Named, OnFailureWord, OriginTable, RateLimitTable, ReferrerWord, ResponseHeadersTable,
+    SecurityTable, ServerTable, Switch, TimeoutsTable, TlsTable,
 };
 
 impl Check<'_> {
+    /// The files of the distributions' own certificates.
+    pub(super) fn certificates(
+        &self,
+        tables: &BTreeMap<DistributionName, DistributionTable>,
+    ) -> BTreeMap<DistributionName, CertificateFiles> {
+        let files = tables.iter().filter_map(|(name, table)| {
+            let Some(Named::Table(table)) = &table.certificate else {
+                return None;
+            };
+            let files = CertificateFiles {
+                chain: self.folder.join(&table.chain),
+                key: self.folder.join(&table.key),
+            };
+            Some((name.clone(), files))
+        });
+        files.collect()
+    }
+
     /// The distributions, with what is wrong between them and the functions and routes.
     pub(super) fn distributions(
         &mut self,
@@ -99,10 +117,11 @@ impl Check<'_> {
         Distribution {
             name: name.clone(),
             hosts: table.hosts.into_iter().map(|host| host.0).collect(),
-            certificate: table.certificate.map(|table| Certificate {
-                chain: self.folder.join(table.chain),
-                key: self.folder.join(table.key),
-            }),
+            // That of files is put there when they are read.
+            certificate: match table.certificate {
+                Some(Named::Text(AutomaticWord::Automatic)) => Some(Certificate::Automatic),
+                Some(Named::Table(_)) | None => None,
+            },
             origins,
             behaviours,
             default: self.behaviour(&within(&at, &["default"]), table.default),
@@ -397,16 +416,19 @@ fn hooks(table: HooksTable) -> Hooks {
         Named::Text(HookName(function)) => Hook {
             function,
             on_failure: OnFailure::default(),
+            body: None,
         },
         Named::Table(HookTable {
             function,
             on_failure,
+            body,
         }) => Hook {
             function,
             on_failure: match on_failure {
                 OnFailureWord::Fail => OnFailure::Fail,
                 OnFailureWord::Bypass => OnFailure::Bypass,
             },
+            body: body.map(|size| size.0),
         },
     };
     let hooks = |written: Vec<_>| written.into_iter().map(hook).collect();

@@ -28,8 +28,8 @@ use super::super::{
 pub(in super::super) struct DistributionTable {
     /// The hosts, such as `www.example.com`, or `*.example.com` for all hosts under it. At least 1, at most 100.
     pub(super) hosts: Vec<Host>,
-    /// What is presented to viewers over TLS. Default: what the node has.
-    pub(super) certificate: Option<CertificateTable>,
+    /// What is presented to viewers over TLS: `automatic`, or files. Default: what the node has.
+    pub(super) certificate: Option<Named<AutomaticWord, CertificateTable>>,
     /// The origins, by name: 1 to 64 letters, digits, `-` or `_`. At most 100.
     #[serde(default)]
     pub(super) origins: BTreeMap<String, OriginTable>,
@@ -38,6 +38,14 @@ pub(in super::super) struct DistributionTable {
     pub(super) behaviours: Vec<BehaviourTable>,
     /// What all other requests get.
     pub(super) default: BehaviourTable,
+}
+
+/// A certificate that the node gets from an authority, by ACME.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum AutomaticWord {
+    /// The node gets one for the hosts, and another before it ends.
+    Automatic,
 }
 
 /// A certificate and its key.
@@ -51,6 +59,11 @@ pub(super) struct CertificateTable {
     pub(super) chain: PathBuf,
     /// The private key: a PEM file, from the manifest's folder.
     pub(super) key: PathBuf,
+}
+
+impl Wanted for CertificateTable {
+    const WANTED: &'static str =
+        "\"automatic\", or a table, such as { chain = \"site.pem\", key = \"site.key\" }";
 }
 
 /// One or more servers that give the same answers.
@@ -338,6 +351,8 @@ pub(super) struct HookTable {
     /// What becomes of a request whose hook traps or is too slow: `fail`, or go on without (`bypass`). Default: `fail`.
     #[serde(default)]
     pub(super) on_failure: OnFailureWord,
+    /// How much of the body it is given, at most `1 MB`; at `origin_request` and `origin_response` alone. Default: nothing.
+    pub(super) body: Option<Size>,
 }
 
 impl Wanted for HookTable {

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use wharf_sdk::{
     config,
-    hook::{Client, Forward, Request, RequestAction, Response, ResponseAction},
+    hook::{Body, Client, Forward, Request, RequestAction, Response, ResponseAction},
     key_value::Bucket,
+    log::{self, LevelFilter},
 };
 
 #[wharf_sdk::viewer_request]
@@ -24,9 +25,9 @@ fn request(mut request: Request, client: Client) -> RequestAction {
             request.into()
         }
         "/hook/origin" => Forward {
-            request,
             origin: Some("other".to_owned()),
             cache_key: Some("key".to_owned()),
+            ..request.into()
         }
         .into(),
         "/hook/cookie" => {
@@ -54,6 +55,12 @@ fn request(mut request: Request, client: Client) -> RequestAction {
                 Ok(Err(error)) | Err(error) => error.to_string(),
             },
         ),
+        "/hook/granted" => {
+            request
+                .headers
+                .set("x-viewer-request", granted("viewer_request"));
+            request.into()
+        }
         "/hook/config" => answer(config::get("flag").unwrap().unwrap_or_default()),
         "/hook/memory" => {
             let mut kept = Vec::new();
@@ -77,6 +84,24 @@ fn request(mut request: Request, client: Client) -> RequestAction {
                 None => RequestAction::Next,
             }
         }
+    }
+}
+
+/// Uses what a hook may be granted: counts in the store, reads the configuration, and says so in the log.
+fn granted(point: &str) -> String {
+    log::start(LevelFilter::Info);
+    let store = Bucket::open("default").unwrap();
+    let number = store.increment("count", 1).unwrap();
+    let flag = config::get("flag").unwrap().unwrap_or_default();
+    log::info!("{point} is number {number}");
+    format!("{number} {flag}")
+}
+
+/// What the other hooks say of themselves.
+fn said(point: &str, request: &Request) -> String {
+    match request.path.as_str() {
+        "/hook/granted" => granted(point),
+        _ => "seen".to_owned(),
     }
 }
 
@@ -128,13 +153,45 @@ fn bad(what: &str, mut request: Request) -> RequestAction {
 }
 
 #[wharf_sdk::origin_request]
-fn client(request: Request) -> Request {
-    request.header("x-origin-request", "seen")
+fn client(request: Request, _client: Client, body: Option<Body>) -> RequestAction {
+    let said = said("origin_request", &request);
+    let is_for_body = request.path.starts_with("/hook/body");
+    let mut forward = Forward::from(request.header("x-origin-request", said));
+    if is_for_body {
+        let described = described(body.as_ref());
+        forward.request = forward.request.header("x-request-body", described);
+        if forward.request.path == "/hook/body/request" {
+            forward.body = Some(louder(body));
+        }
+    }
+    forward.into()
 }
 
 #[wharf_sdk::origin_response]
-fn response(_request: Request, response: Response) -> Response {
-    response.header("x-origin-response", "seen")
+fn response(request: Request, mut response: Response, body: Option<Body>) -> Response {
+    if request.path.starts_with("/hook/body") {
+        response = response.header("x-response-body", described(body.as_ref()));
+    }
+    match request.path.as_str() {
+        "/hook/body/response" => response.body(louder(body)),
+        "/hook/body/trap" => panic!("this hook panics on purpose"),
+        _ => response.header("x-origin-response", said("origin_response", &request)),
+    }
+}
+
+/// How much a hook was given of a body.
+fn described(body: Option<&Body>) -> String {
+    match body {
+        None => "none".to_owned(),
+        Some(body) if body.truncated => format!("{} of more", body.data.len()),
+        Some(body) => body.data.len().to_string(),
+    }
+}
+
+/// What a hook was given, in capitals.
+fn louder(body: Option<Body>) -> Vec<u8> {
+    body.map(|body| body.data.to_ascii_uppercase())
+        .unwrap_or_default()
 }
 
 #[wharf_sdk::viewer_response]
@@ -142,6 +199,8 @@ fn handle(request: Request, response: Response) -> ResponseAction {
     match request.path.as_str() {
         "/hook/untouched" => ResponseAction::Next,
         "/hook/replace" => Response::new(503).body("replaced\n").into(),
-        _ => response.header("x-viewer-response", "seen").into(),
+        _ => response
+            .header("x-viewer-response", said("viewer_response", &request))
+            .into(),
     }
 }

@@ -1,13 +1,13 @@
 //! The `traceparent` of a request (W3C Trace Context, level 1).
 //!
 //! A valid one is passed on as it came, an invalid one is dropped together with its `tracestate`, as the recommendation wants.
-//! Where there is none, [`start`] makes one out of the request id, so that the trace of a request is found by the id in its
-//! log line and in its answer. That costs an allocation and a header, so the data plane does it only when it traces.
+//! Where there is none, [`start`] makes one out of the request id, so that what an origin says of a request is found by the id
+//! in its log line and in its answer. That costs an allocation and a header, so it is done for requests that go to an origin.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::model::RequestId;
+use super::RequestId;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -28,8 +28,11 @@ pub fn propagate(headers: &mut HeaderMap) -> bool {
 }
 
 /// Begins a trace named after the request: its id is the trace id, half of it the span's. It is not sampled until somebody
-/// decides so.
+/// decides so. One that is there already goes on.
 pub fn start(headers: &mut HeaderMap, id: RequestId) {
+    if headers.contains_key(TRACEPARENT) {
+        return;
+    }
     let mut buffer = [0; 36];
     let id = id.encode(&mut buffer);
     let mut value = Vec::with_capacity(55);
@@ -111,5 +114,7 @@ mod tests {
         let value = headers[TRACEPARENT].to_str().unwrap().to_owned();
         assert_eq!(value[3..35], id.to_string().replace('-', ""));
         assert!(propagate(&mut headers));
+        start(&mut headers, RequestId::generate());
+        assert_eq!(headers[TRACEPARENT], value, "it goes on");
     }
 }

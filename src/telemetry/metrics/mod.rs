@@ -5,8 +5,10 @@
 //! prometheus-client takes a mutex and allocates its buckets one by one; the fixed buckets here are a search and two
 //! additions.) They are encoded when somebody scrapes.
 //!
-//! Labels come from closed sets only: the deployed functions, [`Outcome`], cold or warm, why an outbound request was
-//! refused. A function that is removed takes its series along.
+//! Labels come from closed sets only: what is deployed, [`Outcome`], cold or warm, why an outbound request was refused, and
+//! the like. A function or distribution that is removed takes its series along.
+
+mod distribution;
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +27,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use self::distribution::Distributions;
+pub use self::distribution::{
+    DistributionMetrics, HookResult, Levels, OriginFailure, OriginMetrics, ReadLevels, ServerLevel,
+};
 use crate::model::{FunctionName, InvocationRecord, Outcome, Start};
 
 /// The content type of [`Metrics::encode`]'s text.
@@ -267,6 +273,7 @@ pub type Read = Box<dyn Fn() -> u64 + Send + Sync>;
 /// All numbers of a node.
 pub struct Metrics {
     functions: Arc<Functions>,
+    distributions: Arc<Distributions>,
     node: Arc<NodeMetrics>,
     registry: RwLock<Registry>,
 }
@@ -275,12 +282,15 @@ impl Metrics {
     /// Numbers that are all 0.
     pub fn new() -> Self {
         let functions = Arc::new(Functions::default());
+        let distributions = Arc::new(Distributions::default());
         let node = Arc::new(NodeMetrics::default());
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Arc::clone(&functions)));
+        registry.register_collector(Box::new(Arc::clone(&distributions)));
         registry.register_collector(Box::new(NodeCollector(Arc::clone(&node))));
         Self {
             functions,
+            distributions,
             node,
             registry: RwLock::new(registry),
         }
@@ -301,6 +311,21 @@ impl Metrics {
     pub fn remove(&self, name: &FunctionName) {
         let functions = self.functions.0.write();
         functions
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
+    }
+
+    /// The numbers of a distribution, which begin at 0 the first time.
+    pub fn distribution(&self, name: &str) -> Arc<DistributionMetrics> {
+        let distributions = self.distributions.0.write();
+        let mut distributions = distributions.unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(distributions.entry(name.to_owned()).or_default())
+    }
+
+    /// Forgets a distribution that was removed.
+    pub fn remove_distribution(&self, name: &str) {
+        let distributions = self.distributions.0.write();
+        distributions
             .unwrap_or_else(PoisonError::into_inner)
             .remove(name);
     }

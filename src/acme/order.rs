@@ -1,0 +1,209 @@
+//! One order: from the hosts to a certificate, or to why there is none.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use instant_acme::{
+    Account, AuthorizationStatus, ChallengeType, Identifier, KeyAuthorization, NewOrder, Order,
+    OrderStatus, RetryPolicy,
+};
+use rcgen::{CertificateParams, CustomExtension, KeyPair};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+
+use crate::tls::{self, Answer, Challenges};
+
+/// How an order is polled: after half a second, then less and less often, for two minutes.
+const POLL: RetryPolicy = RetryPolicy::new()
+    .initial_delay(Duration::from_millis(500))
+    .backoff(1.5)
+    .timeout(Duration::from_secs(120));
+
+/// How the node shows that a host is its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// An answer at port 80 (RFC 8555, section 8.3).
+    Http,
+    /// A handshake at port 443 (RFC 8737).
+    TlsAlpn,
+}
+
+/// A certificate that was given, and its key, both PEM.
+pub(super) struct Issued {
+    pub(super) chain: String,
+    pub(super) key: String,
+}
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OrderError {
+    /// The directory said no, or could not be asked.
+    #[error("{}", said(.0))]
+    Directory(#[source] instant_acme::Error),
+    /// The directory does not offer this proof.
+    #[error("the directory offers no {1} for `{0}`")]
+    NotOffered(String, Proof),
+    /// The directory did not find what it looked for.
+    #[error("{proof} failed: {problem}")]
+    Unproven {
+        /// How it looked.
+        proof: Proof,
+        /// What it said.
+        problem: String,
+    },
+    /// What a handshake is answered with could not be made.
+    #[error("make a certificate for a challenge")]
+    Challenge(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl OrderError {
+    /// Whether the directory does not know the account, so that another one has to be made.
+    pub(super) fn is_of_account(&self) -> bool {
+        let Self::Directory(instant_acme::Error::Api(problem)) = self else {
+            return false;
+        };
+        problem
+            .r#type
+            .as_deref()
+            .is_some_and(|kind| kind.ends_with(":accountDoesNotExist"))
+    }
+
+    /// Whether another proof may succeed.
+    pub(super) fn is_of_proof(&self) -> bool {
+        match self {
+            Self::NotOffered(..) | Self::Unproven { .. } => true,
+            Self::Directory(_) | Self::Challenge(_) => false,
+        }
+    }
+}
+
+impl From<instant_acme::Error> for OrderError {
+    fn from(error: instant_acme::Error) -> Self {
+        Self::Directory(error)
+    }
+}
+
+/// Gets a certificate for these hosts. It takes seconds, and minutes where the directory is slow.
+pub(super) async fn obtain(
+    account: &Account,
+    hosts: &[String],
+    proof: Proof,
+    challenges: &Arc<Challenges>,
+) -> Result<Issued, OrderError> {
+    let identifiers: Vec<_> = hosts.iter().cloned().map(Identifier::Dns).collect();
+    let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
+    let answers = answer(&mut order, proof, challenges).await?;
+    let polled = order.poll_ready(&POLL).await;
+    drop(answers);
+    match polled {
+        Ok(OrderStatus::Ready) => {}
+        Ok(status) => return Err(unproven(&mut order, proof, format!("{status:?}")).await),
+        Err(instant_acme::Error::Api(problem)) => {
+            return Err(unproven(&mut order, proof, problem.to_string()).await);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let key = order.finalize().await?;
+    let chain = order.poll_certificate(&POLL).await?;
+    Ok(Issued { chain, key })
+}
+
+/// Answers what the directory is going to ask, and has it ask. What was shown before need not be shown again.
+async fn answer(
+    order: &mut Order,
+    proof: Proof,
+    challenges: &Arc<Challenges>,
+) -> Result<Vec<Answer>, OrderError> {
+    let mut answers = Vec::new();
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        if authorization.status == AuthorizationStatus::Valid {
+            continue;
+        }
+        let host = authorization.identifier().to_string();
+        let Some(mut challenge) = authorization.challenge(proof.kind()) else {
+            return Err(OrderError::NotOffered(host, proof));
+        };
+        let expected = challenge.key_authorization();
+        answers.push(match proof {
+            Proof::Http => challenges.over_http(&challenge.token, expected.as_str()),
+            Proof::TlsAlpn => {
+                let config = handshake(&host, &expected).map_err(OrderError::Challenge)?;
+                challenges.over_tls(&host, config)
+            }
+        });
+        challenge.set_ready().await?;
+    }
+    Ok(answers)
+}
+
+/// How to shake hands with who validates a host: with a certificate that holds the digest it looks for (RFC 8737, section 3).
+fn handshake(
+    host: &str,
+    expected: &KeyAuthorization,
+) -> Result<Arc<rustls::ServerConfig>, Box<dyn std::error::Error + Send + Sync>> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(vec![host.to_owned()])?;
+    let identifier = CustomExtension::new_acme_identifier(expected.digest().as_ref());
+    params.custom_extensions = vec![identifier];
+    let certificate = params.self_signed(&key)?;
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let mut config = rustls::ServerConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.into())?;
+    config.alpn_protocols = vec![tls::ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Why an order failed, as the directory tells at the challenges.
+async fn unproven(order: &mut Order, proof: Proof, otherwise: String) -> OrderError {
+    let mut problems = Vec::new();
+    let mut authorizations = order.authorizations();
+    while let Some(Ok(mut authorization)) = authorizations.next().await {
+        let host = authorization.identifier().to_string();
+        let Ok(state) = authorization.refresh().await else {
+            continue;
+        };
+        let errors = state.challenges.iter().filter_map(|it| it.error.as_ref());
+        problems.extend(errors.map(|error| format!("`{host}`: {}", detail(error))));
+    }
+    let problem = match problems.is_empty() {
+        true => otherwise,
+        false => problems.join("; "),
+    };
+    OrderError::Unproven { proof, problem }
+}
+
+fn said(error: &instant_acme::Error) -> String {
+    match error {
+        instant_acme::Error::Api(problem) => detail(problem),
+        error => error.to_string(),
+    }
+}
+
+/// What a problem document says, in a line.
+fn detail(problem: &instant_acme::Problem) -> String {
+    let kind = problem.r#type.as_deref().unwrap_or_default();
+    let kind = kind.strip_prefix("urn:ietf:params:acme:error:");
+    let (kind, detail) = (kind.unwrap_or("problem"), problem.detail.as_deref());
+    let detail = format!("{} ({kind})", detail.unwrap_or("no reason given"));
+    detail.replace(|character: char| character.is_control(), " ")
+}
+
+impl Proof {
+    fn kind(self) -> ChallengeType {
+        match self {
+            Self::Http => ChallengeType::Http01,
+            Self::TlsAlpn => ChallengeType::TlsAlpn01,
+        }
+    }
+}
+
+impl fmt::Display for Proof {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Http => "http-01",
+            Self::TlsAlpn => "tls-alpn-01",
+        })
+    }
+}
