@@ -215,7 +215,7 @@ impl Control {
             }
         }
         let distributions = deploy.distributions.iter();
-        let warnings = distributions.filter_map(|it| self.edge.warning(it));
+        let warnings = distributions.filter_map(|it| self.edge.warning(&it.distribution));
         let warnings: Vec<String> = warnings.collect();
         let mut changes = Vec::new();
         let mut names = HashSet::new();

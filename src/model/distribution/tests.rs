@@ -288,6 +288,13 @@ fn there_is_an_end_to_how_many() {
     let check = |change: fn(&mut Distribution), problem: &str| {
         assert_eq!(problems(change), [problem]);
     };
+    fn given(bytes: u64) -> Hook {
+        Hook {
+            function: "auth".parse().unwrap(),
+            on_failure: OnFailure::Fail,
+            body: Some(ByteSize::bytes(bytes)),
+        }
+    }
     fn networks(number: u32) -> Vec<Network> {
         let networks = (0..number).map(|bits| std::net::Ipv4Addr::from(bits).to_string());
         networks.map(|text| text.parse().unwrap()).collect()
@@ -338,11 +345,6 @@ fn there_is_an_end_to_how_many() {
         },
         "default.hooks.origin_request: 11 hooks are more than the 10 allowed",
     );
-    let given = |bytes: u64| Hook {
-        function: "auth".parse().unwrap(),
-        on_failure: OnFailure::Fail,
-        body: Some(ByteSize::bytes(bytes)),
-    };
     check(
         |site| site.default.hooks.origin_response = vec![given(1), given((1 << 20) + 1)],
         "default.hooks.origin_response.1.body: 1048577 B is more than 1 MB",
