@@ -92,9 +92,9 @@ def collapse(options: Options) -> Iterator[Sample]:
                         yield sample
 
 
-async def ask(port: int, path: str) -> None:
-    """Asks as a thousand clients. Each has to get the whole answer."""
-    clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(CLIENTS)]
+async def ask(port: int, path: str, count: int = CLIENTS) -> None:
+    """Asks as so many clients. Each has to get the whole answer."""
+    clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(count)]
     request = f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode()
     for _, writer in clients:
         writer.write(request)
@@ -108,7 +108,7 @@ async def ask(port: int, path: str) -> None:
             writer.close()
     wrong = [head for head, body in answers if not head.startswith(b"HTTP/1.1 200 ") or body != BODY]
     if wrong:
-        raise BenchError(f"{len(wrong)} of {CLIENTS} clients of {path} got something else, the first {wrong[0]!r}")
+        raise BenchError(f"{len(wrong)} of {count} clients of {path} got something else, the first {wrong[0]!r}")
 
 
 async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
