@@ -17,6 +17,7 @@
 //!
 //! Not here: which distribution has a host, which is the router's; sockets, which are the listener's.
 
+mod body;
 pub mod cache;
 mod compress;
 mod country;
@@ -30,37 +31,34 @@ mod rate;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
-    fmt,
     net::IpAddr,
-    pin::Pin,
     sync::{Arc, PoisonError, RwLock, Weak},
-    task::{Context, Poll, ready},
     time::Instant,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request};
-use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited, combinators::UnsyncBoxBody};
 use tracing::{Instrument as _, field::Empty};
 
+pub use self::{
+    body::{Body, BodyError},
+    country::{Countries, CountriesError},
+    observed::Observed,
+};
 use self::{
     cache::{Cache, Counts, Scope, TierCounts},
-    forward::{Forwarded, Route},
+    forward::Route,
     gate::Stopped,
     hooks::Hooks,
     origin::{
         Origin, OriginConfigError, OriginError, Origins, ServerState, ServerStatistics, is_loop,
     },
 };
-pub use self::{
-    country::{Countries, CountriesError},
-    observed::Observed,
-};
 use crate::{
     invoke::Invoke,
     model::{
-        CachePolicy, CacheResult, Country, HostPattern, Outcome, RequestId, distribution,
+        CachePolicy, Country, HostPattern, Outcome, RequestId, distribution,
         hook::{Point, RequestHead},
         hop,
     },
@@ -419,7 +417,7 @@ impl Edge {
         let answered = self.answer(distribution, request, arrival).await;
         let metrics = &distribution.metrics;
         match &answered {
-            Ok(response) => metrics.answered(response.status(), response.body().cache),
+            Ok(response) => metrics.answered(response.status(), response.body().cache()),
             Err(Refused { failure, .. }) => {
                 metrics.answered(failure.status(), None);
                 metrics.failed(failure.outcome());
@@ -536,7 +534,9 @@ impl Passage<'_> {
             return Ok(self.respond(&hooks, head, response).await?);
         }
         self.prefer(&mut head.headers);
-        let span = tracing::debug_span!("cache", result = Empty);
+        // It may end in a task of its own, where its line is not told what it is part of.
+        let id = self.arrival.request_id;
+        let span = tracing::debug_span!("cache", request_id = %id, result = Empty);
         let route = Route {
             edge: Arc::clone(self.edge),
             distribution: Arc::clone(self.distribution),
@@ -612,7 +612,7 @@ impl Passage<'_> {
             .response(at, Point::ViewerResponse, request, &mut head)
             .await?;
         if let Some(made) = made {
-            body.inner = Inner::Made(Some(made));
+            body.replace(made);
         }
         Ok(Response::from_parts(head, body))
     }
@@ -625,111 +625,4 @@ fn asked(head: &request::Parts, nobody_looks: bool) -> request::Parts {
         return parts;
     }
     head.clone()
-}
-
-/// The body of a distribution's answer.
-pub struct Body {
-    inner: Inner,
-    /// What the cache had to do with the answer.
-    cache: Option<CacheResult>,
-    metrics: Arc<DistributionMetrics>,
-}
-
-impl fmt::Debug for Body {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self.inner {
-            Inner::Made(_) => "Made",
-            Inner::Cached(_) => "Cached",
-        })
-    }
-}
-
-enum Inner {
-    /// Of a hook, or of the gate.
-    Made(Option<Bytes>),
-    /// Of the cache, or through it. In a box: the answer to a request is moved around a lot.
-    Cached(Box<cache::Body<Forwarded>>),
-}
-
-/// Why a body breaks off.
-#[derive(Debug, thiserror::Error)]
-#[error("send the answer")]
-pub struct BodyError(#[source] BoxError);
-
-impl BodyError {
-    /// How the request ended.
-    pub fn outcome(&self) -> Outcome {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&*self.0);
-        while let Some(error) = cause {
-            if let Some(outcome) = forward::outcome(error).or_else(|| cache_outcome(error)) {
-                return outcome;
-            }
-            cause = error.source();
-        }
-        Outcome::Internal
-    }
-}
-
-fn cache_outcome(error: &(dyn std::error::Error + 'static)) -> Option<Outcome> {
-    match error.downcast_ref::<cache::Failure>()? {
-        // Its cause says more.
-        cache::Failure::Origin(_) => None,
-        cache::Failure::Length => Some(Outcome::OriginBadResponse),
-        cache::Failure::Slow => Some(Outcome::Cancelled),
-        cache::Failure::Disk(_) => Some(Outcome::Internal),
-    }
-}
-
-impl Body {
-    fn made(bytes: Bytes, metrics: &Arc<DistributionMetrics>) -> Self {
-        Self {
-            inner: Inner::Made(Some(bytes)),
-            cache: None,
-            metrics: Arc::clone(metrics),
-        }
-    }
-
-    fn cached(body: cache::Body<Forwarded>, metrics: &Arc<DistributionMetrics>) -> Self {
-        Self {
-            cache: body.handled().map(|handled| handled.result),
-            inner: Inner::Cached(Box::new(body)),
-            metrics: Arc::clone(metrics),
-        }
-    }
-}
-
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match &mut self.inner {
-            Inner::Made(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Inner::Cached(body) => ready!(Pin::new(body).poll_frame(context))
-                .map(|frame| frame.map_err(|error| BodyError(error.into()))),
-        };
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.metrics.viewer_bytes.add(data.len() as u64);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.inner {
-            Inner::Made(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Inner::Cached(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.inner {
-            Inner::Made(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Inner::Cached(body) => body.size_hint(),
-        }
-    }
 }
