@@ -438,6 +438,8 @@ async fn an_answer_that_breaks_off_is_told_as_the_origins() {
                 let _ = stream.read(&mut [0; 1024]).await;
                 let _ = stream.write_all(head.as_bytes()).await;
                 let _ = stream.write_all(b"0123456789").await;
+                // So that the viewer has the head before it breaks off.
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
         let (node, _origin) = site(AccessFormat::Json, |site| {
