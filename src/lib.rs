@@ -27,7 +27,7 @@
 //! | [`store`] | durable state: catalog, key-value, queue, blobs | has a database (SQLite) |
 //! | [`dial`] | names to addresses, and which of those are dialled | |
 //! | [`tls`] | certificates and their keys, as values | reads X.509 |
-//! | [`telemetry`] | functions' logs, metrics, what the node says | |
+//! | [`telemetry`] | functions' logs, the access log, metrics, what the node says | |
 //! | [`model`] | plain values: names, sizes, configuration, outcomes, records | |
 //!
 //! # Life of a request
@@ -45,7 +45,7 @@
 //!    A distribution has another way: [`Edge`](edge::Edge) chooses the behaviour, runs its hooks through the same door, and asks
 //!    the cache, and on a miss an origin or a function.
 //! 5. The answer streams back. When its last byte is sent, or the client has gone, the instance ends and the
-//!    invocation's one record goes to the function's log and metrics.
+//!    invocation's one record goes to the function's log and metrics; the request's line goes to the access log.
 //!
 //! However it ends, the [`Outcome`](model::Outcome) is one word, the same in body, header, log and metric.
 //!

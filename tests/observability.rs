@@ -267,7 +267,7 @@ async fn what_a_client_sends_forges_no_line() {
     for format in [AccessFormat::Json, AccessFormat::Combined] {
         let (node, _origin) = site(format, |_| {}).await;
         let mut client = TcpStream::connect(node.http).await.unwrap();
-        let request = b"GET /%0a?\"\\ HTTP/1.1\r\nhost: site.example\r\nconnection: close\r\n\
+        let request = b"GET /%0a\"\\?x HTTP/1.1\r\nhost: site.example\r\nconnection: close\r\n\
             referer: a\tb\xc2\x85\xe2\x80\xa8\xff\r\nuser-agent: \"} {\"outcome\":\"ok\\\r\n\r\n";
         client.write_all(request).await.unwrap();
         let mut reply = Vec::new();
@@ -281,7 +281,7 @@ async fn what_a_client_sends_forges_no_line() {
         match format {
             AccessFormat::Json => {
                 let line: Value = serde_json::from_str(&line).unwrap();
-                assert_eq!(line["target"], "/%0a?\"\\");
+                assert_eq!(line["target"], "/%0a\"\\?x");
                 assert_eq!(line["referer"], "a\tb\u{85}\u{2028}\u{fffd}");
                 assert_eq!(line["user_agent"], "\"} {\"outcome\":\"ok\\");
             }
@@ -289,7 +289,7 @@ async fn what_a_client_sends_forges_no_line() {
                 let end =
                     r#" HTTP/1.1" 200 6 "a\tb\xc2\x85\xe2\x80\xa8\xff" "\"} {\"outcome\":\"ok\\""#;
                 assert!(line.ends_with(end), "{line}");
-                assert!(line.contains(r#""GET /%0a?\"\\ "#), "{line}");
+                assert!(line.contains(r#""GET /%0a\"\\?x "#), "{line}");
             }
         }
         assert_eq!(lines(&node).len(), 1);
@@ -422,4 +422,37 @@ async fn an_origin_that_answers_badly_was_reached() {
     let reasons =
         "wharf_origin_failures_total{distribution=\"site\",origin=\"main\",reason=\"broken\"}";
     assert_eq!(node.metric(reasons).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_is_told_as_the_origins() {
+    for cache_control in ["max-age=60", "no-store"] {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: 100\r\ncache-control: {cache_control}\r\n\r\n"
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(head.as_bytes()).await;
+                let _ = stream.write_all(b"0123456789").await;
+                // So that the viewer has the head before it breaks off.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        let (node, _origin) = site(AccessFormat::Json, |site| {
+            site["origins"]["main"]["servers"] = json!([{"url": format!("http://{address}")}]);
+        })
+        .await;
+        let reply = get(&node, "/a").await;
+        assert!(!reply.complete, "{reply:?}");
+        let line = line_of(&node, &reply).await;
+        assert_eq!((&line["status"], &line["bytes"]), (&json!(200), &json!(10)));
+        assert_eq!(line["outcome"], "origin_bad_response", "{line}");
+        let reasons =
+            "wharf_origin_failures_total{distribution=\"site\",origin=\"main\",reason=\"broken\"}";
+        assert_eq!(node.metric(reasons).await, 1.0);
+    }
 }

@@ -348,17 +348,13 @@ impl Answer {
     }
 }
 
-/// How a request ended that this is the cause of.
-pub(super) fn outcome(error: &(dyn Error + 'static)) -> Option<Outcome> {
-    let answer = match error.downcast_ref::<CompressError<AnswerError>>() {
-        Some(CompressError::Body(error)) => error,
-        Some(CompressError::Encoder(_)) => return Some(Outcome::Internal),
-        None => error.downcast_ref()?,
-    };
-    Some(match answer {
-        AnswerError::Origin(error) => error.outcome(),
-        AnswerError::Function(IncompleteBody(outcome)) => *outcome,
-    })
+/// How a request ended whose answer broke off with this error of a [`Forwarded`].
+pub(super) fn outcome(error: &(dyn Error + 'static)) -> Outcome {
+    match error.downcast_ref::<CompressError<AnswerError>>() {
+        Some(CompressError::Body(AnswerError::Origin(error))) => error.outcome(),
+        Some(CompressError::Body(AnswerError::Function(IncompleteBody(outcome)))) => *outcome,
+        Some(CompressError::Encoder(_)) | None => Outcome::Internal,
+    }
 }
 
 /// Why an answer breaks off.

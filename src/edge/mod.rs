@@ -21,6 +21,7 @@
 //! Not here: which distribution has a host, which is the router's; sockets, which are the listener's.
 
 mod ahead;
+mod body;
 pub mod cache;
 mod compress;
 mod country;
@@ -34,39 +35,36 @@ mod rate;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
-    fmt,
     net::IpAddr,
-    pin::Pin,
     sync::{Arc, PoisonError, RwLock, Weak},
-    task::{Context, Poll, ready},
     time::Instant,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request};
-use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited, combinators::UnsyncBoxBody};
 use tracing::{Instrument as _, field::Empty};
 
+pub use self::{
+    body::{Body, BodyError},
+    country::{Countries, CountriesError},
+    observed::Observed,
+    origin::Tunnel,
+};
 use self::{
     ahead::Room,
     cache::{Cache, Counts, Forward as _, Scope, TierCounts},
-    forward::{Forwarded, Route},
+    forward::Route,
     gate::Stopped,
     hooks::Hooks,
     origin::{
         Origin, OriginConfigError, OriginError, Origins, ServerState, ServerStatistics, is_loop,
     },
 };
-pub use self::{
-    country::{Countries, CountriesError},
-    observed::Observed,
-    origin::Tunnel,
-};
 use crate::{
     invoke::Invoke,
     model::{
-        CachePolicy, CacheResult, Country, HostPattern, Outcome, RequestId, distribution,
+        CachePolicy, Country, HostPattern, Outcome, RequestId, distribution,
         hook::{Point, RequestHead},
         hop,
     },
@@ -430,7 +428,7 @@ impl Edge {
         let answered = self.answer(distribution, request, arrival).await;
         let metrics = &distribution.metrics;
         match &answered {
-            Ok(response) => metrics.answered(response.status(), response.body().cache),
+            Ok(response) => metrics.answered(response.status(), response.body().cache()),
             Err(Refused { failure, .. }) => {
                 metrics.answered(failure.status(), None);
                 metrics.failed(failure.outcome());
@@ -550,7 +548,9 @@ impl Passage<'_> {
             return Ok(self.respond(&hooks, head, response).await?);
         }
         self.prefer(&mut head.headers);
-        let span = tracing::debug_span!("cache", result = Empty);
+        // It may end in a task of its own, where its line is not told what it is part of.
+        let id = self.arrival.request_id;
+        let span = tracing::debug_span!("cache", request_id = %id, result = Empty);
         let route = || Route {
             edge: Arc::clone(self.edge),
             distribution: Arc::clone(self.distribution),
@@ -636,7 +636,7 @@ impl Passage<'_> {
             .response(at, Point::ViewerResponse, request, &mut head, &mut made)
             .await?;
         if let Some(made) = made {
-            body.inner = Inner::Whole(Some(made));
+            body.replace(made);
         }
         Ok(Response::from_parts(head, body))
     }
@@ -649,140 +649,4 @@ fn asked(head: &request::Parts, nobody_looks: bool) -> request::Parts {
         return parts;
     }
     head.clone()
-}
-
-/// The body of a distribution's answer.
-pub struct Body {
-    inner: Inner,
-    /// What the cache had to do with the answer.
-    cache: Option<CacheResult>,
-    metrics: Arc<DistributionMetrics>,
-}
-
-impl fmt::Debug for Body {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self.inner {
-            Inner::Whole(_) => "Whole",
-            Inner::Forwarded(_) => "Forwarded",
-            Inner::Cached(_) => "Cached",
-        })
-    }
-}
-
-enum Inner {
-    /// In memory: of a hook, of the gate, or stored.
-    Whole(Option<Bytes>),
-    /// Past the cache.
-    Forwarded(Box<Forwarded>),
-    /// As it comes through the cache, or from its disk. In a box: the answer to a request is moved around a lot.
-    Cached(Box<cache::Body<Forwarded>>),
-}
-
-/// Why a body breaks off.
-#[derive(Debug, thiserror::Error)]
-#[error("send the answer")]
-pub struct BodyError(#[source] BoxError);
-
-impl BodyError {
-    /// How the request ended.
-    pub fn outcome(&self) -> Outcome {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&*self.0);
-        while let Some(error) = cause {
-            if let Some(outcome) = forward::outcome(error).or_else(|| cache_outcome(error)) {
-                return outcome;
-            }
-            cause = error.source();
-        }
-        Outcome::Internal
-    }
-}
-
-fn cache_outcome(error: &(dyn std::error::Error + 'static)) -> Option<Outcome> {
-    match error.downcast_ref::<cache::Failure>()? {
-        // Its cause says more.
-        cache::Failure::Origin(_) => None,
-        cache::Failure::Length => Some(Outcome::OriginBadResponse),
-        cache::Failure::Slow => Some(Outcome::Cancelled),
-        cache::Failure::Disk(_) => Some(Outcome::Internal),
-    }
-}
-
-impl Body {
-    fn new(inner: Inner, metrics: &Arc<DistributionMetrics>) -> Self {
-        Self {
-            inner,
-            cache: None,
-            metrics: Arc::clone(metrics),
-        }
-    }
-
-    fn made(bytes: Bytes, metrics: &Arc<DistributionMetrics>) -> Self {
-        Self::new(Inner::Whole(Some(bytes)), metrics)
-    }
-
-    fn forwarded(body: Forwarded, metrics: &Arc<DistributionMetrics>) -> Self {
-        Self::new(Inner::Forwarded(Box::new(body)), metrics)
-    }
-
-    /// The origin's end of a WebSocket: of an answer with the status 101.
-    pub fn into_tunnel(self) -> Option<Tunnel> {
-        match self.inner {
-            Inner::Forwarded(body) => body.into_body().into_tunnel(),
-            Inner::Whole(_) | Inner::Cached(_) => None,
-        }
-    }
-
-    fn cached(body: cache::Body<Forwarded>, metrics: &Arc<DistributionMetrics>) -> Self {
-        let cache = body.handled().map(|handled| handled.result);
-        let inner = match body.into_whole() {
-            Ok(bytes) => Inner::Whole(bytes),
-            Err(body) => Inner::Cached(Box::new(body)),
-        };
-        Self {
-            cache,
-            ..Self::new(inner, metrics)
-        }
-    }
-}
-
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match &mut self.inner {
-            Inner::Whole(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Inner::Forwarded(body) => ready!(Pin::new(body).poll_frame(context))
-                .map(|frame| frame.map_err(|error| BodyError(error.into()))),
-            Inner::Cached(body) => ready!(Pin::new(body).poll_frame(context))
-                .map(|frame| frame.map_err(|error| BodyError(error.into()))),
-        };
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.metrics.viewer_bytes.add(data.len() as u64);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.inner {
-            Inner::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Inner::Forwarded(body) => body.is_end_stream(),
-            Inner::Cached(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.inner {
-            Inner::Whole(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
-            }
-            Inner::Forwarded(body) => body.size_hint(),
-            Inner::Cached(body) => body.size_hint(),
-        }
-    }
 }

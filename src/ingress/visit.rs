@@ -247,7 +247,10 @@ where
             match ready!(Pin::new(&mut *body).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => record.rest = data,
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                    Err(trailers) => {
+                        record.ended = true;
+                        return Poll::Ready(Some(Ok(trailers)));
+                    }
                 },
                 Some(Err(error)) => {
                     record.outcome = record.outcome.or(Some(outcome(&*error)));

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::process::{App, Node, done, failed, run, serving, wharf};
+use super::process::{App, Node, done, failed, json_lines, run, serving, wharf};
 
 /// Why `wharf serve` does not start.
 async fn refused(command: &mut Command) -> String {
@@ -56,6 +56,11 @@ async fn a_node_that_cannot_start_says_why() {
         (&["--certificates", "/tmp"][..], "--https"),
         (&["--log", "[[["], "log"),
         (&["--s3-credentials", "/tmp/x"], "--s3-endpoint"),
+        (&["--access-log-format", "common"], "--access-log"),
+        (
+            &["--access-log", "/no/such/access.log"],
+            "/no/such/access.log",
+        ),
     ] {
         let said = refused(serving(other.path()).args(arguments)).await;
         assert!(said.contains(reason), "{said}");
@@ -65,6 +70,7 @@ async fn a_node_that_cannot_start_says_why() {
         ("--slots", "1"),
         ("--component-cache", "much"),
         ("--log-format", "xml"),
+        ("--access-log-format", "clf"),
         ("--region", "US East"),
         ("--account", "12"),
         ("--s3-endpoint", "s3.example.com"),
@@ -127,6 +133,7 @@ async fn a_configuration_file_is_read_and_its_problems_name_file_and_key() {
         ("component_cache = '1 XB'", "component_cache"),
         ("grace = 'long'", "grace"),
         ("log_format = 'xml'", "log_format"),
+        ("access_log_format = 'clf'", "access_log_format"),
         ("slots = 1", "slots"),
         ("region = ''", "region"),
         ("account = 'mine'", "account"),
@@ -192,7 +199,9 @@ async fn functions_answer_over_tls_with_http_1_and_http_2() {
     let node = Node::serve_with(&folder.path().join("data"), |wharf| {
         wharf
             .args(["--https", "127.0.0.1:0", "--certificates"])
-            .arg(&certificates);
+            .arg(&certificates)
+            .arg("--access-log")
+            .arg(folder.path().join("access.log"));
     })
     .await;
     let app = App::new(
@@ -246,6 +255,23 @@ async fn functions_answer_over_tls_with_http_1_and_http_2() {
         assert_eq!(reply, "hello\n");
     }
     node.stop().await;
+    let log = fs::read_to_string(folder.path().join("access.log")).unwrap();
+    let log = json_lines(&log);
+    let count = |protocol: &str| {
+        log.iter()
+            .filter(|line| line["protocol"] == protocol)
+            .count()
+    };
+    assert_eq!((count("HTTP/1.1"), count("HTTP/2.0")), (1, 20));
+    for line in &log {
+        assert_eq!(line["tls"], "TLSv1.3", "{line}");
+        assert_eq!(line["host"], "hello.example", "{line}");
+        assert!(line["target"].as_str().unwrap().starts_with('/'), "{line}");
+        assert_eq!(
+            (&line["function"], &line["outcome"]),
+            (&"a".into(), &"ok".into())
+        );
+    }
 
     fs::write(certificates.join("hello.key"), "no key").unwrap();
     let data = folder.path().join("data");

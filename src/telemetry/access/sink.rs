@@ -65,10 +65,10 @@ impl Sink {
         let mut left = lines;
         let written = loop {
             if self.torn {
-                match self.file.write(b"\n") {
-                    Ok(_) => self.torn = false,
-                    Err(error) => break Err(error),
+                if let Err(error) = self.file.write_all(b"\n") {
+                    break Err(error);
                 }
+                self.torn = false;
             }
             match self.file.write(left) {
                 Ok(count) => {

@@ -1,8 +1,3 @@
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
 use std::{
     fs::{self, File},
     io::Read as _,

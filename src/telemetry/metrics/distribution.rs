@@ -453,7 +453,7 @@ mod tests {
         site.failed(Outcome::NoRoute);
         site.hook(Point::OriginRequest, HookResult::Bypassed);
         site.viewer_bytes.add(7);
-        let origins = site.origins(["main", "old"].into_iter());
+        let origins = site.origins(["main", "former"].into_iter());
         origins["main"].failed(OriginFailure::IdleTimeout);
         origins["main"].bytes.add(5);
         origins["main"]
@@ -470,7 +470,7 @@ mod tests {
                 tiers: vec![("memory", [4, 400, 3, 300])],
             })
         }));
-        // It is configured anew, without the old origin.
+        // It is configured anew, without the former origin.
         assert_eq!(site.origins(["main"].into_iter())["main"].bytes.get(), 5);
         let text = metrics.encode();
         for line in [
@@ -490,7 +490,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|got| got == line), "{line}\n{text}");
         }
-        assert!(!text.contains("old"), "{text}");
+        assert!(!text.contains("former"), "{text}");
         assert_eq!(site.requests(), (2, 1));
         metrics.remove_distribution("site");
         assert!(!metrics.encode().contains("site"));
