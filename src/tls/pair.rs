@@ -144,6 +144,17 @@ impl Pair {
         self.stapled_until.is_some_and(|until| until <= now)
     }
 
+    /// The same with nothing stapled to it.
+    pub fn unstapled(&self) -> Self {
+        let mut certified = CertifiedKey::clone(&self.certified);
+        certified.ocsp = None;
+        Self {
+            facts: self.facts.clone(),
+            certified: Arc::new(certified),
+            stapled_until: None,
+        }
+    }
+
     /// What rustls presents.
     pub fn certified(&self) -> &Arc<CertifiedKey> {
         &self.certified
