@@ -152,6 +152,8 @@ async fn a_certificate_is_renewed_under_open_connections_although_nonces_are_ref
     node.says(GIVEN).await;
     let https = node.https.unwrap();
     let mut open = connect_at_last(&client, https, "a.example").await;
+    // From now on it may be idle for longer than the certificate lasts.
+    get(&mut open, "a.example").await;
     let first = presented(&open);
     eventually("there is another", async || {
         let fresh = connect(&client, https, "a.example").await;
