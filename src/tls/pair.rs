@@ -104,7 +104,7 @@ impl Pair {
     /// # Errors
     ///
     /// One is malformed, or they are not each other's. Whether the certificate is valid now, and for whom, is asked with
-    /// [`check`](Self::check).
+    /// [`check`](Facts::check).
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, PairError> {
         let chain = certificates(chain)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(PairError::NoKey)?;
