@@ -155,9 +155,8 @@ impl Acme {
         let mut changes = self.catalog.watch();
         loop {
             changes.mark_unchanged();
-            let now = Timestamp::now();
             let sleep = match self.round().await {
-                Ok(next) => next.map_or(NAP, |next| wait(next, now)),
+                Ok(next) => next.map_or(NAP, |next| wait(next, Timestamp::now())),
                 Err(error) => {
                     tracing::error!(error = %format!("{error:#}"), "cannot see which certificates are wanted");
                     Duration::from_secs(60)
@@ -193,9 +192,11 @@ impl Acme {
                 let facts = Facts::from_pem(issued.chain.as_bytes()).ok()?;
                 let from_here = issued.directory == self.settings.directory.as_str();
                 let good = facts.check(&distribution.hosts, Timestamp::now()).is_ok();
-                (from_here && good).then_some(facts)
+                let context = IssuedCertificate::key_context(name);
+                let opens = self.sealer.open(&context, &issued.sealed_key).is_ok();
+                (from_here && good && opens).then(|| facts.renewal())
             });
-            let mut due = present.map_or(Timestamp::MIN, |facts| facts.renewal());
+            let mut due = present.unwrap_or_default().max(self.http.retry_after());
             if let Some(failed) = self.failed.get(name)
                 && failed.revision == stored.revision
             {
@@ -284,7 +285,7 @@ impl Acme {
             return Err(first.into());
         }
         let second = obtain(&account, hosts, Proof::TlsAlpn, &self.challenges).await;
-        second.map_err(|second| anyhow::anyhow!("{first}; {second}"))
+        second.map_err(|second| anyhow::Error::from(second).context(first))
     }
 
     /// The account with the authority, made at the first order.
@@ -303,20 +304,27 @@ impl Acme {
         let contact: Vec<&str> = contacts.iter().map(String::as_str).collect();
         let builder = Account::builder_with_http(Box::new(self.http.clone()));
         let stored = self.catalog.get::<StoredAccount>(&directory).await?;
-        let (account, sealed) = match stored {
-            Some(Stored { value, .. }) => {
-                let opened = self.sealer.open(&context, &value.sealed)?;
-                let credentials: AccountCredentials =
-                    serde_json::from_slice(&opened).context("read the account")?;
+        // One whose key cannot be read is of no use.
+        let kept = stored.and_then(|Stored { value, .. }| {
+            let opened = self.sealer.open(&context, &value.sealed).ok()?;
+            let credentials: AccountCredentials = serde_json::from_slice(&opened).ok()?;
+            Some((value, credentials))
+        });
+        let (account, sealed) = match kept {
+            Some((stored, credentials)) => {
                 let account = builder.from_credentials(credentials).await;
                 let account = account.context("find the directory")?;
-                if value.contacts == contacts {
+                if stored.contacts == contacts {
                     self.account = Some(account.clone());
                     return Ok(account);
                 }
-                let updated = account.update_contacts(&contact).await;
-                updated.context("tell the directory the contacts")?;
-                (account, value.sealed)
+                if let Err(error) = account.update_contacts(&contact).await {
+                    // The next start tries again.
+                    tracing::warn!(%error, "the directory was not told the contacts");
+                    self.account = Some(account.clone());
+                    return Ok(account);
+                }
+                (account, stored.sealed)
             }
             None => {
                 let wanted = NewAccount {

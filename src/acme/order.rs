@@ -7,7 +7,10 @@ use instant_acme::{
     OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
-use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{
+    pki_types::PrivatePkcs8KeyDer,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 
 use crate::tls::{self, Answer, Challenges};
 
@@ -16,6 +19,9 @@ const POLL: RetryPolicy = RetryPolicy::new()
     .initial_delay(Duration::from_millis(500))
     .backoff(1.5)
     .timeout(Duration::from_secs(120));
+
+/// How the types of problems begin.
+const PROBLEM: &str = "urn:ietf:params:acme:error:";
 
 /// How the node shows that a host is its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,13 +63,16 @@ pub(super) enum OrderError {
 impl OrderError {
     /// Whether the directory does not know the account, so that another one has to be made.
     pub(super) fn is_of_account(&self) -> bool {
+        self.is("accountDoesNotExist")
+    }
+
+    /// Whether it is this problem (RFC 8555, section 6.7).
+    fn is(&self, kind: &str) -> bool {
         let Self::Directory(instant_acme::Error::Api(problem)) = self else {
             return false;
         };
-        problem
-            .r#type
-            .as_deref()
-            .is_some_and(|kind| kind.ends_with(":accountDoesNotExist"))
+        let said = problem.r#type.as_deref();
+        said.and_then(|said| said.strip_prefix(PROBLEM)) == Some(kind)
     }
 
     /// Whether another proof may succeed.
@@ -83,6 +92,22 @@ impl From<instant_acme::Error> for OrderError {
 
 /// Gets a certificate for these hosts. It takes seconds, and minutes where the directory is slow.
 pub(super) async fn obtain(
+    account: &Account,
+    hosts: &[String],
+    proof: Proof,
+    challenges: &Arc<Challenges>,
+) -> Result<Issued, OrderError> {
+    // A nonce may be refused for no reason; instant-acme gives up after three in a row.
+    for _ in 0..2 {
+        match order(account, hosts, proof, challenges).await {
+            Err(error) if error.is("badNonce") => {}
+            ended => return ended,
+        }
+    }
+    order(account, hosts, proof, challenges).await
+}
+
+async fn order(
     account: &Account,
     hosts: &[String],
     proof: Proof,
@@ -146,11 +171,15 @@ fn handshake(
     let identifier = CustomExtension::new_acme_identifier(expected.digest().as_ref());
     params.custom_extensions = vec![identifier];
     let certificate = params.self_signed(&key)?;
+    let provider = tls::provider();
     let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    let mut config = rustls::ServerConfig::builder_with_provider(tls::provider())
+    let key = provider.key_provider.load_private_key(key.into())?;
+    // Not `with_single_cert`, which reads the certificate and knows no critical extension such as this one.
+    let certified = CertifiedKey::new(vec![certificate.der().clone()], key);
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key.into())?;
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![tls::ALPN.to_vec()];
     Ok(Arc::new(config))
 }
@@ -184,7 +213,7 @@ fn said(error: &instant_acme::Error) -> String {
 /// What a problem document says, in a line.
 fn detail(problem: &instant_acme::Problem) -> String {
     let kind = problem.r#type.as_deref().unwrap_or_default();
-    let kind = kind.strip_prefix("urn:ietf:params:acme:error:");
+    let kind = kind.strip_prefix(PROBLEM);
     let (kind, detail) = (kind.unwrap_or("problem"), problem.detail.as_deref());
     let detail = format!("{} ({kind})", detail.unwrap_or("no reason given"));
     detail.replace(|character: char| character.is_control(), " ")

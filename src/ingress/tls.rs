@@ -192,9 +192,8 @@ impl Certificates {
         };
         // Taken before the files are read: what changes in between is seen the next time.
         let seen = fingerprint(&files);
-        let now = Timestamp::now();
-        let mut pairs = before.files.iter().map(|files| &files.pair);
-        if seen == before.seen && !pairs.any(|pair| pair.is_stapled_too_long(now)) {
+        if seen == before.seen {
+            self.unstaple(Timestamp::now());
             return;
         }
         let files: Vec<FilePair> = files
@@ -220,6 +219,22 @@ impl Certificates {
         self.change(|parts| {
             parts.files = files;
             parts.seen = seen;
+        });
+    }
+
+    /// Takes away what is stapled and out of date.
+    fn unstaple(&self, now: Timestamp) {
+        let is_late = |files: &FilePair| files.pair.is_stapled_too_long(now);
+        if !self.parts().files.iter().any(is_late) {
+            return;
+        }
+        tracing::warn!("an OCSP response is out of date and not stapled any more");
+        self.change(|parts| {
+            for files in &mut parts.files {
+                if is_late(files) {
+                    files.pair = files.pair.unstapled();
+                }
+            }
         });
     }
 

@@ -143,3 +143,72 @@ impl<'a> Der<'a> {
         Timestamp::from_second(time.timestamp()).map_err(|_| StapleError::Malformed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+    use super::*;
+
+    /// Of OpenSSL: a certificate, and a response from 2026-11-29T11:01:25Z on, for a week.
+    const CERTIFICATE: &str = "\
+        MIIBCzCBsgICEjQwCgYIKoZIzj0EAwIwFzEVMBMGA1UEAwwMYW4gYXV0aG9yaXR5MB4XDTI2MTEyOTExMDEyNVoXDTI2MTIwOTExMDEyNVowDD \
+        EKMAgGA1UEAwwBbDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABOsXyCMO7cvV2YKWPeZlB3uJ4o9Uu+9EyE22ViesYpQCS9CSOsFv8S3wOKsb \
+        AL92684+WMeYcUlZt0F54p8nZG4wCgYIKoZIzj0EAwIDSAAwRQIhAOvGWRuKjUsc6Kqp+HL0WWATbTqN9cN0gqltjJbpMzL5AiBWwuHLWyQUgd \
+        JCZ1Ehnab+p9bOuaYc0sCTCO4MzBEhTg==";
+    const RESPONSE: &str = "\
+        MIICvQoBAKCCArYwggKyBgkrBgEFBQcwAQEEggKjMIICnzCBuKEZMBcxFTATBgNVBAMMDGFuIGF1dGhvcml0eRgPMjAyNjExMjkxMTAxMjVaMG \
+        UwYzA7MAkGBSsOAwIaBQAEFDN6e5RUZjW39IKAPDOudIcH1diuBBTmnZUgppyWAVu1yQX6UO6MnRHF+QICEjSAABgPMjAyNjExMjkxMTAxMjVa \
+        oBEYDzIwMjYxMjA2MTEwMTI1WqEjMCEwHwYJKwYBBQUHMAECBBIEEDszY0/0nGyfL7SiRbzGue4wCgYIKoZIzj0EAwIDSAAwRQIhANzwEhdWzG \
+        UX/VEIjSVUWNTAvNr8QKpURLhx2rj/mXCkAiBoVgE+G1NEIyvq7WqGrI1aEDJTyifnSm0kx/dRGxLFwaCCAYowggGGMIIBgjCCASmgAwIBAgIU \
+        TStQ4R/STrfXP9LxiJWyyfoFK4UwCgYIKoZIzj0EAwIwFzEVMBMGA1UEAwwMYW4gYXV0aG9yaXR5MB4XDTI2MTEyOTExMDEyNVoXDTI2MTIyOT \
+        ExMDEyNVowFzEVMBMGA1UEAwwMYW4gYXV0aG9yaXR5MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEKykiK4vN4gPo/iQJ+h/GtUP7h5PHyyRq \
+        xiRXtUUAiPLKOZSjfBOx7bEActAWv9EOVcXOrEzslboA+YrIsHN7IKNTMFEwHQYDVR0OBBYEFOadlSCmnJYBW7XJBfpQ7oydEcX5MB8GA1UdIw \
+        QYMBaAFOadlSCmnJYBW7XJBfpQ7oydEcX5MA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDRwAwRAIgBgPUlBM9yeeuYvQTzl/MB6r8lp9h \
+        sNH1lJ2B476uht4CIGhuGmPuwekK6XpGmsjDEMisR1qWqcqwJXuu7CQ6kgBL";
+
+    fn bytes(text: &str) -> Vec<u8> {
+        let text: String = text.split_whitespace().collect();
+        BASE64_STANDARD.decode(text).unwrap()
+    }
+
+    #[test]
+    fn a_response_counts_for_its_certificate_and_its_time() {
+        let certificate = CertificateDer::from(bytes(CERTIFICATE));
+        let response = bytes(RESPONSE);
+        let at = |now: &str| check(&response, &certificate, now.parse().unwrap());
+        let (first, last) = ("2026-11-29T11:01:25Z", "2026-12-06T11:01:25Z");
+        let last: Timestamp = last.parse().unwrap();
+        assert_eq!(at(first), Ok(Some(last)));
+        assert_eq!(at("2026-12-06T11:01:24Z"), Ok(Some(last)));
+        assert_eq!(at("2026-12-06T11:01:25Z"), Err(StapleError::Expired(last)));
+        let first = first.parse().unwrap();
+        assert_eq!(at("2026-11-29T11:01:24Z"), Err(StapleError::NotYet(first)));
+
+        let other = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        let checked = check(&response, other.cert.der(), first);
+        assert_eq!(checked, Err(StapleError::Other));
+    }
+
+    #[test]
+    fn what_is_cut_off_or_changed_is_never_taken_for_more_than_it_is() {
+        let certificate = CertificateDer::from(bytes(CERTIFICATE));
+        let response = bytes(RESPONSE);
+        let now = "2026-11-30T00:00:00Z".parse().unwrap();
+        for length in 0..response.len() {
+            let checked = check(&response[..length], &certificate, now);
+            assert_eq!(checked, Err(StapleError::Malformed), "{length}");
+        }
+        for position in 0..response.len() {
+            for bit in 0..8 {
+                let mut changed = response.clone();
+                changed[position] ^= 1 << bit;
+                // It must not panic; most changes are of what nobody reads here.
+                let _ = check(&changed, &certificate, now);
+            }
+        }
+        // `tryLater`, which has no more to say.
+        let refused = check(&[0x30, 3, 0x0a, 1, 3], &certificate, now);
+        assert_eq!(refused, Err(StapleError::Refused(3)));
+    }
+}

@@ -104,7 +104,7 @@ impl Pair {
     /// # Errors
     ///
     /// One is malformed, or they are not each other's. Whether the certificate is valid now, and for whom, is asked with
-    /// [`check`](Self::check).
+    /// [`check`](Facts::check).
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, PairError> {
         let chain = certificates(chain)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(PairError::NoKey)?;
@@ -142,6 +142,17 @@ impl Pair {
     /// Whether what is stapled to it is out of date.
     pub fn is_stapled_too_long(&self, now: Timestamp) -> bool {
         self.stapled_until.is_some_and(|until| until <= now)
+    }
+
+    /// The same with nothing stapled to it.
+    pub fn unstapled(&self) -> Self {
+        let mut certified = CertifiedKey::clone(&self.certified);
+        certified.ocsp = None;
+        Self {
+            facts: self.facts.clone(),
+            certified: Arc::new(certified),
+            stapled_until: None,
+        }
     }
 
     /// What rustls presents.

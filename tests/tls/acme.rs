@@ -1,6 +1,9 @@
 //! Automatic certificates, from an authority that looks whether the hosts are the node's.
 
-use std::{fs, path::Path};
+use std::{fs, net::SocketAddr, path::Path};
+
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     client, connect, get, origin,
@@ -31,6 +34,21 @@ async fn app(hosts: &str) -> App {
 
 const GIVEN: &str = "a certificate was given";
 
+/// A handshake with a node that is about to have a certificate for a name.
+async fn connect_at_last(
+    client: &TlsConnector,
+    node: SocketAddr,
+    name: &'static str,
+) -> TlsStream<TcpStream> {
+    let mut connected = None;
+    eventually("there is a certificate", async || {
+        connected = connect(client, node, name).await.ok();
+        connected.is_some()
+    })
+    .await;
+    connected.unwrap()
+}
+
 #[tokio::test]
 async fn a_distribution_gets_a_certificate_that_outlives_the_node_and_the_authority() {
     let place = Place::new();
@@ -45,7 +63,7 @@ async fn a_distribution_gets_a_certificate_that_outlives_the_node_and_the_author
     let https = node.https.unwrap();
     let mut certificates = Vec::new();
     for name in ["a.example", "b.example"] {
-        let mut stream = connect(&client, https, name).await.unwrap();
+        let mut stream = connect_at_last(&client, https, name).await;
         certificates.push(presented(&stream));
         let answer = get(&mut stream, name).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
@@ -54,23 +72,29 @@ async fn a_distribution_gets_a_certificate_that_outlives_the_node_and_the_author
     let listed = done(node.wharf(["distributions"]).await);
     assert!(listed.contains("a.example"), "{listed}");
     // The answer to the authority is no longer given.
-    let reply = node.get_at("a.example", "/.well-known/acme-challenge/x").await;
+    let reply = node
+        .get_at("a.example", "/.well-known/acme-challenge/x")
+        .await;
     assert_eq!(reply.text(), "from the origin\n");
 
     // A host more: another certificate, from the same account.
-    app.edit("wharf.toml", r#""b.example""#, r#""b.example", "c.example""#);
+    app.edit(
+        "wharf.toml",
+        r#""b.example""#,
+        r#""b.example", "c.example""#,
+    );
     node.deploy(app.path()).await;
-    eventually("there is one for the new host", async || {
-        connect(&client, https, "c.example").await.is_ok()
-    })
-    .await;
+    connect_at_last(&client, https, "c.example").await;
     let stream = connect(&client, https, "a.example").await.unwrap();
     let given = presented(&stream);
     assert_ne!(given, certificates[0]);
     assert_eq!(node.said().matches("an account was made").count(), 1);
     node.stop().await;
     drop(pebble);
-    assert!(!holds(data.path(), b"PRIVATE KEY"), "a key is in clear text");
+    assert!(
+        !holds(data.path(), b"PRIVATE KEY"),
+        "a key is in clear text"
+    );
 
     let node = Node::serve_with(data.path(), |wharf| place.settings(wharf)).await;
     let https = node.https.unwrap();
@@ -106,9 +130,7 @@ async fn where_clear_text_is_not_reached_the_handshake_is_the_proof() {
     let app = app(r#"["a.example", "b.example"]"#).await;
     node.deploy(app.path()).await;
     node.says(GIVEN).await;
-    connect(&client, node.https.unwrap(), "b.example")
-        .await
-        .unwrap();
+    connect_at_last(&client, node.https.unwrap(), "b.example").await;
     node.stop().await;
 }
 
@@ -120,7 +142,7 @@ async fn a_certificate_is_renewed_under_open_connections_although_nonces_are_ref
     let _pebble = place
         .start(&Settings {
             validity: 30,
-            refused_nonces: 15,
+            refused_nonces: 10,
             ..Settings::of(&node)
         })
         .await;
@@ -129,7 +151,9 @@ async fn a_certificate_is_renewed_under_open_connections_although_nonces_are_ref
     node.deploy(app.path()).await;
     node.says(GIVEN).await;
     let https = node.https.unwrap();
-    let mut open = connect(&client, https, "a.example").await.unwrap();
+    let mut open = connect_at_last(&client, https, "a.example").await;
+    // From now on it may be idle for longer than the certificate lasts.
+    get(&mut open, "a.example").await;
     let first = presented(&open);
     eventually("there is another", async || {
         let fresh = connect(&client, https, "a.example").await;
@@ -182,8 +206,7 @@ async fn without_a_certificate_the_node_says_why_serves_on_and_tries_again_when_
     failures(3, "(accountDoesNotExist)").await;
     assert!(connect(&client, https, "a.example").await.is_err());
     node.deploy(app.path()).await;
-    node.says(GIVEN).await;
-    connect(&client, https, "a.example").await.unwrap();
+    connect_at_last(&client, https, "a.example").await;
     node.stop().await;
 }
 
@@ -194,18 +217,32 @@ async fn automatic_certificates_want_an_agreement_tls_and_hosts_that_an_authorit
         (&["--acme-agree"][..], "--https"),
         (&["--acme-contact", "ops@example.com"], "--acme-agree"),
         (
-            &["--https", "127.0.0.1:0", "--acme-directory", "https://a.example/"],
+            &[
+                "--https",
+                "127.0.0.1:0",
+                "--acme-directory",
+                "https://a.example/",
+            ],
             "--acme-agree",
         ),
         (
-            &["--https", "127.0.0.1:0", "--acme-agree", "--acme-ca", "/no/such/file"],
+            &[
+                "--https",
+                "127.0.0.1:0",
+                "--acme-agree",
+                "--acme-ca",
+                "/no/such/file",
+            ],
             "/no/such/file",
         ),
     ] {
         let said = failed(run(serving(data.path()).args(arguments)).await);
         assert!(said.contains(reason), "{said}");
     }
-    for (flag, value) in [("--acme-directory", "http://a.example/"), ("--acme-contact", "ops")] {
+    for (flag, value) in [
+        ("--acme-directory", "http://a.example/"),
+        ("--acme-contact", "ops"),
+    ] {
         let output = run(serving(data.path()).args([flag, value])).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{said}");
@@ -217,11 +254,20 @@ async fn automatic_certificates_want_an_agreement_tls_and_hosts_that_an_authorit
     })
     .await;
     let site = app(r#"["a.example"]"#).await;
-    let said = failed(node.wharf(["deploy".as_ref(), site.path().as_os_str()]).await);
-    assert!(said.contains("`site`: certificate: ") && said.contains("--acme-agree"), "{said}");
+    let said = failed(
+        node.wharf(["deploy".as_ref(), site.path().as_os_str()])
+            .await,
+    );
+    assert!(
+        said.contains("`site`: certificate: ") && said.contains("--acme-agree"),
+        "{said}"
+    );
     node.stop().await;
     for (hosts, reason) in [
-        (r#"["a.example", "*.a.example"]"#, "`*.a.example` gets no automatic certificate"),
+        (
+            r#"["a.example", "*.a.example"]"#,
+            "`*.a.example` gets no automatic certificate",
+        ),
         (r#"["127.0.0.1"]"#, "no certificate is for an address"),
     ] {
         let site = app(hosts).await;

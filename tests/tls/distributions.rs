@@ -26,6 +26,7 @@ async fn app(hosts: &str, certificate: &Issued) -> App {
         private = true
         [distributions.site.default]
         origin = "main"
+        cache = {{ negative = {{ 404 = "10 s" }} }}
         "#,
         origin().await
     ));
@@ -78,6 +79,7 @@ async fn a_distribution_brings_its_certificate_and_a_deployment_changes_it_under
 
     let listed = done(node.wharf(["distributions", "--output", "json"]).await);
     assert!(listed.contains("BEGIN CERTIFICATE"), "{listed}");
+    assert!(listed.contains(r#""negative":{"404":10}"#), "{listed}");
     assert!(!listed.contains("PRIVATE KEY"), "{listed}");
     node.stop().await;
     // The second line of a key's PEM is of the key itself.

@@ -52,7 +52,7 @@ impl Settings {
             http: node.http.port(),
             tls: node.https.unwrap().port(),
             validity: 90 * 24 * 60 * 60,
-            refused_nonces: 5,
+            refused_nonces: 0,
         }
     }
 }
@@ -114,7 +114,10 @@ impl Place {
                 .args(["-strict", "-dnsserver", &names, "-config"])
                 .arg(path)
                 .env("PEBBLE_VA_NOSLEEP", "1")
-                .env("PEBBLE_WFE_NONCEREJECT", settings.refused_nonces.to_string()),
+                .env(
+                    "PEBBLE_WFE_NONCEREJECT",
+                    settings.refused_nonces.to_string(),
+                ),
         );
         let pebble = Pebble {
             processes: [resolving, giving],
@@ -131,7 +134,9 @@ impl Place {
     /// The root of the certificates that it gives: another one each time it starts.
     pub(crate) async fn root(&self) -> CertificateDer<'static> {
         let client = self.authority.client();
-        let mut stream = connect(&client, self.management, "localhost").await.unwrap();
+        let mut stream = connect(&client, self.management, "localhost")
+            .await
+            .unwrap();
         let request = b"GET /roots/0 HTTP/1.0\r\nhost: localhost\r\n\r\n";
         stream.write_all(request).await.unwrap();
         let mut reply = Vec::new();

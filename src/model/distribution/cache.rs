@@ -151,7 +151,7 @@ mod seconds {
     pub(super) mod by_status {
         use std::{collections::BTreeMap, time::Duration};
 
-        use serde::{Deserialize, Deserializer, Serializer};
+        use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
         pub(in super::super) fn serialize<S: Serializer>(
             durations: &BTreeMap<u16, Duration>,
@@ -167,11 +167,15 @@ mod seconds {
         pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
             deserializer: D,
         ) -> Result<BTreeMap<u16, Duration>, D::Error> {
-            let seconds = BTreeMap::<u16, u64>::deserialize(deserializer)?;
-            Ok(seconds
+            // Keys are texts in JSON, and only serde_json's own reader takes one for a number: a flattened document has another.
+            let seconds = BTreeMap::<String, u64>::deserialize(deserializer)?;
+            seconds
                 .into_iter()
-                .map(|(status, seconds)| (status, Duration::from_secs(seconds)))
-                .collect())
+                .map(|(status, seconds)| {
+                    let status = status.parse().map_err(D::Error::custom)?;
+                    Ok((status, Duration::from_secs(seconds)))
+                })
+                .collect()
         }
     }
 }

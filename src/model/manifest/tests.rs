@@ -47,6 +47,17 @@ fn every_bad_manifest_says_where_and_what_to_do() {
 }
 
 #[test]
+fn the_files_of_a_certificate_are_taken_from_the_manifests_folder() {
+    let text = fs::read_to_string(format!("{MANIFESTS}/good/everything.toml")).unwrap();
+    let certificates = parse(&text).unwrap().certificates;
+    let files = CertificateFiles {
+        chain: "/app/tls/site.pem".into(),
+        key: "/app/tls/site.key".into(),
+    };
+    assert_eq!(certificates, [("site".parse().unwrap(), files)].into());
+}
+
+#[test]
 fn every_key_of_a_distribution_reaches_it_and_the_catalog() {
     for_each_manifest(&format!("{MANIFESTS}/good"), |text| {
         let distributions = parse(text).unwrap().distributions;
