@@ -197,9 +197,9 @@ fn chunks() -> Vec<(Becomes, String)> {
         // What a trailer says is of no account to the framing.
         (
             Either,
-            chunked(&format!(
-                "5\r\n12345\r\n0\r\ncontent-length: 50\r\nhost: evil\r\ntransfer-encoding: x\r\n\r\n"
-            )),
+            chunked(
+                "5\r\n12345\r\n0\r\ncontent-length: 50\r\nhost: evil\r\ntransfer-encoding: x\r\n\r\n",
+            ),
         ),
     ];
     for body in [
@@ -230,7 +230,7 @@ fn chunks() -> Vec<(Becomes, String)> {
 
 fn heads() -> Vec<(Becomes, String)> {
     let mut requests = vec![
-        (Refused, get(&format!("x: a\u{0}b"))),
+        (Refused, get("x: a\u{0}b")),
         (Refused, get("x: a\rb")),
         (Refused, get("x : a")),
         (Refused, get("x\t: a")),
