@@ -84,6 +84,7 @@ fn request(start: &[u8], headers: HeaderMap, connection: &ConnectionInfo) {
             .iter()
             .all(|te| te == "trailers")
     );
+    assert!(head.headers.get_all(header::COOKIE).iter().count() <= 1);
     // Nobody's word is taken for who sent the request.
     let mut told = head.headers.get_all("x-forwarded-for").iter();
     assert_eq!(

@@ -33,7 +33,14 @@ pub fn respond_with(status: StatusCode, outcome: Outcome, id: RequestId) -> Resp
 /// The response for a request that was refused before anything was done for it.
 pub fn refuse(refusal: &Refusal, id: RequestId) -> Response<Bytes> {
     let code = Outcome::BadRequest.code();
-    document(refusal.status(), code, &refusal.to_string(), id)
+    let mut response = document(refusal.status(), code, &refusal.to_string(), id);
+    if *refusal == Refusal::TransferCoding {
+        // Where the body ends is what the client and this node may not agree on (RFC 9112 section 6.1): nothing that follows it on
+        // the connection is a request.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 /// An id as the value of a header.

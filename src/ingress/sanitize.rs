@@ -3,6 +3,7 @@
 //! hyper decides the framing (RFC 9112 §6); this decides the meaning. After [`request()`]
 //! * the URI is absolute: scheme, authority, path and query; there is no `Host` beside it that could say something else;
 //! * the authority is a lower-case host, perhaps with a port, and nothing else;
+//! * there is one `Cookie` at most;
 //! * fields that are for this hop only are gone (RFC 9110 §7.6.1), those named by `Connection` too;
 //! * `Forwarded` and `X-Forwarded-*` tell what this node saw, after what a trusted proxy told it, and never what a client made up.
 //!
@@ -103,6 +104,9 @@ pub fn request(head: &mut request::Parts, connection: &ConnectionInfo) -> Result
     } else {
         None
     };
+    if present.cookie {
+        join_cookies(&mut head.headers);
+    }
     let scheme = forward(
         &mut head.headers,
         connection,
@@ -139,6 +143,7 @@ pub fn is_websocket(head: &request::Parts) -> bool {
 struct Present {
     hop_by_hop: bool,
     host: bool,
+    cookie: bool,
     forwarding: bool,
 }
 
@@ -148,6 +153,7 @@ impl Present {
         for name in headers.keys() {
             match name.as_str() {
                 "host" => present.host = true,
+                "cookie" => present.cookie = true,
                 name if hop::is_for_one(name) => present.hop_by_hop = true,
                 name if is_forwarding(name) => present.forwarding = true,
                 _ => {}
@@ -160,6 +166,23 @@ impl Present {
 /// Fields by which a proxy says for whom it speaks.
 fn is_forwarding(name: &str) -> bool {
     name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
+}
+
+/// Makes one field of the several that HTTP/2 may send (RFC 9113 section 8.2.3): elsewhere there is one.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let mut cookies = Vec::new();
+    for line in headers.get_all(header::COOKIE) {
+        if !cookies.is_empty() {
+            cookies.extend_from_slice(b"; ");
+        }
+        cookies.extend_from_slice(line.as_bytes());
+    }
+    if let Ok(cookies) = HeaderValue::from_maybe_shared(Bytes::from(cookies)) {
+        headers.insert(header::COOKIE, cookies);
+    }
 }
 
 /// Whether the body has no coding, or `chunked` alone: hyper removes only that one.
@@ -491,6 +514,23 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ["accept", "content-length", "te", "trailer"]);
         assert_eq!(head.headers["te"], "trailers");
+    }
+
+    /// RFC 9113 section 8.2.3.
+    #[test]
+    fn the_cookies_of_http2_become_one_field() {
+        for (fields, joined) in [
+            (
+                &[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2; c=3")][..],
+                "a=1; b=2; c=3",
+            ),
+            (&[("cookie", "a=1")], "a=1"),
+        ] {
+            let target = "http://example.com/";
+            let head = check(Version::HTTP_2, "GET", target, fields, &connection()).unwrap();
+            let cookies: Vec<_> = head.headers.get_all(header::COOKIE).iter().collect();
+            assert_eq!(cookies, [joined]);
+        }
     }
 
     #[test]

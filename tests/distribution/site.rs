@@ -123,9 +123,19 @@ impl Site {
 
     /// What the cache has counted for the distribution.
     pub(crate) async fn counted(&self, what: &str) -> u64 {
+        self.summary().await["distributions"]["site"][what]
+            .as_u64()
+            .unwrap()
+    }
+
+    /// How many responses are on disk.
+    pub(crate) async fn on_disk(&self) -> u64 {
+        self.summary().await["disk"]["objects"].as_u64().unwrap()
+    }
+
+    async fn summary(&self) -> serde_json::Value {
         let cache = self.node.wharf(["cache", "--output", "json"]).await;
-        let cache: serde_json::Value = serde_json::from_str(&crate::process::done(cache)).unwrap();
-        cache["distributions"]["site"][what].as_u64().unwrap()
+        serde_json::from_str(&crate::process::done(cache)).unwrap()
     }
 
     /// Purges what `arguments` name. How many responses went.

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     origins::folder,
-    process::{Node, PATIENCE, Reply},
+    process::{Node, PATIENCE, Reply, eventually},
     server::{Server, Step, answer},
     site::{HOST, Setup, Site},
 };
@@ -147,7 +147,13 @@ async fn what_was_stored_is_served_after_a_restart_without_asking_the_server() {
     };
     let site = Site::with(&server.url(), setup).await;
     let paths = paths(60);
-    join_all(paths.iter().map(|path| get(&site.node, path))).await;
+    // Not more at a time than there is room for what is being written: an eighth of the disk.
+    for some in paths.chunks(4) {
+        join_all(some.iter().map(|path| get(&site.node, path))).await;
+    }
+    // They are written behind the answers.
+    let count = paths.len() as u64;
+    eventually("all are on disk", async || site.on_disk().await == count).await;
     let site = site.again(Node::stop, &settings).await;
     for path in &paths {
         let reply = get(&site.node, path).await;

@@ -21,11 +21,14 @@ use super::{
     flight::{Flight, Joined, Lead, Outcome},
     forward::forwarded,
     freshness::Reuse,
+    index::Label,
+    range,
     reply::{Representation, reply},
     serve::{Answered, Exchange, Found, is_ahead, is_far},
     statistics::count,
     status::{Handling, Why},
     stored::Stored,
+    validator,
     vary::Vary,
 };
 
@@ -229,13 +232,14 @@ impl Cache {
                 {
                     return None;
                 }
+                let reader = FillReader::join(&fill, first_read(&fill, request))?;
                 handling.forward_status = Some(fill.head.status);
                 let representation = Representation {
                     status: fill.head.status,
                     headers: fill.head.headers.clone(),
                     age: Some(fill.head.freshness.age(now).as_secs()),
                     length: fill.length,
-                    source: || Source::Fill(FillReader::new(&fill)),
+                    source: || Source::Fill(reader),
                 };
                 reply(method, request, representation, &handling)
             }
@@ -262,6 +266,16 @@ impl Cache {
         };
         count(&counters.collapsed);
         Some(Ok(response))
+    }
+}
+
+/// The place in a response on its way where a request begins to read.
+fn first_read(fill: &Fill, request: &HeaderMap) -> u64 {
+    match (fill.length, request.get(RANGE)) {
+        (Some(_), Some(field)) if validator::range_applies(request, &fill.head.headers) => {
+            range::first_byte(field).unwrap_or(0)
+        }
+        _ => 0,
     }
 }
 

@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use tokio::task::{coop::consume_budget, spawn_blocking};
 
 use super::{
-    Forward, Shared,
+    Comes, Forward, Shared,
     disk::{Disk, Document, Spool},
     fill::{Failure, Fill},
     memory::Slot,
@@ -190,7 +190,7 @@ impl Download {
             Way::Memory => {
                 let content = Content::Memory(self.fill.whole());
                 let slot = Slot::Response(Arc::new(Stored::new(head, content, length, None)));
-                if self.shared.keep(&slot, self.asked, true) {
+                if self.shared.keep(&slot, self.asked, Comes::FromOrigin) {
                     self.shared.write(slot, self.asked);
                 }
             }

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header::DATE, reque
 use tokio::sync::oneshot;
 
 use super::{
-    Forward, Shared,
+    Comes, Forward, Shared,
     clock::Moment,
     directives::Demands,
     download::Download,
@@ -246,9 +246,11 @@ impl Fetch {
         let received = self.shared.clock.now();
         let (fresh, is_kept) = self.refreshed(stale, &update, requested, received);
         if is_kept
-            && self
-                .shared
-                .keep(&Slot::Response(Arc::clone(&fresh)), self.asked, true)
+            && self.shared.keep(
+                &Slot::Response(Arc::clone(&fresh)),
+                self.asked,
+                Comes::FromOrigin,
+            )
         {
             self.shared
                 .write(Slot::Response(Arc::clone(&fresh)), self.asked);
@@ -277,7 +279,7 @@ impl Fetch {
         let received = self.shared.clock.now();
         let (fresh, is_kept) = self.refreshed(stale, headers, requested, received);
         let slot = Slot::Response(fresh);
-        if is_kept && self.shared.keep(&slot, self.asked, true) {
+        if is_kept && self.shared.keep(&slot, self.asked, Comes::FromOrigin) {
             self.shared.write(slot, self.asked);
         }
     }
@@ -356,7 +358,7 @@ impl Fetch {
                 vary: storable.vary,
                 version: stored::version(),
             }));
-            if self.shared.keep(&varying, self.asked, true) {
+            if self.shared.keep(&varying, self.asked, Comes::FromOrigin) {
                 self.shared.write(varying, self.asked);
             }
         }
@@ -370,7 +372,7 @@ impl Fetch {
         stored::strip_for_client(&mut headers, expose);
         let answer = Answer::Filling {
             fill: Arc::clone(&fill),
-            reader: FillReader::new(&fill),
+            reader: FillReader::join(&fill, 0).expect("nothing of it came yet"),
             headers,
         };
         audience.tell(Outcome::Filling(Arc::clone(&fill)), answer);

@@ -249,18 +249,22 @@ pub(super) struct FillReader {
 }
 
 impl FillReader {
-    pub(super) fn new(fill: &Arc<Fill>) -> Self {
+    /// A reader who begins at that place; none if what comes after it is gone by now, as there is but a window.
+    pub(super) fn join(fill: &Arc<Fill>, at: u64) -> Option<Self> {
         let mut state = fill.lock();
+        let (base, written) = (state.base(), state.written);
+        if at < base && written < base {
+            return None;
+        }
         let id = state.next_reader;
         state.next_reader += 1;
-        let reading = Reading { at: 0, waker: None };
-        state.readers.insert(id, reading);
+        state.readers.insert(id, Reading { at, waker: None });
         drop(state);
         fill.moved.notify_waiters();
-        Self {
+        Some(Self {
             fill: Arc::clone(fill),
             id,
-        }
+        })
     }
 
     /// What is at that place, at most so many bytes.

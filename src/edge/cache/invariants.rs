@@ -31,14 +31,18 @@ pub fn response(request: &HeaderMap, status: StatusCode, response: &HeaderMap) {
     let Ok(storable) = judged else {
         return;
     };
-    assert!(status != StatusCode::PARTIAL_CONTENT && status != StatusCode::NOT_MODIFIED);
+    assert!(![206, 304, 416].contains(&status.as_u16()));
     assert!(!directives.no_store || directives.must_understand);
     assert!(directives.private != Scoped::Whole && !demands.no_store);
     let for_all = directives.public || directives.s_maxage.is_some();
     assert!(for_all || directives.must_revalidate || !request.contains_key(AUTHORIZATION));
     let (fields, hidden) = storable_fields(response, &storable, now, false);
     assert!(for_all || !fields.contains_key(SET_COOKIE));
-    for name in storable.withheld.iter().chain(&[AGE, CONNECTION, TRANSFER_ENCODING]) {
+    for name in storable
+        .withheld
+        .iter()
+        .chain(&[AGE, CONNECTION, TRANSFER_ENCODING])
+    {
         assert!(!fields.contains_key(name), "{name}");
     }
     assert!(hidden.keys().all(|name| !fields.contains_key(name)));
@@ -47,7 +51,7 @@ pub fn response(request: &HeaderMap, status: StatusCode, response: &HeaderMap) {
     assert!(freshness.lifetime <= policy.ttl.maximum);
     let anybody = Demands::default();
     let (mut reuse, mut on_error) = (Reuse::Yes, true);
-    for seconds in [0, 1, 9, 10, 11, 59, 60, 61, 3600, 86_400, 31_536_000, 1 << 33] {
+    for seconds in (0..34).map(|exponent| (1 << exponent) - 1) {
         let then = now.plus(Duration::from_secs(seconds));
         let next = freshness.reuse(then, &anybody, None);
         let order = |reuse| match reuse {
@@ -58,7 +62,10 @@ pub fn response(request: &HeaderMap, status: StatusCode, response: &HeaderMap) {
         assert!(order(next) >= order(reuse), "it is fresh again");
         let is_young = freshness.age(then) < freshness.lifetime;
         assert_eq!(next == Reuse::Yes, is_young && !freshness.validate);
-        assert!(on_error || !freshness.on_error(then, None), "it may be served again");
+        assert!(
+            on_error || !freshness.on_error(then, None),
+            "it may be served again"
+        );
         if directives.must_revalidate || directives.proxy_revalidate {
             assert!(next != Reuse::WhileRevalidating);
         }
@@ -75,7 +82,11 @@ pub fn range(field: &HeaderValue, length: u64) {
         return;
     };
     assert!((1..=16).contains(&ranges.len()));
-    assert!(ranges.iter().all(|range| range.start < range.end && range.end <= length));
+    assert!(
+        ranges
+            .iter()
+            .all(|range| range.start < range.end && range.end <= length)
+    );
     assert!(ranges.windows(2).all(|two| two[0].end < two[1].start));
     if let (Some(first), [only]) = (range::first_byte(field), ranges.as_slice()) {
         assert_eq!(only.start, first);
@@ -83,15 +94,25 @@ pub fn range(field: &HeaderValue, length: u64) {
     for part in &ranges {
         let text = range::content_range(part, length);
         let text = text.to_str().expect("digits");
-        let numbers = text.strip_prefix("bytes ").and_then(|rest| rest.split_once('/'));
+        let numbers = text
+            .strip_prefix("bytes ")
+            .and_then(|rest| rest.split_once('/'));
         let (place, whole) = numbers.expect("two parts");
         let (first, last) = place.split_once('-').expect("two numbers");
         let number = |text: &str| text.parse::<u64>().expect("a number");
-        assert_eq!((number(first), number(last) + 1, number(whole)), (part.start, part.end, length));
+        assert_eq!(
+            (number(first), number(last) + 1, number(whole)),
+            (part.start, part.end, length)
+        );
     }
     let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
     let multipart = Multipart::new("boundary", None, ranges, length);
-    let frame = multipart.parts.iter().map(|(head, _)| head.len()).sum::<usize>() + multipart.end.len();
+    let frame = multipart
+        .parts
+        .iter()
+        .map(|(head, _)| head.len())
+        .sum::<usize>()
+        + multipart.end.len();
     assert_eq!(multipart.length(), bytes + frame as u64);
 }
 
@@ -110,11 +131,15 @@ pub fn keys(uri: &Uri, policy: &KeyPolicy, response: &HeaderMap, requests: [&Hea
                 panic!("no value of a field: {}", normal.escape_ascii());
             };
             let again: HeaderMap = [(name.clone(), value)].into_iter().collect();
-            assert_eq!(vary::normalized(name, &again).as_deref(), Some(&*normal));
+            assert_eq!(
+                vary::normalized(name, &again).as_deref(),
+                Some(normal.trim_ascii())
+            );
         }
         // A URL that is written out is the one that it was.
         let url = key::url(policy, uri, headers);
-        if uri.scheme().is_some() && policy == &KeyPolicy::default() {
+        let is_absolute = uri.scheme().is_some() && uri.host().is_some_and(|host| !host.is_empty());
+        if is_absolute && policy == &KeyPolicy::default() {
             assert_eq!(key::normal_url(&url).as_deref(), Some(&*url));
         }
     }

@@ -41,7 +41,7 @@ impl Slot {
         }
     }
 
-    fn version(&self) -> u64 {
+    pub(super) fn version(&self) -> u64 {
         match self {
             Self::Response(stored) => stored.head.version,
             Self::Varying(varying) => varying.version,

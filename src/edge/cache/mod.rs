@@ -21,7 +21,8 @@
 //! * Only responses to GET are stored. A HEAD request is answered from them, or goes forward and updates them.
 //! * A client's `no-cache`, `max-age=0` and `no-store` are obeyed unless the policy has `ignore_client`.
 //! * A request for a range that begins in the first megabyte, or in what is on its way already, fetches the whole
-//!   response and gets its part of it; others go forward as they are, and what comes is not stored. A 206 is never stored.
+//!   response and gets its part of it; others go forward as they are, and what comes is not stored. A 206 or 416 is never
+//!   stored.
 //! * A response that sets a cookie is stored only where its origin says that it is for all: see `storable`.
 //! * Requests with `Authorization` do not wait for others.
 //! * Trailers of stored responses are dropped.
@@ -218,6 +219,15 @@ struct Shared {
     waiting: AtomicU64,
 }
 
+/// Where what is taken into memory was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comes {
+    /// It takes the place of what is there.
+    FromOrigin,
+    /// What is there is younger.
+    FromDisk,
+}
+
 impl Cache {
     /// Opens a cache. What an earlier run stored on disk is looked for in the background if it is much.
     pub async fn open(config: CacheConfig) -> Result<Self, CacheError> {
@@ -282,17 +292,18 @@ impl Cache {
             return purged;
         }
         let now = shared.clock.now();
-        for digest in &digests {
-            match how {
-                PurgeMode::Soft => shared.memory.mark(digest, now),
-                PurgeMode::Hard => {
-                    shared.memory.remove(digest);
-                    if let Some(disk) = &shared.disk {
-                        disk.forget(digest);
-                    }
-                }
-            }
+        if let Some(disk) = &shared.disk {
+            digests.iter().for_each(|digest| match how {
+                PurgeMode::Soft => disk.note_mark(digest, now),
+                PurgeMode::Hard => disk.forget(digest),
+            });
+            // Who took one of them from disk before that has it in memory by now.
+            shared.log.pass();
         }
+        digests.iter().for_each(|digest| match how {
+            PurgeMode::Soft => shared.memory.mark(digest, now),
+            PurgeMode::Hard => shared.memory.remove(digest),
+        });
         if let Some(disk) = &shared.disk {
             let disk = Arc::clone(disk);
             let work = spawn_blocking(move || match how {
@@ -352,7 +363,7 @@ impl Shared {
                 let asked = self.log.generation();
                 let (disk, key) = (Arc::clone(disk), key.clone());
                 let slot = spawn_blocking(move || disk.load(&key)).await.ok()??;
-                self.keep(&slot, asked, false).then_some(slot)
+                self.keep(&slot, asked, Comes::FromDisk).then_some(slot)
             })
             .await
             .clone();
@@ -364,7 +375,8 @@ impl Shared {
             loads.remove(&key.digest);
         }
         drop(loads);
-        slot.filter(|slot| slot.key().bytes == key.bytes)
+        // It may have been purged since it was read for somebody else.
+        slot.filter(|slot| slot.key().bytes == key.bytes && disk.has(slot))
     }
 
     fn loads(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Arc<OnceCell<Option<Slot>>>>> {
@@ -372,10 +384,13 @@ impl Shared {
     }
 
     /// Takes what was asked for then into memory if it fits. False if it was purged since, or may have been.
-    fn keep(&self, slot: &Slot, asked: Generation, replace: bool) -> bool {
+    fn keep(&self, slot: &Slot, asked: Generation, comes: Comes) -> bool {
         let label = slot.label();
         let held = self.log.hold();
         if held.was_purged(asked, &label.distribution, &label.url, Some(&label.tags)) {
+            return false;
+        }
+        if comes == Comes::FromDisk && !self.disk.as_ref().is_some_and(|disk| disk.has(slot)) {
             return false;
         }
         let digest = &slot.key().digest;
@@ -389,7 +404,7 @@ impl Shared {
         if !is_small {
             // What is there is older.
             self.memory.remove(digest);
-        } else if replace || !self.memory.has(digest) {
+        } else if comes == Comes::FromOrigin || !self.memory.has(digest) {
             self.memory.insert(slot.clone());
         }
         true

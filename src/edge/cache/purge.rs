@@ -4,6 +4,10 @@
 //! noted in a [`Log`] before the index is looked through, and whoever stores asks the log while he holds it. So a
 //! response is either seen by the purge in the index, or sees the purge in the log.
 //!
+//! What is read from disk while it is purged is neither: it was stored before the purge, and asked for after it. So the disk's
+//! record goes, or is marked, before what is in memory; and whoever takes a response from disk into memory holds the log and looks at
+//! the record.
+//!
 //! The log is short. A request that has been under way for longer than the log reaches back is taken for purged.
 
 use std::{
@@ -181,6 +185,11 @@ impl Log {
             notes.forgotten = number;
         }
         self.count.store(number, SeqCst);
+    }
+
+    /// Waits for whoever holds it now.
+    pub(super) fn pass(&self) {
+        drop(self.notes.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Keeps purges out. What is in the index when this is dropped is seen by the next purge.

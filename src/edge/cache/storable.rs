@@ -77,7 +77,9 @@ pub(super) fn judge(
     if status.is_informational()
         || matches!(
             status,
-            StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED
+            StatusCode::PARTIAL_CONTENT
+                | StatusCode::NOT_MODIFIED
+                | StatusCode::RANGE_NOT_SATISFIABLE
         )
         || (directives.must_understand && !understood)
     {

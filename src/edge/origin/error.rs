@@ -61,10 +61,12 @@ impl OriginError {
         }
     }
 
-    /// The status, which for a loop says more than the outcome's.
+    /// The status, which may say more than the outcome's.
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::Loop => StatusCode::LOOP_DETECTED,
+            // Who is still there to read it has sent what is no body.
+            Self::RequestBody(_) => StatusCode::BAD_REQUEST,
             _ => self.outcome().status(),
         }
     }

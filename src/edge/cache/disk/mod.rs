@@ -28,7 +28,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
@@ -93,6 +96,8 @@ struct Record {
     size: u64,
     /// When the response came.
     received: Moment,
+    /// When it was marked stale, in milliseconds, by this process; 0 if it was not.
+    marked: Arc<AtomicU64>,
     counters: Arc<Counters>,
 }
 
@@ -148,6 +153,25 @@ impl Disk {
     /// Whether there may be a response under a key: no proof, but no I/O either.
     pub(super) fn may_have(&self, key: &Key) -> bool {
         self.records.contains_key(&key.digest)
+    }
+
+    /// Whether what was read is still stored. It is marked stale if that was done since.
+    pub(super) fn has(&self, slot: &Slot) -> bool {
+        let Some(record) = self.records.get(&slot.key().digest) else {
+            return false;
+        };
+        let marked = record.marked.load(SeqCst);
+        if let (Slot::Response(stored), 1..) = (slot, marked) {
+            stored.mark(Moment::from_millis(marked));
+        }
+        record.version == slot.version()
+    }
+
+    /// Notes that a response is stale from now on; [`mark`](Self::mark) writes it down.
+    pub(super) fn note_mark(&self, digest: &Digest, now: Moment) {
+        if let Some(record) = self.records.get(digest) {
+            record.marked.store(now.as_millis().max(1), SeqCst);
+        }
     }
 
     /// What is stored under a key. Blocks.

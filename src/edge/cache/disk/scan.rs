@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File},
     path::Path,
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use super::{Disk, Record, body, format, read_meta};
@@ -82,6 +82,7 @@ impl Disk {
                 body,
                 size,
                 received,
+                marked: Arc::default(),
                 counters,
             };
             (key.digest == *digest).then_some((label, record))

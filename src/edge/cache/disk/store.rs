@@ -147,6 +147,7 @@ impl Disk {
             body: body.as_ref().map(|(version, _)| *version),
             size,
             received,
+            marked: Arc::default(),
             counters,
         };
         let held = self.log.hold();

@@ -411,3 +411,39 @@ async fn a_part_that_came_is_served_and_one_that_will_not_come_soon_is_asked_for
         assert_eq!(site.origin.count(), count, "{range}");
     }
 }
+
+/// Where there is but a window of a body, who comes late finds its beginning gone.
+#[tokio::test]
+async fn who_comes_when_the_beginning_is_gone_goes_forward_himself() {
+    const MB: usize = 1 << 20;
+    let (sender, body) = streamed();
+    let first = Mutex::new(Some(body));
+    let fields = [("cache-control", "max-age=60")];
+    let site = Site::new(Origin::new(move |_| {
+        let body = first.lock().unwrap().take();
+        std::future::ready(Ok(match body {
+            Some(body) => with_body(200, &fields, body),
+            None => response(200, &fields, "another"),
+        }))
+    }))
+    .await;
+    let mut body = site
+        .begin(Method::GET, "/x", &[])
+        .await
+        .unwrap()
+        .into_body();
+    let mut read = 0;
+    for _ in 0..4 {
+        send(&sender, vec![b'x'; MB]);
+        let until = read + MB;
+        while read < until {
+            let frame = body.frame().await.unwrap().unwrap();
+            read += frame.into_data().unwrap().len();
+        }
+    }
+    assert_eq!(site.get("/x").await.text(), "another");
+    assert_eq!(site.origin.count(), 2);
+    drop(sender);
+    assert!(body.frame().await.is_none());
+    assert_eq!(read, 4 * MB);
+}

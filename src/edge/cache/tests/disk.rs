@@ -434,3 +434,28 @@ async fn what_is_found_after_a_purge_is_purged() {
     assert!(site.get("/small").await.is_hit());
     assert!(!site.get("/large").await.is_hit());
 }
+
+/// Who reads from disk while it is purged was there after the purge was noted, and read what it takes.
+#[tokio::test]
+async fn what_was_read_from_disk_while_it_was_purged_does_not_come_back() {
+    for how in [PurgeMode::Hard, PurgeMode::Soft] {
+        let folder = tempfile::tempdir().unwrap();
+        warm(folder.path()).await;
+        let site = Site::open(origin(), config(Some(folder.path()))).await;
+        let shared = &site.cache.0;
+        let uri = "http://site.example/small".parse().unwrap();
+        let (policy, headers) = (&site.policy.key, HeaderMap::new());
+        let key = Key::of_request("site", "", policy, None, &uri, &headers);
+        let slot = shared.disk.as_ref().unwrap().load(&key).unwrap();
+        site.cache.purge("site", &Purge::All, how).await;
+        let asked = shared.log.generation();
+        let is_kept = shared.keep(&slot, asked, Comes::FromDisk);
+        let Slot::Response(stored) = &slot else {
+            panic!("it has no variants");
+        };
+        match how {
+            PurgeMode::Hard => assert!(!is_kept && shared.memory.get(&key).is_none()),
+            PurgeMode::Soft => assert!(is_kept && stored.marked().is_some()),
+        }
+    }
+}
