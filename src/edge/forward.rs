@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    Method, Request, Response, StatusCode, header, request,
+    Method, Request, Response, StatusCode, header,
     uri::{Authority, Scheme},
 };
 use http_body::{Body as _, Frame, SizeHint};
@@ -28,6 +28,7 @@ use super::{
     compress::{self, Compressed},
     hooks::{Hooks, Passing},
     origin::{Origin, OriginBody, OriginError, Viewer},
+    transform,
 };
 use crate::{
     invoke::{self, ResponseBody},
@@ -45,7 +46,7 @@ pub(super) struct Route {
     pub(super) edge: Arc<Edge>,
     pub(super) distribution: Arc<Distribution>,
     pub(super) behaviour: usize,
-    /// The origin that a viewer-request hook chose.
+    /// The origin that a hook chose.
     pub(super) origin: Option<Arc<str>>,
     pub(super) arrival: Arc<Arrival>,
 }
@@ -62,7 +63,7 @@ impl cache::Forward for Route {
         &self,
         request: Request<Option<RequestBody>>,
     ) -> Result<Response<Forwarded>, Failure> {
-        let behaviour = &self.distribution.behaviours[self.behaviour];
+        let behaviour = self.behaviour();
         // In a box: a request that the cache answers needs no room for it.
         let answered = Box::pin(self.answer(behaviour, request));
         match tokio::time::timeout(behaviour.config.timeout, answered).await {
@@ -73,6 +74,10 @@ impl cache::Forward for Route {
 }
 
 impl Route {
+    pub(super) fn behaviour(&self) -> &Behaviour {
+        &self.distribution.behaviours[self.behaviour]
+    }
+
     async fn answer(
         &self,
         behaviour: &Behaviour,
@@ -109,8 +114,9 @@ impl Route {
         let response = match made {
             Some(response) => response.map(|body| Answer::Made { bytes: Some(body) }),
             None => {
-                let chosen = decided.origin.as_deref().or(self.origin.as_deref());
-                self.ask(&config.target, chosen, head, body).await?
+                let mut route = self.clone();
+                route.origin = decided.origin.map(Arc::from).or(route.origin);
+                transform::pass(&route, 0, Request::from_parts(head, body)).await?
             }
         };
         let response = match asked {
@@ -147,19 +153,16 @@ impl Route {
     }
 
     /// Asks an origin or a function.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
-        target: &Target,
-        chosen: Option<&str>,
-        head: request::Parts,
-        body: RequestBody,
+        request: Request<RequestBody>,
     ) -> Result<Response<Answer>, Failure> {
-        let origin = match (chosen, target) {
+        let target = &self.behaviour().config.target;
+        let origin = match (self.origin.as_deref(), target) {
             (Some(chosen), _) => Some(chosen),
             (None, Target::Origin(name)) => Some(name.as_str()),
             (None, Target::Function(_)) => None,
         };
-        let request = Request::from_parts(head, body);
         match (origin, target) {
             (Some(name), _) => {
                 let origin = self
@@ -253,8 +256,8 @@ fn has_body(method: &Method, status: StatusCode) -> bool {
 }
 
 /// Whether the request's body is longer than the behaviour allows.
-fn is_too_long(error: &OriginError) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+pub(super) fn is_too_long(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         if error.is::<LengthLimitError>() {
             return true;
@@ -286,6 +289,15 @@ pub(super) enum AnswerError {
     Origin(OriginError),
     #[error(transparent)]
     Function(IncompleteBody),
+}
+
+impl AnswerError {
+    pub(super) const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Origin(error) => error.outcome(),
+            Self::Function(IncompleteBody(outcome)) => *outcome,
+        }
+    }
 }
 
 impl http_body::Body for Answer {
