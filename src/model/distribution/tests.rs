@@ -27,6 +27,15 @@ fn distribution(paths: &[&str]) -> Distribution {
     }
 }
 
+/// A hook that is given so much of a body.
+fn given(bytes: u64) -> Hook {
+    Hook {
+        function: "auth".parse().unwrap(),
+        on_failure: OnFailure::Fail,
+        body: Some(ByteSize::bytes(bytes)),
+    }
+}
+
 fn origin(urls: impl IntoIterator<Item = String>) -> Origin {
     let server = |url| OriginServer {
         url,
@@ -338,11 +347,6 @@ fn there_is_an_end_to_how_many() {
         },
         "default.hooks.origin_request: 11 hooks are more than the 10 allowed",
     );
-    let given = |bytes: u64| Hook {
-        function: "auth".parse().unwrap(),
-        on_failure: OnFailure::Fail,
-        body: Some(ByteSize::bytes(bytes)),
-    };
     check(
         |site| site.default.hooks.origin_response = vec![given(1), given((1 << 20) + 1)],
         "default.hooks.origin_response.1.body: 1048577 B is more than 1 MB",
