@@ -1,10 +1,11 @@
-//! Bodies on their way through a distribution: what hooks are given of them and make of them.
+//! Bodies on their way through a distribution: what hooks are given and make of them, and what middleware does as they stream.
 
 #![expect(
     clippy::unwrap_used,
     reason = "what fails in a test's own work fails the test"
 )]
 
+mod process;
 mod support;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -24,13 +25,16 @@ use flate2::{Compression, write::GzEncoder};
 use futures::stream::{self, StreamExt as _};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use support::{Node, Reply, guests};
-use tokio::{io::AsyncWriteExt as _, net::TcpListener};
-use wharf::model::FunctionConfiguration;
+use support::{Node, Reply, eventually, guests};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+use wharf::model::{FunctionConfiguration, Kind};
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -42,6 +46,9 @@ struct Origin {
     asked: Arc<AtomicUsize>,
     /// The last request, and its body.
     last: Arc<Mutex<Option<(http::request::Parts, Bytes)>>>,
+    /// What was sent of an endless body, and whether nobody wants more of it.
+    sent: Arc<AtomicUsize>,
+    ended: Arc<AtomicBool>,
 }
 
 impl Origin {
@@ -50,21 +57,29 @@ impl Origin {
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
         let last = Arc::new(Mutex::new(None));
+        let (sent, ended) = (Arc::new(AtomicUsize::new(0)), Arc::default());
+        let endless = Endless {
+            sent: Arc::clone(&sent),
+            ended: Arc::clone(&ended),
+        };
         let (counted, kept) = (asked.clone(), last.clone());
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (counted, kept) = (counted.clone(), kept.clone());
+                let (counted, kept, endless) = (counted.clone(), kept.clone(), endless.clone());
                 let service = service_fn(move |request: Request<Incoming>| {
                     counted.fetch_add(1, Relaxed);
-                    let kept = kept.clone();
+                    let (kept, endless) = (kept.clone(), endless.clone());
                     async move {
                         let (head, body) = request.into_parts();
                         let body = match body.collect().await {
                             Ok(body) => body.to_bytes(),
                             Err(_) => Bytes::from_static(b"(broken off)"),
                         };
-                        let response = answer(&head, &body);
+                        let response = match head.uri.query() {
+                            Some("endless") => Response::new(endless.body()),
+                            _ => answer(&head, &body),
+                        };
                         *kept.lock().unwrap() = Some((head, body));
                         Ok::<_, Infallible>(response)
                     }
@@ -77,6 +92,8 @@ impl Origin {
             address,
             asked,
             last,
+            sent,
+            ended,
         }
     }
 
@@ -96,6 +113,34 @@ impl Origin {
         self.last.lock().unwrap().as_ref().unwrap().1.clone()
     }
 }
+
+/// A body without an end.
+#[derive(Clone)]
+struct Endless {
+    sent: Arc<AtomicUsize>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Endless {
+    fn body(&self) -> Body {
+        struct Wanted(Arc<AtomicBool>);
+        impl Drop for Wanted {
+            fn drop(&mut self) {
+                self.0.store(true, Relaxed);
+            }
+        }
+        let wanted = Wanted(self.ended.clone());
+        let sent = self.sent.clone();
+        let pieces = stream::repeat_with(move || {
+            let _ = &wanted;
+            sent.fetch_add(PIECE.len(), Relaxed);
+            Ok(Frame::data(Bytes::from_static(&PIECE)))
+        });
+        BodyExt::boxed_unsync(StreamBody::new(pieces))
+    }
+}
+
+static PIECE: [u8; 16 << 10] = [b'a'; 16 << 10];
 
 fn answer(head: &http::request::Parts, body: &Bytes) -> Response<Body> {
     let query = head.uri.query().unwrap_or_default();
@@ -158,7 +203,6 @@ fn full(bytes: impl Into<Bytes>) -> Body {
 
 /// So many bytes, 16 KB at a time.
 fn pieces(size: usize) -> Body {
-    static PIECE: [u8; 16 << 10] = [b'a'; 16 << 10];
     let pieces = stream::unfold(size, |left| async move {
         let length = left.min(PIECE.len());
         (length > 0).then(|| {
@@ -362,7 +406,7 @@ async fn what_breaks_off_or_is_slow_is_neither_shown_nor_stored() {
     // What breaks off behind what the hook is given breaks off for the client.
     for _ in 0..2 {
         let asked = origin.asked();
-        let reply = get(&node, "/hook/body/chunked?cut=100000").await;
+        let reply = get(&node, "/hook/body/chunked?cut=4000000").await;
         assert_eq!(reply.header("x-response-body"), "1000 of more");
         assert!(!reply.complete, "{reply:?}");
         assert!(origin.asked() > asked, "it was stored");
@@ -427,4 +471,332 @@ async fn hooks_after_each_other_are_given_what_the_one_before_made() {
     let reply = get(&node, "/hook/body/response").await;
     assert_eq!(fields(&reply), "5 of more, 3 of more, 3");
     assert_eq!(reply.text(), "HEL");
+}
+
+/// A node with middleware around an origin. The functions `loud` and `louder` are the same.
+async fn loud(change: impl FnOnce(&mut Value)) -> (Node, Origin) {
+    let (node, origin) = site(|_| {}).await;
+    let patient = FunctionConfiguration {
+        timeout: Some(Duration::from_secs(120)),
+        ..FunctionConfiguration::default()
+    };
+    for name in ["loud", "louder"] {
+        node.function(name, guests::MIDDLEWARE, patient.clone())
+            .await;
+    }
+    let mut site = json!({
+        "name": "site",
+        "hosts": ["site.example"],
+        "origins": {"main": {"servers": [{"url": format!("http://{}", origin.address)}], "private": true}},
+        "default": {
+            "target": {"origin": "main"}, "methods": ["GET", "POST"], "hooks": {"transform": ["loud"]},
+        },
+    });
+    change(&mut site["default"]);
+    let put = node.authorized(Method::PUT, "/wharf/v1/distributions/site");
+    let reply = Reply::of(put.json(&site)).await;
+    assert_eq!(reply.status(), 204, "{reply:?}");
+    (node, origin)
+}
+
+/// What the log of a function says of how its invocations ended.
+async fn outcomes(node: &Node, function: &str) -> Vec<String> {
+    let lines = node.client.logs(function, 1000, false).await.unwrap();
+    let lines: Vec<_> = lines.map(|line| line.unwrap().message).collect().await;
+    let reports = lines.iter().filter(|line| line.starts_with("REPORT"));
+    reports
+        .map(|line| match line.split_once("Outcome: ") {
+            Some((_, outcome)) => outcome.split_whitespace().next().unwrap().to_owned(),
+            None => "ok".to_owned(),
+        })
+        .collect()
+}
+
+async fn ended(node: &Node, function: &str, outcome: &str) {
+    eventually(async || {
+        let outcomes = outcomes(node, function).await;
+        outcomes.iter().any(|one| one == outcome).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_middleware_makes_of_an_answer_is_sent_and_stored() {
+    let (node, origin) = loud(|_| {}).await;
+    let louder = GREETING.to_ascii_uppercase();
+    let reply = get(&node, "/mw").await;
+    assert_eq!((reply.status(), reply.text()), (200, louder.as_str()));
+    assert_eq!(reply.header("etag"), "\"1\"");
+    let again = get(&node, "/mw").await;
+    assert_eq!((again.text(), origin.asked()), (louder.as_str(), 1));
+    let part = request(&node, Method::GET, "/mw").header("range", "bytes=0-4");
+    let part = Reply::of(part).await;
+    assert_eq!(
+        (part.status(), part.text(), origin.asked()),
+        (206, "HELLO", 1)
+    );
+    // A part of what is not stored is the whole.
+    let far = request(&node, Method::GET, "/mw/far").header("range", "bytes=5000000-");
+    let far = Reply::of(far).await;
+    assert_eq!((far.status(), far.text()), (200, louder.as_str()));
+    let head = Reply::of(request(&node, Method::HEAD, "/mw/head")).await;
+    assert_eq!((head.status(), head.text()), (200, ""));
+    ended(&node, "loud", "ok").await;
+    let functions = node.client.functions().await.unwrap();
+    let loud = functions.iter().find(|one| one.name.as_str() == "loud");
+    assert_eq!(loud.unwrap().kind, Kind::Middleware);
+    assert_eq!(loud.unwrap().url, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_middleware_changes_requests_and_stands_before_another() {
+    let (node, origin) = loud(|behaviour| {
+        behaviour["hooks"] = json!({
+            "transform": ["loud", "louder"],
+            "origin_response": [{"function": "probe", "body": 1000}],
+        });
+    })
+    .await;
+    let reply = post(&node, "/mw/rewrite", "quiet").await;
+    assert_eq!(reply.text(), GREETING.to_ascii_uppercase());
+    assert_eq!(origin.body(), "QUIET");
+    assert_eq!(origin.field("x-middleware").as_deref(), Some("seen"));
+    let path = origin
+        .last
+        .lock()
+        .unwrap()
+        .as_ref()
+        .unwrap()
+        .0
+        .uri
+        .path()
+        .to_owned();
+    assert_eq!((path.as_str(), origin.asked()), ("/rewritten", 1));
+    for function in ["loud", "louder"] {
+        ended(&node, function, "ok").await;
+        assert_eq!(outcomes(&node, function).await, ["ok"], "{function}");
+    }
+    // A hook at the origin is outside, and sees what they made.
+    let hooked = get(&node, "/hook/body").await;
+    assert_eq!(hooked.header("x-response-body"), "22");
+    assert_eq!(hooked.text(), GREETING.to_ascii_uppercase());
+}
+
+/// By the program itself, in a process of its own, so that nothing else is measured.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_body_streams_through_a_middleware_in_little_memory() {
+    const SIZE: usize = 200 << 20;
+    let origin = Origin::start().await;
+    let app = process::App::new(&format!(
+        r#"
+name = "site"
+[functions.loud]
+component = "{{p3_middleware}}"
+timeout = "120 s"
+[distributions.site]
+hosts = ["site.example"]
+default = {{ origin = "main", cache = false, hooks = {{ transform = ["loud"] }} }}
+[distributions.site.origins.main]
+servers = ["http://{}"]
+private = true
+"#,
+        origin.address
+    ));
+    let data = tempfile::tempdir().unwrap();
+    let node = process::Node::serve(data.path()).await;
+    let deployed = node.deploy(app.path()).await;
+    assert_eq!(deployed, "loud\ttransform\n");
+    let warm = node.get_at("site.example", "/mw").await;
+    assert_eq!(warm.text(), GREETING.to_ascii_uppercase());
+    let before = node.resident();
+    let response = node
+        .request("GET", &format!("/mw?size={SIZE}"))
+        .header("host", "site.example")
+        .timeout(Duration::from_secs(120));
+    let mut body = response.send().await.unwrap().bytes_stream();
+    let (mut received, mut most) = (0, 0);
+    while let Some(piece) = body.next().await {
+        let piece = piece.unwrap();
+        assert!(piece.iter().all(|byte| *byte == b'A'));
+        if (received + piece.len()) >> 20 > received >> 20 {
+            most = most.max(node.resident().saturating_sub(before));
+        }
+        received += piece.len();
+    }
+    assert_eq!(received, SIZE);
+    assert!(most < 32 << 20, "{most} bytes more than before");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_holds_the_origin_up_and_one_that_goes_ends_it() {
+    let (node, origin) = loud(|behaviour| behaviour["cache"] = json!({"enabled": false})).await;
+    let mut client = tokio::net::TcpStream::connect(node.http).await.unwrap();
+    let head = "GET /mw?endless HTTP/1.1\r\nhost: site.example\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut some = vec![0; 64 << 10];
+    client.read_exact(&mut some).await.unwrap();
+    assert!(some.ends_with(b"AAAA"), "{:?}", &some[..200]);
+    // What sockets hold is in between, and no more.
+    let sent = eventually(async || {
+        let sent = origin.sent.load(Relaxed);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        (sent == origin.sent.load(Relaxed)).then_some(sent)
+    })
+    .await;
+    assert!(sent < 32 << 20, "{sent} bytes were sent to nobody");
+    drop(client);
+    ended(&node, "loud", "cancelled").await;
+    eventually(async || origin.ended.load(Relaxed).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_breaks_off_behind_a_middleware_is_never_complete_whatever_it_makes_of_it() {
+    let (node, origin) = loud(|_| {}).await;
+    for path in ["/mw", "/mw/sloppy", "/mw/chunked", "/mw/sloppy/chunked"] {
+        for size in [100, 1_000_000] {
+            for _ in 0..2 {
+                let asked = origin.asked();
+                let reply = get(&node, &format!("{path}?cut={size}")).await;
+                let is_whole = reply.status() == 200 && reply.complete;
+                assert!(!is_whole, "{path} {size}: {} bytes", reply.body.len());
+                assert!(origin.asked() > asked, "{path} {size} was stored");
+            }
+        }
+    }
+    ended(&node, "loud", "origin_unreachable").await;
+    let outcomes = outcomes(&node, "loud").await;
+    assert!(!outcomes.contains(&"ok".to_owned()), "{outcomes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_middleware_that_fails_midway_breaks_the_answer_off() {
+    let (node, origin) = loud(|_| {}).await;
+    for (path, outcome) in [
+        ("/mw/trap-midway?size=5000000", "trap"),
+        // It sends on more than the length that it announces.
+        ("/mw/liar?size=5000000", "bad_response"),
+    ] {
+        for _ in 0..2 {
+            let asked = origin.asked();
+            let reply = get(&node, path).await;
+            assert_eq!(reply.status(), 200, "{path}: {reply:?}");
+            assert!(!reply.complete, "{path}: {} bytes", reply.body.len());
+            assert!(origin.asked() > asked, "{path} was stored");
+        }
+        ended(&node, "loud", outcome).await;
+    }
+    assert_eq!(get(&node, "/mw").await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_middleware_that_fails_gives_its_outcome_and_one_that_answers_asks_nobody() {
+    let (node, origin) = loud(|_| {}).await;
+    let little = FunctionConfiguration {
+        fuel: Some(10_000_000),
+        ..FunctionConfiguration::default()
+    };
+    node.function("loud", guests::MIDDLEWARE, little).await;
+    for (path, status, word) in [
+        ("/mw/trap", 502, "trap"),
+        ("/mw/loop", 502, "out_of_fuel"),
+        ("/mw/error", 502, "function_error"),
+        // The path that it goes on with has a segment that is `..`.
+        ("/mw/dots", 502, "function_error"),
+    ] {
+        let reply = get(&node, path).await;
+        assert_eq!((reply.status(), reply.error()), (status, word), "{path}");
+        ended(&node, "loud", word).await;
+    }
+    let own = get(&node, "/mw/own").await;
+    assert_eq!(
+        (own.status(), own.text()),
+        (200, "made by the middleware\n")
+    );
+    assert_eq!(origin.asked(), 0);
+    let many = get(&node, "/mw/many").await;
+    assert_eq!((many.text(), origin.asked()), ("10 answered\n", 10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_the_origin_is_out_is_told_unless_a_middleware_answers_instead() {
+    let (node, origin) = loud(|_| {}).await;
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = json!([{"url": format!("http://{}", closed.local_addr().unwrap())}]);
+    drop(closed);
+    let out = json!({
+        "name": "site",
+        "hosts": ["site.example"],
+        "origins": {"main": {"servers": server, "private": true}},
+        "default": {"target": {"origin": "main"}, "hooks": {"transform": ["loud", "louder"]}},
+    });
+    let put = node.authorized(Method::PUT, "/wharf/v1/distributions/site");
+    assert_eq!(Reply::of(put.json(&out)).await.status(), 204);
+    let reply = get(&node, "/mw").await;
+    assert_eq!((reply.status(), reply.error()), (502, "origin_unreachable"));
+    let instead = get(&node, "/mw/fallback").await;
+    assert_eq!((instead.status(), instead.text()), (200, "made instead\n"));
+    assert_eq!(origin.asked(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_breaks_off_before_a_middleware_is_not_whole_behind_it() {
+    let (node, origin) = loud(|behaviour| behaviour["request_body"] = json!(100)).await;
+    let mut client = tokio::net::TcpStream::connect(node.http).await.unwrap();
+    let head = "POST /mw/sloppy-request HTTP/1.1\r\nhost: site.example\r\ntransfer-encoding: chunked\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    client.write_all(b"4\r\nhalf\r\n").await.unwrap();
+    eventually(async || (origin.asked() == 1).then_some(())).await;
+    drop(client);
+    eventually(async || origin.last.lock().unwrap().is_some().then_some(())).await;
+    assert_eq!(origin.body(), "(broken off)");
+    let long = stream::iter(0..20).map(|_| Ok::<_, Infallible>("0123456789"));
+    let body = reqwest::Body::wrap_stream(long);
+    let long = post(&node, "/mw/sloppy-request", body).await;
+    assert_eq!(long.status(), 413, "{long:?}");
+    let whole = post(&node, "/mw/sloppy-request?echo", "whole").await;
+    assert_eq!(whole.text(), "WHOLE");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_middleware_is_told_by_what_it_imports_and_stands_nowhere_else() {
+    let inspection = wharf::runtime::inspect(&guests::MIDDLEWARE.bytes()).unwrap();
+    assert_eq!(inspection.kind, Some(Kind::Middleware));
+    assert_eq!(Kind::Middleware.to_string(), "wasi:http 0.3 middleware");
+    let (node, _) = loud(|_| {}).await;
+    let put = async |behaviour: Value| {
+        let site = json!({
+            "name": "other", "hosts": ["other.example"],
+            "origins": {"main": {"servers": [{"url": "http://example.com"}]}},
+            "default": behaviour,
+        });
+        let request = node.authorized(Method::PUT, "/wharf/v1/distributions/other");
+        let reply = Reply::of(request.json(&site)).await;
+        assert_eq!(reply.status(), 400, "{reply:?}");
+        reply.json()["message"].as_str().unwrap().to_owned()
+    };
+    let target = json!({"origin": "main"});
+    let said = put(json!({"target": target, "hooks": {"transform": ["probe"]}})).await;
+    assert!(
+        said.contains("default.hooks.transform.0: `probe` is no middleware"),
+        "{said}"
+    );
+    let said = put(json!({"target": {"function": "loud"}})).await;
+    assert!(
+        said.contains("`loud` answers no requests: it is a middleware"),
+        "{said}"
+    );
+    let hook = json!({"viewer_request": [{"function": "loud"}]});
+    let said = put(json!({"target": target, "hooks": hook})).await;
+    assert!(said.contains("is no request hook"), "{said}");
+    let refused = node
+        .client
+        .invoke("loud", "{}".into(), "RequestResponse", false)
+        .await;
+    let said = refused.unwrap_err().to_string();
+    assert!(said.contains("it is a middleware"), "{said}");
+    let alone = node
+        .request(Method::GET, "/")
+        .header("host", "loud.localhost");
+    assert_eq!(Reply::of(alone).await.status(), 404);
 }

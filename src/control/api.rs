@@ -77,7 +77,7 @@ pub struct FunctionSummary {
     pub app: Option<String>,
     /// When it was deployed: milliseconds since 1970-01-01T00:00:00Z.
     pub modified_ms: u64,
-    /// Where it answers; a request hook does so nowhere.
+    /// Where it answers; what is part of a distribution does so nowhere.
     pub url: Option<String>,
     /// Invocations at this moment.
     pub in_flight: u32,
@@ -86,11 +86,12 @@ pub struct FunctionSummary {
 }
 
 impl FunctionSummary {
-    /// Where it is met: its URL, or the points at which a hook can stand.
+    /// Where it is met: its URL, or where it can stand in a distribution.
     pub fn place(&self) -> String {
-        match &self.url {
-            Some(url) => url.clone(),
-            None => self.kind.points().to_string(),
+        match (&self.url, self.kind) {
+            (Some(url), _) => url.clone(),
+            (None, Kind::Middleware) => "transform".to_owned(),
+            (None, kind) => kind.points().to_string(),
         }
     }
 }

@@ -25,10 +25,10 @@ use crate::{
         cache::{Counts, Purge, PurgeMode},
         origin::ServerStatistics,
     },
-    invoke::HOOK_IS_NOT_INVOCABLE,
+    invoke::why_not_invocable,
     model::{
         Certificate, DeployedDistribution, Distribution, DistributionName, FunctionName,
-        IssuedCertificate, Kind, PrivateKey,
+        IssuedCertificate, Kind, PrivateKey, distribution::Role,
     },
     store::{Change, Resource as _, Stored},
     tls::Pair,
@@ -66,24 +66,16 @@ impl Control {
                 Ok(None) => None,
                 Err(problem) => return Err(invalid(problem)),
             };
-            for (key, function, point) in distribution.functions() {
+            for (key, function, role) in distribution.functions() {
                 let served = || Some(self.invoke.find(function.as_str())?.deployment().kind);
                 let kind = kinds.get(function).copied().or_else(served);
-                let problem = match (kind, point) {
-                    (None, _) => format!("there is no function `{function}`"),
-                    (Some(kind), Some(point)) if !kind.points().contains(point) => {
-                        let has = match kind.points() {
-                            points if points.is_empty() => "is no request hook".to_owned(),
-                            points => format!("has {points}"),
-                        };
-                        format!("`{function}` has no hook {point}: it {has}")
-                    }
-                    (Some(Kind::Hook(_)), None) => {
-                        format!("`{function}` answers no requests: {HOOK_IS_NOT_INVOCABLE}")
-                    }
-                    (Some(_), _) => continue,
+                let problem = match kind {
+                    None => Some(format!("there is no function `{function}`")),
+                    Some(kind) => unfit(function, kind, role),
                 };
-                return Err(invalid(format!("{}: {problem}", key.join("."))));
+                if let Some(problem) = problem {
+                    return Err(invalid(format!("{}: {problem}", key.join("."))));
+                }
             }
             for other in &present {
                 if other.distribution.name == name {
@@ -251,6 +243,28 @@ impl Control {
                 .map(|(name, counts)| (name, CacheCounts::from(counts)))
                 .collect(),
         }
+    }
+}
+
+/// Why a function of a kind is not what a distribution has it for.
+fn unfit(function: &FunctionName, kind: Kind, role: Role) -> Option<String> {
+    match role {
+        Role::Answer => {
+            let why = why_not_invocable(kind)?;
+            Some(format!("`{function}` answers no requests: {why}"))
+        }
+        Role::Hook(point) => {
+            let has = match kind.points() {
+                points if points.contains(point) => return None,
+                points if points.is_empty() => "is no request hook".to_owned(),
+                points => format!("has {points}"),
+            };
+            Some(format!("`{function}` has no hook {point}: it {has}"))
+        }
+        Role::Transform if kind == Kind::Middleware => None,
+        Role::Transform => Some(format!(
+            "`{function}` is no middleware, which exports and imports wasi:http/handler@0.3: it is called as {kind}"
+        )),
     }
 }
 

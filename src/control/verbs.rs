@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     edge::{Edge, cache::Statistics},
-    invoke::{Function, HOOK_IS_NOT_INVOCABLE, Invoke},
+    invoke::{Function, Invoke, why_not_invocable},
     model::{
         Alias, Answer, Arns, AsyncEvent, Deployment, Digest, EventInvokeConfig, EventTarget,
         FunctionName, FunctionSettings, Kind, LambdaSettings, ProvisionedConcurrency, RequestId,
@@ -315,12 +315,12 @@ impl Control {
             None => Err(Error::Invalid(format!(
                 "a route leads to the function `{name}`, which is not there"
             ))),
-            Some(Kind::Hook(_)) => Err(Error::Invalid(format!(
-                "a route leads to `{name}`, which answers no requests: {HOOK_IS_NOT_INVOCABLE}"
-            ))),
-            Some(Kind::HttpP2 | Kind::HttpP3 | Kind::Event | Kind::CommandP2 | Kind::CommandP3) => {
-                Ok(())
-            }
+            Some(kind) => match why_not_invocable(kind) {
+                Some(why) => Err(Error::Invalid(format!(
+                    "a route leads to `{name}`, which answers no requests: {why}"
+                ))),
+                None => Ok(()),
+            },
         }
     }
 
@@ -425,13 +425,10 @@ impl Control {
             code_size: deployment.code_size,
             app: deployment.app.clone(),
             modified_ms: deployment.modified_ms,
-            url: match deployment.kind {
-                Kind::HttpP2 | Kind::HttpP3 | Kind::Event | Kind::CommandP2 | Kind::CommandP3 => {
-                    let host = |domain: &str| format!("{}.{domain}", deployment.name);
-                    Some(self.doors.url(host))
-                }
-                Kind::Hook(_) => None,
-            },
+            url: why_not_invocable(deployment.kind).is_none().then(|| {
+                let host = |domain: &str| format!("{}.{domain}", deployment.name);
+                self.doors.url(host)
+            }),
             in_flight: function.in_flight(),
             configuration,
         }

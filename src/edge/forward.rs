@@ -5,6 +5,7 @@
 //! request that found it stale.
 
 use std::{
+    borrow::Cow,
     error::Error,
     pin::Pin,
     sync::Arc,
@@ -14,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    Method, Request, Response, StatusCode, header, request,
+    Method, Request, Response, StatusCode, header,
     uri::{Authority, Scheme},
 };
 use http_body::{Body as _, Frame, SizeHint};
@@ -29,6 +30,7 @@ use super::{
     compress::{self, CompressError, Compressed},
     hooks::{Hooks, Passing},
     origin::{OriginBody, OriginError, Tunnel, Upgrade, Viewer},
+    transform,
 };
 use crate::{
     invoke::{self, ResponseBody},
@@ -48,7 +50,7 @@ pub(super) struct Route {
     pub(super) edge: Arc<Edge>,
     pub(super) distribution: Arc<Distribution>,
     pub(super) behaviour: usize,
-    /// The origin that a viewer-request hook chose.
+    /// The origin that a hook chose.
     pub(super) origin: Option<Arc<str>>,
     pub(super) arrival: Arc<Arrival>,
     /// Of the cache: what it asks for runs in tasks of their own.
@@ -67,7 +69,7 @@ impl cache::Forward for Route {
         &self,
         request: Request<Option<RequestBody>>,
     ) -> Result<Response<Forwarded>, Failure> {
-        let behaviour = &self.distribution.behaviours[self.behaviour];
+        let behaviour = self.behaviour();
         // In a box: a request that the cache answers needs no room for it.
         let answered = Box::pin(
             self.answer(behaviour, request)
@@ -84,6 +86,10 @@ impl cache::Forward for Route {
 }
 
 impl Route {
+    pub(super) fn behaviour(&self) -> &Behaviour {
+        &self.distribution.behaviours[self.behaviour]
+    }
+
     async fn answer(
         &self,
         behaviour: &Behaviour,
@@ -121,8 +127,14 @@ impl Route {
         let response = match made {
             Some(response) => response.map(|body| Answer::Made { bytes: Some(body) }),
             None => {
-                let chosen = decided.origin.as_deref().or(self.origin.as_deref());
-                self.ask(&config.target, chosen, head, body).await?
+                let route = match decided.origin {
+                    Some(origin) => Cow::Owned(Self {
+                        origin: Some(Arc::from(origin)),
+                        ..self.clone()
+                    }),
+                    None => Cow::Borrowed(self),
+                };
+                transform::pass(&route, 0, Request::from_parts(head, body)).await?
             }
         };
         let response = match asked {
@@ -159,19 +171,16 @@ impl Route {
     }
 
     /// Asks an origin or a function.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
-        target: &Target,
-        chosen: Option<&str>,
-        head: request::Parts,
-        body: RequestBody,
+        request: Request<RequestBody>,
     ) -> Result<Response<Answer>, Failure> {
-        let origin = match (chosen, target) {
+        let target = &self.behaviour().config.target;
+        let origin = match (self.origin.as_deref(), target) {
             (Some(chosen), _) => Some(chosen),
             (None, Target::Origin(name)) => Some(name.as_str()),
             (None, Target::Function(_)) => None,
         };
-        let request = Request::from_parts(head, body);
         match (origin, target) {
             (Some(name), _) => {
                 let source = self
@@ -307,8 +316,8 @@ fn has_body(method: &Method, status: StatusCode) -> bool {
 }
 
 /// Whether the request's body is longer than the behaviour allows.
-fn is_too_long(error: &OriginError) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+pub(super) fn is_too_long(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         if error.is::<LengthLimitError>() {
             return true;
@@ -364,6 +373,15 @@ pub(super) enum AnswerError {
     Origin(OriginError),
     #[error(transparent)]
     Function(IncompleteBody),
+}
+
+impl AnswerError {
+    pub(super) const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Origin(error) => error.outcome(),
+            Self::Function(IncompleteBody(outcome)) => *outcome,
+        }
+    }
 }
 
 impl http_body::Body for Answer {

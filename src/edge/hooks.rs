@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, header, request, response};
+use http::{HeaderMap, HeaderValue, Response, header, request, response};
 use http_body::Body;
 use tracing::{Instrument as _, Span};
 
@@ -223,6 +223,10 @@ impl Hooks<'_> {
                     head.headers = response.headers;
                     if let Some(made) = response.body {
                         head.headers.remove(header::CONTENT_LENGTH);
+                        if !made.is_empty() {
+                            let length = HeaderValue::from(made.len());
+                            head.headers.insert(header::CONTENT_LENGTH, length);
+                        }
                         // A hook that hands the fields on does not mean those of the body that it replaces.
                         head.headers.remove(header::CONTENT_RANGE);
                         if !knows_coding

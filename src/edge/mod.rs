@@ -1,8 +1,8 @@
 //! A distribution's way: this node as an edge of a content delivery network.
 //!
 //! ```text
-//! behaviour → gate → viewer-request hooks → cache ─(miss)→ origin-request hooks → origin or function
-//!                                             │                                          │
+//! behaviour → gate → viewer-request hooks → cache ─(miss)→ origin-request hooks → middleware → origin or function
+//!                                             │                                       │
 //!              viewer-response hooks ← answer ┴── stored ← compression ← origin-response hooks
 //! ```
 //!
@@ -31,6 +31,7 @@ mod hooks;
 mod observed;
 pub mod origin;
 mod rate;
+mod transform;
 
 use std::{
     borrow::Cow,

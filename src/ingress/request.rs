@@ -186,7 +186,9 @@ impl DataPlane {
                     function.clone(),
                     match function.deployment().kind {
                         // Only an event carries them; a component that speaks HTTP reads its path itself.
-                        Kind::HttpP2 | Kind::HttpP3 | Kind::Hook(_) => Vec::new(),
+                        Kind::HttpP2 | Kind::HttpP3 | Kind::Middleware | Kind::Hook(_) => {
+                            Vec::new()
+                        }
                         Kind::Event | Kind::CommandP2 | Kind::CommandP3 => found
                             .parameters
                             .iter()

@@ -87,7 +87,9 @@ impl Invoke {
                     .event(&function.runtime, event, invocation, Ok::<_, Infallible>)
                     .await
             }
-            Kind::Hook(_) => Ok(Err(self.refuse_hook(function, &event, &invocation))),
+            Kind::Hook(_) | Kind::Middleware => {
+                Ok(Err(self.refuse_event(function, &event, &invocation)))
+            }
         }
     }
 

@@ -11,15 +11,9 @@ use crate::{
         Outcome, RequestId,
         hook::{Client, Point, RequestAction, RequestHead, ResponseAction, ResponseHead, SeenBody},
     },
-    runtime::{FunctionError, Invocation},
+    runtime::Invocation,
     telemetry::logs::Level,
 };
-
-/// The kind of error that invoking a hook as if it were a function is.
-const NOT_INVOCABLE: &str = "Runtime.RequestHook";
-
-/// Why a hook is not invoked like a function.
-pub const HOOK_IS_NOT_INVOCABLE: &str = "it is a request hook, which nothing invokes but a distribution: name it at one of its points there";
 
 impl Function {
     /// Whether it can stand at a point.
@@ -107,22 +101,5 @@ impl Invoke {
             traceparent: traceparent(request.headers),
             client_context: None,
         })
-    }
-
-    /// Records an invocation of a hook as if it were a function.
-    pub(super) fn refuse_hook(
-        &self,
-        function: &Function,
-        event: &str,
-        invocation: &Invocation,
-    ) -> FunctionError {
-        let error = FunctionError {
-            error_type: NOT_INVOCABLE.to_owned(),
-            message: HOOK_IS_NOT_INVOCABLE.to_owned(),
-            trace: Vec::new(),
-        };
-        self.runtime
-            .refuse(&function.runtime, invocation, event.len(), &error);
-        error
     }
 }

@@ -43,8 +43,8 @@ pub struct UrlArrival<'a> {
 }
 
 impl Invoke {
-    /// Has a function answer an HTTP request, whatever its kind: one that takes events gets the request as one, and a hook
-    /// none. The head of the answer is safe to send.
+    /// Has a function answer an HTTP request, whatever its kind: one that takes events gets the request as one, and what
+    /// is part of a distribution none. The head of the answer is safe to send.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Invoke {
                 .await?
                 .map(|body| ResponseBody::Complete(Some(body))),
             // It was a function when the route was made.
-            Kind::Hook(_) => {
+            Kind::Hook(_) | Kind::Middleware => {
                 drop(Admitted(&function.ledger));
                 return Err(Outcome::NoRoute);
             }

@@ -12,7 +12,9 @@ mod event;
 mod failure;
 mod hook;
 mod http;
+mod middleware;
 mod payload;
+mod refusal;
 mod stream;
 mod versions;
 
@@ -26,8 +28,8 @@ use arc_swap::ArcSwap;
 use concurrency::Gate;
 pub use event::EventAnswer;
 pub use failure::{error_document, stopped_document};
-pub use hook::HOOK_IS_NOT_INVOCABLE;
 pub use http::{Arrival, ResponseBody, UrlArrival};
+pub use refusal::why_not_invocable;
 pub use stream::{AnswerStream, MAX_STREAM, StreamAnswer};
 pub use versions::{Resolved, Versions};
 

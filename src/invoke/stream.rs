@@ -137,7 +137,9 @@ impl Invoke {
                     left: MAX_STREAM,
                 }))
             }
-            Kind::Hook(_) => Ok(Err(self.refuse_hook(function, &event, &invocation))),
+            Kind::Hook(_) | Kind::Middleware => {
+                Ok(Err(self.refuse_event(function, &event, &invocation)))
+            }
         }
     }
 }

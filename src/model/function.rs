@@ -17,6 +17,8 @@ pub enum Kind {
     HttpP2,
     /// `wasi:http/handler@0.3.x`.
     HttpP3,
+    /// The same, exported and imported: it stands before another handler.
+    Middleware,
     /// `wharf:function/handler@0.1.x`.
     Event,
     /// `wasi:cli/run@0.2.x`.
@@ -32,9 +34,12 @@ impl Kind {
     pub const fn points(self) -> Points {
         match self {
             Self::Hook(points) => points,
-            Self::HttpP2 | Self::HttpP3 | Self::Event | Self::CommandP2 | Self::CommandP3 => {
-                Points::NONE
-            }
+            Self::HttpP2
+            | Self::HttpP3
+            | Self::Middleware
+            | Self::Event
+            | Self::CommandP2
+            | Self::CommandP3 => Points::NONE,
         }
     }
 }
@@ -44,6 +49,7 @@ impl fmt::Display for Kind {
         formatter.write_str(match self {
             Self::HttpP2 => "wasi:http 0.2",
             Self::HttpP3 => "wasi:http 0.3",
+            Self::Middleware => "wasi:http 0.3 middleware",
             Self::Event => "wharf:function",
             Self::CommandP2 => "wasi:cli 0.2",
             Self::CommandP3 => "wasi:cli 0.3",
@@ -157,6 +163,12 @@ impl Limits {
         cpu: Duration::from_secs(3),
     };
 
+    /// Of a middleware. Its time is also that of what it waits for: the origin, and who reads the answer.
+    pub const MIDDLEWARE: Self = Self {
+        timeout: Duration::from_secs(60),
+        ..Self::FUNCTION
+    };
+
     /// Of a request hook. Every request of a distribution waits for it, up to four times.
     pub const HOOK: Self = Self {
         memory: ByteSize::mb(16),
@@ -179,7 +191,8 @@ pub struct FunctionConfiguration {
     pub timeout: Option<Duration>,
     /// Instructions of an invocation, about one unit each; none means the kind's [default](Limits).
     pub fuel: Option<u64>,
-    /// Processor time of an invocation; none means as long as the timeout.
+    /// Processor time of an invocation; none means as long as the timeout, or the kind's [default](Limits) where that is none
+    /// either.
     pub cpu: Option<Duration>,
     /// Environment variables, 4 KB in all.
     pub environment: BTreeMap<String, String>,
@@ -257,6 +270,7 @@ impl FunctionConfiguration {
             Kind::HttpP2 | Kind::HttpP3 | Kind::Event | Kind::CommandP2 | Kind::CommandP3 => {
                 Limits::FUNCTION
             }
+            Kind::Middleware => Limits::MIDDLEWARE,
             Kind::Hook(_) => Limits::HOOK,
         };
         let timeout = self.timeout.unwrap_or(default.timeout);
@@ -264,7 +278,7 @@ impl FunctionConfiguration {
             memory: self.memory.unwrap_or(default.memory),
             timeout,
             fuel: self.fuel.unwrap_or(default.fuel),
-            cpu: self.cpu.unwrap_or(timeout),
+            cpu: self.cpu.or(self.timeout).unwrap_or(default.cpu),
         }
     }
 

@@ -48,6 +48,7 @@ impl Prepared {
 pub(super) enum Target {
     HttpP2(HttpP2Pre<State>),
     HttpP3(HttpP3Pre<State>),
+    Middleware(HttpP3Pre<State>),
     Event(EventFunctionPre<State>),
     CommandP2(CommandP2Pre<State>),
     CommandP3(CommandP3Pre<State>),
@@ -59,7 +60,13 @@ impl Target {
     /// `wasi:cli/run` (as `cargo component` makes them) is meant to answer HTTP.
     fn classify(pre: &InstancePre<State>) -> Result<Self, PrepareError> {
         let function = None
-            .or_else(|| HttpP3Pre::new(pre.clone()).ok().map(Self::HttpP3))
+            .or_else(|| {
+                let http = HttpP3Pre::new(pre.clone()).ok()?;
+                Some(match stands_before_others(pre.component()) {
+                    true => Self::Middleware(http),
+                    false => Self::HttpP3(http),
+                })
+            })
             .or_else(|| HttpP2Pre::new(pre.clone()).ok().map(Self::HttpP2))
             .or_else(|| EventFunctionPre::new(pre.clone()).ok().map(Self::Event))
             .or_else(|| CommandP3Pre::new(pre.clone()).ok().map(Self::CommandP3))
@@ -74,12 +81,21 @@ impl Target {
         match self {
             Self::HttpP2(_) => Kind::HttpP2,
             Self::HttpP3(_) => Kind::HttpP3,
+            Self::Middleware(_) => Kind::Middleware,
             Self::Event(_) => Kind::Event,
             Self::CommandP2(_) => Kind::CommandP2,
             Self::CommandP3(_) => Kind::CommandP3,
             Self::Hook(pre) => Kind::Hook(pre.points()),
         }
     }
+}
+
+/// Whether a component imports what it exports to answer HTTP (`wasi:http/middleware`).
+fn stands_before_others(component: &Component) -> bool {
+    let types = component.component_type();
+    types
+        .imports(component.engine())
+        .any(|(name, _)| name.starts_with("wasi:http/handler@0.3."))
 }
 
 /// Why a component cannot be run here.

@@ -140,6 +140,7 @@ impl Function {
                     Kind::Hook(_) => services.outbound.pool_of_granted(&configuration.outbound),
                     Kind::HttpP2
                     | Kind::HttpP3
+                    | Kind::Middleware
                     | Kind::Event
                     | Kind::CommandP2
                     | Kind::CommandP3 => services.outbound.pool(

@@ -4,7 +4,7 @@
 //! what the guest itself kept in its memory and in `/tmp`.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -35,6 +35,7 @@ use super::{
         self,
         config::ConfigView,
         filesystem::{Filesystem, FilesystemHost, FilesystemView},
+        handler::{Chain, Next},
         key_value::KeyValueView,
         logging::{Level as WitLevel, LogSink, LoggingView},
         outbound::Outbound,
@@ -77,8 +78,9 @@ pub(crate) struct State {
     pub(super) memory: MemoryLimiter,
     /// Calls of the current invocation to key-value stores and other functions.
     pub(super) calls: u64,
-    // Before the table: what is left of its requests must not look complete when their bodies are dropped.
+    // Before the table, both: what is left of their requests must not look complete when their bodies are dropped.
     outbound: Outbound,
+    chain: Chain,
     table: ResourceTable,
     filesystem: Filesystem,
     /// Made when it is first asked for: a function that does nothing but HTTP needs none.
@@ -105,6 +107,7 @@ pub(super) fn linker(engine: &Engine, concurrency: Concurrency) -> wasmtime::Res
     if concurrency == Concurrency::With {
         imports::wasi::add_p3_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+        imports::handler::add_to_linker(&mut linker, State::chain)?;
     }
     imports::function::add_to_linker(&mut linker)?;
     imports::key_value::add_to_linker(&mut linker, |state| KeyValueView {
@@ -118,6 +121,17 @@ pub(super) fn linker(engine: &Engine, concurrency: Concurrency) -> wasmtime::Res
     })?;
     imports::logging::add_to_linker(&mut linker, |state| LoggingView { sink: state })?;
     Ok(linker)
+}
+
+impl State {
+    /// What `wasi:http/handler` works on: HTTP that goes on where the middleware stands.
+    fn chain(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.chain,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
+    }
 }
 
 impl LogSink for State {
@@ -200,6 +214,7 @@ impl Instance {
             memory: MemoryLimiter::new(code.limits.memory.as_usize()),
             calls: 0,
             outbound: Outbound::new(code.outbound.clone()),
+            chain: Chain::default(),
             table,
             filesystem: Filesystem::new(code.mounts.clone()),
             wasi: None,
@@ -212,6 +227,7 @@ impl Instance {
             Target::Hook(_) => HOOK_BYTES,
             Target::HttpP2(_)
             | Target::HttpP3(_)
+            | Target::Middleware(_)
             | Target::Event(_)
             | Target::CommandP2(_)
             | Target::CommandP3(_) => HOSTCALL_BYTES,
@@ -262,6 +278,15 @@ impl Instance {
         self.store.set_fuel(fuel).expect("the engine consumes fuel");
     }
 
+    /// Puts what stands behind it in place: for the invocation of a middleware that just began. Once `over` is set, a body that
+    /// it sends on ends with an error.
+    pub(super) fn put_before(&mut self, next: Arc<dyn Next>, over: Arc<AtomicBool>) {
+        let state = self.store.data_mut();
+        if let Some((_, account)) = &state.invocation {
+            state.chain.begin(next, over, account.clone());
+        }
+    }
+
     /// Ends the invocation: accounts for it and lets go of everything that belongs to it. Gives what a command printed.
     pub(super) fn end(&mut self) -> Result<Bytes, AnswerTooLarge> {
         let left = self.store.get_fuel().expect("the engine consumes fuel");
@@ -274,6 +299,7 @@ impl Instance {
                 state.calls + state.outbound.calls(),
             );
             state.outbound.end();
+            state.chain.end();
         }
         state.stdio.end()
     }
@@ -323,7 +349,9 @@ async fn instantiate(
     store.fuel_async_yield_interval(Some(YIELD_INTERVAL))?;
     Ok(match &prepared.target {
         Target::HttpP2(pre) => Exports::HttpP2(pre.instantiate_async(store).await?),
-        Target::HttpP3(pre) => Exports::HttpP3(pre.instantiate_async(store).await?),
+        Target::HttpP3(pre) | Target::Middleware(pre) => {
+            Exports::HttpP3(pre.instantiate_async(store).await?)
+        }
         Target::Event(pre) => Exports::Event(pre.instantiate_async(store).await?),
         Target::CommandP2(pre) => Exports::CommandP2(pre.instantiate_async(store).await?),
         Target::CommandP3(pre) => Exports::CommandP3(pre.instantiate_async(store).await?),

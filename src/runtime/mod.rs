@@ -49,6 +49,7 @@ pub use component::PrepareError;
 pub use engine::EngineSettings;
 pub use function::{Function, FunctionFailed};
 pub use imports::function::{InProcess, InProcessError};
+pub use imports::handler::{Next, NextAnswer, NextRequestBody, NextResponseBody};
 pub use inspect::{Inspection, inspect};
 pub use instance::Invocation;
 pub use link::{LinkError, link_child};
@@ -59,6 +60,7 @@ use engine::PerEngine;
 use function::Services;
 use imports::{
     filesystem::TmpFolders,
+    handler::Guarded,
     outbound::{OutboundClient, OutboundTimeouts},
 };
 use instance::Instance;
@@ -330,6 +332,45 @@ impl Runtime {
         let answer = self
             .respond(function, request, invocation, account, check, receipt)
             .await;
+        running.done();
+        answer
+    }
+
+    /// Has a middleware answer an HTTP request, with `next` behind it. `check` is as for [`http`](Self::http). A body that is made
+    /// of one that broke off, either way, breaks off too.
+    ///
+    /// # Errors
+    ///
+    /// The outcome says what happened; the function's log has the cause.
+    pub async fn middleware<B, E>(
+        &self,
+        function: &Arc<Function>,
+        request: Request<B>,
+        invocation: Invocation,
+        check: impl FnOnce(&mut Parts) -> Result<(), E>,
+        next: Arc<dyn Next>,
+    ) -> Result<Response<GuestBody>, Outcome>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Display,
+        E: Display,
+    {
+        let (cpu, deadline) = (function.limits().cpu, invocation.deadline);
+        let account = open(function, &invocation);
+        let running = Running::new(&account);
+        let answer = match self.lease(function, invocation, &account, None).await {
+            Ok(mut lease) => {
+                let over = Arc::default();
+                let request = request.map(|inner| Guarded {
+                    inner,
+                    over: Arc::clone(&over),
+                });
+                lease.instance().put_before(next, over);
+                let bounds = |call| Bounded::new(call, cpu, deadline);
+                call::http(lease, request, account, check, false, bounds).await
+            }
+            Err(outcome) => Err(outcome),
+        };
         running.done();
         answer
     }

@@ -269,6 +269,15 @@ impl Node {
         self.client.request(method.parse().unwrap(), url)
     }
 
+    /// Bytes of memory that it has at this moment.
+    pub(crate) fn resident(&self) -> u64 {
+        let id = self.child.id().expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
+        kilobytes.parse::<u64>().unwrap() << 10
+    }
+
     /// The secret that opens its API.
     pub(crate) fn token(&self) -> String {
         let token = fs::read_to_string(self.data.join("api-token")).unwrap();
@@ -438,6 +447,7 @@ impl App {
             "event_probe",
             "command-probe",
             "p3_hello",
+            "p3_middleware",
             "hook_probe",
         ] {
             let pattern = format!("{{{name}}}");

@@ -23,6 +23,8 @@ pub const COMMAND_PROBE: Guest = Guest::Crate("command-probe.wasm");
 pub const HOOK_PROBE: Guest = Guest::Crate("hook_probe.wasm");
 /// `wasi:http` 0.3.
 pub const P3_HELLO: Guest = Guest::Crate("p3_hello.wasm");
+/// `wasi:http` 0.3, exported and imported: sends answers on in capitals, or does as the path says.
+pub const MIDDLEWARE: Guest = Guest::Crate("p3_middleware.wasm");
 /// A component for a layer: exports what the next one imports.
 pub const GREETER: Guest = Guest::Crate("greeter.wasm");
 /// `wharf:function`: imports what a layer exports, and looks at files.

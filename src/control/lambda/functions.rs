@@ -20,7 +20,7 @@ use crate::{
         code::{Package, PackageError},
         verbs::{now_ms, removal},
     },
-    invoke::HOOK_IS_NOT_INVOCABLE,
+    invoke::why_not_invocable,
     model::{
         self, Alias, Deployment, Digest, FunctionConfiguration, FunctionName, FunctionSettings,
         Kind, LambdaSettings, Qualifier, Version,
@@ -37,11 +37,9 @@ pub(super) struct Found {
 impl Found {
     /// Says why it is invoked by nothing but a distribution, if it is so.
     pub(super) fn check_invocable(&self) -> Result<(), Error> {
-        match self.deployment.kind {
-            Kind::Hook(_) => Err(invalid(format!(
-                "The function cannot be invoked: {HOOK_IS_NOT_INVOCABLE}."
-            ))),
-            Kind::HttpP2 | Kind::HttpP3 | Kind::Event | Kind::CommandP2 | Kind::CommandP3 => Ok(()),
+        match why_not_invocable(self.deployment.kind) {
+            Some(why) => Err(invalid(format!("The function cannot be invoked: {why}."))),
+            None => Ok(()),
         }
     }
 }

@@ -475,6 +475,8 @@ impl Check<'_> {
     }
 
     fn hooks(&mut self, hooks: &Hooks) {
+        let number = hooks.transform.len();
+        self.at_most(&["transform"], number, MAX_HOOKS, "middlewares");
         for point in Point::ALL {
             let number = hooks.at(point).len();
             self.at_most(&[point.key()], number, MAX_HOOKS, "hooks");

@@ -14,6 +14,10 @@ pub struct Hooks {
     /// When the cache does not have the answer, before the origin is asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub origin_request: Vec<Hook>,
+    /// Middleware around what answers: each gets the request, asks what is behind it, and streams the answer on. The origin is
+    /// behind the last, the hooks at the origin are before the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub transform: Vec<FunctionName>,
     /// When the origin has answered, before the answer is stored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub origin_response: Vec<Hook>,
@@ -36,8 +40,19 @@ impl Hooks {
     /// Whether one of them works on whole answers, so that the origin is not asked for parts: what a hook makes of a body is
     /// not to be had by asking for less of it.
     pub fn want_whole(&self) -> bool {
-        self.origin_response.iter().any(|hook| hook.body.is_some())
+        !self.transform.is_empty() || self.origin_response.iter().any(|hook| hook.body.is_some())
     }
+}
+
+/// What a distribution has a function for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It answers.
+    Answer,
+    /// It is a hook at this point.
+    Hook(Point),
+    /// It is a middleware.
+    Transform,
 }
 
 /// A function at a point.

@@ -35,7 +35,7 @@ pub use check::InvalidDistribution;
 pub use compression::{Coding, Compression};
 pub use glob::{InvalidGlob, PathGlob};
 pub use headers::{FrameOptions, Hsts, ReferrerPolicy, ResponseHeaders, SecurityHeaders};
-pub use hooks::{Hook, Hooks, OnFailure};
+pub use hooks::{Hook, Hooks, OnFailure, Role};
 pub use name::{DistributionName, InvalidDistributionName};
 pub use origin::{
     Ejection, HealthCheck, Origin, OriginProtocol, OriginServer, OriginTimeouts, OriginTls,
@@ -76,8 +76,8 @@ impl Distribution {
             .unwrap_or((self.behaviours.len(), &self.default))
     }
 
-    /// The functions that it names, each with its key as in the manifest, and the point at which it stands if it is a hook.
-    pub fn functions(&self) -> Vec<(Vec<String>, &FunctionName, Option<Point>)> {
+    /// The functions that it names, each with its key as in the manifest, and what it is for.
+    pub fn functions(&self) -> Vec<(Vec<String>, &FunctionName, Role)> {
         let mut functions = Vec::new();
         for (key, behaviour) in self.keyed_behaviours() {
             let within = |rest: &[&str]| {
@@ -85,13 +85,17 @@ impl Distribution {
                 key.iter().cloned().chain(rest).collect::<Vec<_>>()
             };
             if let Target::Function(function) = &behaviour.target {
-                functions.push((within(&["function"]), function, None));
+                functions.push((within(&["function"]), function, Role::Answer));
             }
             for point in Point::ALL {
                 for (index, hook) in behaviour.hooks.at(point).iter().enumerate() {
                     let key = within(&["hooks", point.key(), &index.to_string()]);
-                    functions.push((key, &hook.function, Some(point)));
+                    functions.push((key, &hook.function, Role::Hook(point)));
                 }
+            }
+            for (index, function) in behaviour.hooks.transform.iter().enumerate() {
+                let key = within(&["hooks", "transform", &index.to_string()]);
+                functions.push((key, function, Role::Transform));
             }
         }
         functions

@@ -27,6 +27,15 @@ fn distribution(paths: &[&str]) -> Distribution {
     }
 }
 
+/// A hook that is given so much of a body.
+fn given(bytes: u64) -> Hook {
+    Hook {
+        function: "auth".parse().unwrap(),
+        on_failure: OnFailure::Fail,
+        body: Some(ByteSize::bytes(bytes)),
+    }
+}
+
 fn origin(urls: impl IntoIterator<Item = String>) -> Origin {
     let server = |url| OriginServer {
         url,
@@ -238,18 +247,18 @@ fn every_function_is_named_with_its_key() {
     let functions = distribution.functions();
     let functions: Vec<_> = functions
         .iter()
-        .map(|(key, function, point)| (key.join("."), function.as_str(), *point))
+        .map(|(key, function, role)| (key.join("."), function.as_str(), *role))
         .collect();
-    let hook = Some(Point::ViewerRequest);
+    let hook = Role::Hook(Point::ViewerRequest);
     let expected = [
-        ("default.function", "home", None),
-        ("behaviours.0.function", "api", None),
+        ("default.function", "home", Role::Answer),
+        ("behaviours.0.function", "api", Role::Answer),
         ("behaviours.0.hooks.viewer_request.0", "rewrite", hook),
         ("behaviours.0.hooks.viewer_request.1", "auth", hook),
     ];
     assert_eq!(
         functions,
-        expected.map(|(key, function, point)| (key.to_owned(), function, point))
+        expected.map(|(key, function, role)| (key.to_owned(), function, role))
     );
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod filesystem;
 pub(crate) mod function;
+pub(crate) mod handler;
 pub(crate) mod key_value;
 mod key_value_draft2;
 pub(crate) mod logging;

@@ -25,10 +25,10 @@ use super::{
 };
 use crate::{
     invoke::{
-        AnswerStream, Function, HOOK_IS_NOT_INVOCABLE, MAX_ASYNC_EVENT, StreamAnswer,
-        error_document, stopped_document,
+        AnswerStream, Function, MAX_ASYNC_EVENT, StreamAnswer, error_document, stopped_document,
+        why_not_invocable,
     },
-    model::{EventTarget, Kind, Outcome, RequestId},
+    model::{EventTarget, Outcome, RequestId},
 };
 
 /// The most bytes of an answer in one message of a stream. Clients take 16 MB.
@@ -177,10 +177,8 @@ impl Lambda {
     /// What a call asks for.
     async fn invocation(&self, call: Call, asynchronous: bool) -> Result<Invocation, Error> {
         let (function, target) = self.function_of(&call).await?;
-        if let Kind::Hook(_) = function.deployment().kind {
-            return Err(invalid(format!(
-                "The function cannot be invoked: {HOOK_IS_NOT_INVOCABLE}."
-            )));
+        if let Some(why) = why_not_invocable(function.deployment().kind) {
+            return Err(invalid(format!("The function cannot be invoked: {why}.")));
         }
         if call.text("TenantId").is_some() {
             return Err(invalid(

@@ -437,6 +437,7 @@ fn hooks(table: HooksTable) -> Hooks {
         origin_request: hooks(table.origin_request),
         origin_response: hooks(table.origin_response),
         viewer_response: hooks(table.viewer_response),
+        transform: table.transform.into_iter().map(|name| name.0).collect(),
     }
 }
 

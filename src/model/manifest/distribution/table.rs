@@ -330,6 +330,9 @@ pub(super) struct HooksTable {
     pub(super) viewer_request: Vec<Named<HookName, HookTable>>,
     /// When the cache does not have the answer, before the origin or function is asked.
     pub(super) origin_request: Vec<Named<HookName, HookTable>>,
+    /// Middleware (`wasi:http/handler@0.3`, exported and imported) around what answers, the outermost first. What they make of
+    /// an answer is what is stored.
+    pub(super) transform: Vec<HookName>,
     /// When the origin or function has answered, before the answer is stored.
     pub(super) origin_response: Vec<Named<HookName, HookTable>>,
     /// Before an answer is sent, wherever it is from.

@@ -26,9 +26,9 @@ use super::error;
 /// When the invocation is over, the guest's end of the body is dropped, whether it had finished the body or was stopped
 /// in the midst of it, and the bytes just end. An origin must not take the half for the whole: an end that is seen after
 /// the invocation's is an error, which closes the connection.
-pub(super) struct RequestBody {
-    pub(super) inner: WasiBody,
-    pub(super) over: Arc<AtomicBool>,
+pub(in crate::runtime::imports) struct RequestBody {
+    pub(in crate::runtime::imports) inner: WasiBody,
+    pub(in crate::runtime::imports) over: Arc<AtomicBool>,
 }
 
 impl Body for RequestBody {

@@ -24,11 +24,9 @@ use http_body_util::BodyExt as _;
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
+pub(super) use self::body::RequestBody;
 pub(crate) use self::client::{OutboundClient, OutboundPool, OutboundTimeouts};
-use self::{
-    body::{RequestBody, ResponseBody},
-    client::Failure,
-};
+use self::{body::ResponseBody, client::Failure};
 pub(crate) use crate::telemetry::metrics::Outbound as Refusal;
 
 /// The headers that are the connection's, and so the node's: RFC 9110, section 7.6.1, and what proxies made of it. `Host`
@@ -46,9 +44,10 @@ static FORBIDDEN: [HeaderName; 9] = [
 ];
 
 /// [`is_forbidden`] as wasmtime wants it for its tasks: made once, since it is asked for with every body.
-static FORBIDDEN_FILTER: LazyLock<ForbiddenHeaderFilter> = LazyLock::new(|| Arc::new(is_forbidden));
+pub(super) static FORBIDDEN_FILTER: LazyLock<ForbiddenHeaderFilter> =
+    LazyLock::new(|| Arc::new(is_forbidden));
 
-fn is_forbidden(name: &HeaderName) -> bool {
+pub(super) fn is_forbidden(name: &HeaderName) -> bool {
     FORBIDDEN.contains(name)
 }
 
