@@ -76,6 +76,7 @@ impl<B> Ahead<B> {
     }
 
     /// The body as it came, if nothing of it was read.
+    #[expect(clippy::result_large_err, reason = "it is no error, and moved once")]
     pub(super) fn untouched(self) -> Result<B, Self> {
         match self {
             Self {

@@ -91,6 +91,7 @@ impl<'a, B: Body> Passing<'a, B> {
     }
 
     /// What goes on: one that a hook made, or the one that was there.
+    #[expect(clippy::result_large_err, reason = "it is no error, and moved once")]
     pub(super) fn passed(self) -> Result<Bytes, Ahead<B>> {
         self.made.ok_or(self.original)
     }

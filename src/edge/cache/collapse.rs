@@ -21,7 +21,6 @@ use super::{
     flight::{Flight, Joined, Lead, Outcome},
     forward::forwarded,
     freshness::Reuse,
-    index::Label,
     range,
     reply::{Representation, reply},
     serve::{Answered, Exchange, Found, is_ahead, is_far},

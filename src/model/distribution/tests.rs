@@ -297,13 +297,6 @@ fn there_is_an_end_to_how_many() {
     let check = |change: fn(&mut Distribution), problem: &str| {
         assert_eq!(problems(change), [problem]);
     };
-    fn given(bytes: u64) -> Hook {
-        Hook {
-            function: "auth".parse().unwrap(),
-            on_failure: OnFailure::Fail,
-            body: Some(ByteSize::bytes(bytes)),
-        }
-    }
     fn networks(number: u32) -> Vec<Network> {
         let networks = (0..number).map(|bits| std::net::Ipv4Addr::from(bits).to_string());
         networks.map(|text| text.parse().unwrap()).collect()
