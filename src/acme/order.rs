@@ -121,7 +121,8 @@ async fn order(
     match polled {
         Ok(OrderStatus::Ready) => {}
         Ok(status) => return Err(unproven(&mut order, proof, format!("{status:?}")).await),
-        Err(instant_acme::Error::Api(problem)) => {
+        // Of the order; any other is of the question.
+        Err(instant_acme::Error::Api(problem)) if order.state().status == OrderStatus::Invalid => {
             return Err(unproven(&mut order, proof, problem.to_string()).await);
         }
         Err(error) => return Err(error.into()),
