@@ -466,7 +466,7 @@ impl Check<'_> {
                             .to_owned()
                     }
                     0 => "0 gives nothing: leave it out".to_owned(),
-                    ..=MAX_BODY => continue,
+                    1..=MAX_BODY => continue,
                     _ => format!("{size} is more than {}", ByteSize::bytes(MAX_BODY as u64)),
                 };
                 self.problem(&[point.key(), &index.to_string(), "body"], message);
