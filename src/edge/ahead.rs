@@ -76,8 +76,7 @@ impl<B> Ahead<B> {
     }
 
     /// The body as it came, if nothing of it was read.
-    #[expect(clippy::result_large_err, reason = "it is no error, and moved once")]
-    pub(super) fn untouched(self) -> Result<B, Self> {
+    pub(super) fn untouched(self) -> Result<B, Box<Self>> {
         match self {
             Self {
                 read,
@@ -86,7 +85,7 @@ impl<B> Ahead<B> {
                 rest: Some(body),
                 ..
             } if read.is_empty() => Ok(body),
-            touched => Err(touched),
+            touched => Err(Box::new(touched)),
         }
     }
 }

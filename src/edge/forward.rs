@@ -28,7 +28,7 @@ use super::{
     ahead::Ahead,
     cache,
     compress::{self, CompressError, Compressed},
-    hooks::{Hooks, Passing},
+    hooks::{Hooks, Passed, Passing},
     origin::{OriginBody, OriginError, Tunnel, Upgrade, Viewer},
     transform,
 };
@@ -117,8 +117,9 @@ impl Route {
             .request(at, Point::OriginRequest, &mut head, &mut passing)
             .await?;
         let body = match passing.passed() {
-            Ok(made) => whole(made),
-            Err(ahead) => ahead.untouched().unwrap_or_else(Ahead::boxed_unsync),
+            Passed::Made(made) => whole(made),
+            Passed::Untouched(body) => body,
+            Passed::Ahead(body) => body.boxed_unsync(),
         };
         let at = &config.hooks.origin_response;
         // A response hook is shown what the origin was asked.
@@ -146,17 +147,16 @@ impl Route {
                 hooks
                     .response(at, Point::OriginResponse, request, &mut head, &mut passing)
                     .await?;
-                let body = match passing.passed() {
-                    Ok(made) => Answer::Made { bytes: Some(made) },
-                    Err(ahead) => {
-                        if method == Method::HEAD && config.hooks.want_whole() {
-                            // A hook would have seen a body, and said another length.
-                            head.headers.remove(header::CONTENT_LENGTH);
-                        }
-                        ahead.untouched().unwrap_or_else(|body| Answer::Ahead {
-                            body: Box::new(body),
-                        })
-                    }
+                let body = passing.passed();
+                let is_made = matches!(body, Passed::Made(_));
+                if method == Method::HEAD && config.hooks.want_whole() && !is_made {
+                    // A hook would have seen a body, and said another length.
+                    head.headers.remove(header::CONTENT_LENGTH);
+                }
+                let body = match body {
+                    Passed::Made(made) => Answer::Made { bytes: Some(made) },
+                    Passed::Untouched(body) => body,
+                    Passed::Ahead(body) => Answer::Ahead { body },
                 };
                 Response::from_parts(head, body)
             }

@@ -90,11 +90,26 @@ impl<'a, B: Body> Passing<'a, B> {
         }
     }
 
-    /// What goes on: one that a hook made, or the one that was there.
-    #[expect(clippy::result_large_err, reason = "it is no error, and moved once")]
-    pub(super) fn passed(self) -> Result<Bytes, Ahead<B>> {
-        self.made.ok_or(self.original)
+    /// What goes on.
+    pub(super) fn passed(self) -> Passed<B> {
+        match self.made {
+            Some(made) => Passed::Made(made),
+            None => match self.original.untouched() {
+                Ok(body) => Passed::Untouched(body),
+                Err(ahead) => Passed::Ahead(ahead),
+            },
+        }
     }
+}
+
+/// A body that passed the hooks of a point.
+pub(super) enum Passed<B> {
+    /// One that a hook made in its place.
+    Made(Bytes),
+    /// As it came.
+    Untouched(B),
+    /// A hook was given the beginning of it.
+    Ahead(Box<Ahead<B>>),
 }
 
 impl<B> Content for Passing<'_, B>
