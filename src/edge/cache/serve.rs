@@ -66,7 +66,7 @@ impl Cache {
         let key = exchange.key(&request);
         let hit = key
             .as_ref()
-            .and_then(|key| self.remembered(&exchange, key, &request));
+            .and_then(|key| self.at_once(&exchange, key, &request));
         if let Some(response) = hit {
             return Ok(response);
         }
@@ -75,7 +75,7 @@ impl Cache {
     }
 
     /// Answers a request from memory, or not at all. It never waits.
-    fn remembered<R, B>(
+    fn at_once<R, B>(
         &self,
         exchange: &Exchange<'_>,
         key: &Key,
