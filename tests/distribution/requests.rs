@@ -204,7 +204,7 @@ fn chunks() -> Vec<(Becomes, String)> {
     ];
     for body in [
         "10000000000000005\r\n12345\r\n0\r\n\r\n",
-        "ffffffffffffffff\r\n12345\r\n0\r\n\r\n",
+        "fffffffffffffffff\r\n12345\r\n0\r\n\r\n",
         "-5\r\n12345\r\n0\r\n\r\n",
         "+5\r\n12345\r\n0\r\n\r\n",
         "0x5\r\n12345\r\n0\r\n\r\n",
