@@ -46,12 +46,6 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, reques
 use http_body_util::{BodyExt as _, Limited, combinators::UnsyncBoxBody};
 use tracing::{Instrument as _, field::Empty};
 
-pub use self::{
-    body::{Body, BodyError},
-    country::{Countries, CountriesError},
-    observed::Observed,
-    origin::Tunnel,
-};
 use self::{
     ahead::Room,
     cache::{Cache, Counts, Forward as _, Scope, TierCounts},
@@ -61,6 +55,12 @@ use self::{
     origin::{
         Origin, OriginConfigError, OriginError, Origins, ServerState, ServerStatistics, is_loop,
     },
+};
+pub use self::{
+    body::{Body, BodyError},
+    country::{Countries, CountriesError},
+    observed::Observed,
+    origin::Tunnel,
 };
 use crate::{
     invoke::Invoke,

@@ -19,7 +19,8 @@ use http_body::{Body, Frame, SizeHint};
 use tracing::Instrument as _;
 
 use super::{
-    Authorize, ConnectionInfo, Handler, RequestBody, Switched, UrlDenied, UrlTarget, error, sanitize,
+    Authorize, ConnectionInfo, Handler, RequestBody, Switched, UrlDenied, UrlTarget, error,
+    sanitize,
     visit::{Visit, Visited},
 };
 use crate::{
