@@ -157,6 +157,7 @@ pub struct Node {
     follower: Follower,
     sweeper: Sweeper,
     countries: Option<Countries>,
+    edge: Arc<Edge>,
     access_log: Option<Arc<AccessLog>>,
     acme: Option<Acme>,
 }
@@ -353,7 +354,7 @@ impl Node {
             sealer,
             sources,
             vpc: config.vpc,
-            edge,
+            edge: edge.clone(),
             acme: acme.is_some(),
             check_roles: config.check_roles,
         };
@@ -382,6 +383,7 @@ impl Node {
             follower,
             sweeper,
             countries,
+            edge,
             access_log,
             acme,
         })
@@ -457,6 +459,7 @@ impl Node {
         if api.await.is_err() {
             tracing::error!("the API's listener ended unexpectedly");
         }
+        self.edge.cache().settle(self.grace).await;
         if let Some(log) = self.access_log {
             // It may wait for a disk or a pipe.
             let _ = tokio::task::spawn_blocking(move || log.close()).await;

@@ -127,12 +127,6 @@ impl Site {
             .as_u64()
             .unwrap()
     }
-
-    /// How many responses are on disk.
-    pub(crate) async fn on_disk(&self) -> u64 {
-        self.summary().await["disk"]["objects"].as_u64().unwrap()
-    }
-
     async fn summary(&self) -> serde_json::Value {
         let cache = self.node.wharf(["cache", "--output", "json"]).await;
         serde_json::from_str(&crate::process::done(cache)).unwrap()

@@ -110,7 +110,6 @@ impl Flights {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.lock().len()
     }

@@ -70,7 +70,12 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use tokio::{sync::OnceCell, task::spawn_blocking};
+use tokio::{
+    sync::OnceCell,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+use tokio_util::task::TaskTracker;
 
 pub use self::{
     body::{Body, BodyError},
@@ -217,6 +222,8 @@ struct Shared {
     most_filling: u64,
     /// Bytes that wait to be written to disk.
     waiting: AtomicU64,
+    /// What is being written to disk.
+    writes: TaskTracker,
 }
 
 /// Where what is taken into memory was.
@@ -271,6 +278,7 @@ impl Cache {
             filling: AtomicU64::new(0),
             most_filling: config.memory.as_u64() / FILL_SHARE,
             waiting: AtomicU64::new(0),
+            writes: TaskTracker::new(),
         })))
     }
 
@@ -324,6 +332,21 @@ impl Cache {
     /// Forgets what it did for a distribution that is gone. What it holds of it is for [`purge`](Self::purge).
     pub fn forget(&self, distribution: &str) {
         self.0.registry.forget(distribution);
+    }
+
+    /// Waits until what is on its way has come, and what was stored is on disk, for as long as `patience`. To be called when nobody
+    /// asks any more.
+    pub async fn settle(&self, patience: Duration) {
+        let settled = async {
+            while self.0.flights.len() > 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+            self.0.writes.close();
+            self.0.writes.wait().await;
+        };
+        if timeout(patience, settled).await.is_err() {
+            tracing::warn!("origin or disk are slow: some of what was asked for last is not kept");
+        }
     }
 
     /// What the cache did and holds.
@@ -426,7 +449,7 @@ impl Shared {
             return;
         }
         let (shared, disk) = (Arc::clone(self), Arc::clone(disk));
-        drop(spawn_blocking(move || {
+        drop(self.writes.spawn_blocking(move || {
             let document = match &slot {
                 Slot::Varying(varying) => Document::Varying(varying),
                 Slot::Response(stored) => match &stored.content {

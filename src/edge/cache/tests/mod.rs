@@ -244,8 +244,7 @@ impl Site {
 
     /// Waits until nothing is under way.
     pub(super) async fn settle(&self) {
-        use std::sync::atomic::Ordering::Relaxed;
-        until(|| self.cache.0.flights.len() == 0 && self.cache.0.waiting.load(Relaxed) == 0).await;
+        self.cache.settle(Duration::from_secs(60)).await;
     }
 }
 
