@@ -88,7 +88,7 @@ async fn put(node: &Node, port: u64, change: impl FnOnce(&mut Value)) {
             "private": true,
         }},
         "behaviours": [],
-        "default": {"target": {"origin": "main"}},
+        "default": {"target": {"origin": "main"}, "websockets": true},
     });
     change(&mut site);
     let put = node.authorized(Method::PUT, "/wharf/v1/distributions/site");

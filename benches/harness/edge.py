@@ -22,8 +22,8 @@ SERVERS = ("nginx", "envoy", "envoy-hook", "wharf", "wharf-fresh", "wharf-reuse"
 CONNECTIONS = 32
 WARM_UP_SECONDS = 1.0
 
-# A node's flags, so that it logs what nginx logs by default. Its access log is on by itself where there is one.
-ACCESS_LOG: list[str] = []
+# A node's flags, so that it logs what nginx logs by default.
+ACCESS_LOG: list[str] = ["--access-log", "access.log", "--access-log-format", "combined"]
 
 # What a browser sends, more or less, and a cookie to look at.
 REQUEST_FIELDS = (

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -21,6 +21,7 @@ use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 
+use super::{LONGEST, later};
 use crate::{
     dial::{Open, Resolver, SystemResolver},
     tls,
@@ -36,6 +37,7 @@ pub(super) struct Http {
     client: Client<HttpsConnector<HttpConnector<Resolver>>, BodyWrapper<Bytes>>,
     /// When the directory will be asked again, as it said itself: seconds since 1970.
     retry_after: Arc<AtomicI64>,
+    closed_until: Arc<AtomicI64>,
 }
 
 impl Http {
@@ -61,12 +63,23 @@ impl Http {
         Ok(Self {
             client: Client::builder(TokioExecutor::new()).build(connector),
             retry_after: Arc::default(),
+            closed_until: Arc::default(),
         })
     }
 
-    /// Before when the directory does not want to be asked again.
+    /// Forgets what was said of an order.
+    pub(super) fn begin(&self) {
+        self.retry_after.store(0, Relaxed);
+    }
+
+    /// Before when the directory does not want to be asked for the same again.
     pub(super) fn retry_after(&self) -> Timestamp {
         Timestamp::from_second(self.retry_after.load(Relaxed)).unwrap_or_default()
+    }
+
+    /// Before when the directory does not want to be asked for anything.
+    pub(super) fn closed_until(&self) -> Timestamp {
+        Timestamp::from_second(self.closed_until.load(Relaxed)).unwrap_or_default()
     }
 }
 
@@ -84,6 +97,9 @@ impl HttpClient for Http {
                 if head.status.is_client_error() || head.status.is_server_error() {
                     let again = retry_after(&head.headers, Timestamp::now());
                     client.retry_after.fetch_max(again, Relaxed);
+                    if head.status == StatusCode::SERVICE_UNAVAILABLE {
+                        client.closed_until.fetch_max(again, Relaxed);
+                    }
                 }
                 let body = Limited::new(body, LIMIT).collect().await?.to_bytes();
                 let response = Response::from_parts(head, Full::new(body));
@@ -97,19 +113,21 @@ impl HttpClient for Http {
     }
 }
 
-/// When the answer says that one may ask again (RFC 9110, section 10.2.3), in seconds since 1970; 0 if it does not say.
+/// When the answer says that one may ask again (RFC 9110, section 10.2.3), in seconds since 1970, a day from now at most; 0 if it
+/// does not say.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> i64 {
     let said = headers.get(header::RETRY_AFTER);
     let Some(said) = said.and_then(|value| value.to_str().ok()) else {
         return 0;
     };
-    match said.parse::<u32>() {
+    let at = match said.parse::<u32>() {
         Ok(seconds) => now.as_second() + i64::from(seconds),
         Err(_) => match httpdate::parse_http_date(said).map(Timestamp::try_from) {
             Ok(Ok(at)) => at.as_second(),
             _ => 0,
         },
-    }
+    };
+    at.min(later(now, LONGEST).as_second())
 }
 
 #[cfg(test)]
@@ -126,6 +144,8 @@ mod tests {
         assert_eq!(said("120"), 1_120);
         assert_eq!(said("Thu, 01 Jan 1970 01:00:00 GMT"), 3_600);
         assert_eq!(said("soon"), 0);
+        // Whatever it says, it is asked again the next day.
+        assert_eq!(said("4294967295"), 87_400);
         assert_eq!(retry_after(&HeaderMap::new(), now), 0);
     }
 }

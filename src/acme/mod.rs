@@ -87,11 +87,11 @@ pub struct Acme {
     failed: HashMap<DistributionName, Failed>,
 }
 
-/// Orders that failed one after another.
+/// Orders that failed one after another; none, if the last was filled.
 #[derive(Debug, Clone, Copy)]
 struct Failed {
     times: u32,
-    /// When another is placed.
+    /// When another is placed at the earliest.
     again: Timestamp,
     /// The revision of the distribution: deployed again, it is tried again.
     revision: u64,
@@ -196,7 +196,7 @@ impl Acme {
                 let opens = self.sealer.open(&context, &issued.sealed_key).is_ok();
                 (from_here && good && opens).then(|| facts.renewal())
             });
-            let mut due = present.unwrap_or_default().max(self.http.retry_after());
+            let mut due = present.unwrap_or_default().max(self.http.closed_until());
             if let Some(failed) = self.failed.get(name)
                 && failed.revision == stored.revision
             {
@@ -216,16 +216,25 @@ impl Acme {
         let name = &distribution.name;
         let hosts = distribution.hosts.iter().filter(|host| !host.is_address());
         let hosts: Vec<String> = hosts.map(ToString::to_string).collect();
+        self.http.begin();
         let error = match Box::pin(self.attempt(stored, &hosts)).await {
             Ok(facts) => {
-                self.failed.remove(name);
+                // Whatever its dates are to this clock, it is not ordered again at once.
+                let again = later(Timestamp::now(), self.settings.retry);
+                let revision = stored.revision;
+                let given = Failed {
+                    times: 0,
+                    again,
+                    revision,
+                };
+                self.failed.insert(name.clone(), given);
                 tracing::info!(
                     distribution = %name,
                     ?hosts,
                     expires = %facts.expires(),
                     "a certificate was given"
                 );
-                return facts.renewal();
+                return facts.renewal().max(again);
             }
             Err(error) => error,
         };

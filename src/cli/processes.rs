@@ -130,10 +130,23 @@ mod tests {
         BTreeMap::from([("server".parse().unwrap(), process)])
     }
 
-    async fn appears(file: &std::path::Path) {
-        while !file.exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    /// The id of a process that writes it into a file.
+    async fn id(file: &std::path::Path) -> String {
+        until(|| std::fs::read_to_string(file).is_ok_and(|id| id.ends_with('\n'))).await;
+        std::fs::read_to_string(file).unwrap().trim().to_owned()
+    }
+
+    async fn until(is_so: impl Fn() -> bool) {
+        let waited = timeout(Duration::from_secs(30), async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        waited.await.expect("it becomes so");
+    }
+
+    fn runs(id: &str) -> bool {
+        std::path::Path::new("/proc").join(id).exists()
     }
 
     #[tokio::test]
@@ -141,23 +154,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = Output::new(Format::Text, true);
         let mut processes = Processes::default();
-        let serve = |name: &str| {
-            format!(
-                "trap 'touch {name}-ended; exit' TERM; touch {name}; while :; do sleep 0.01; done"
-            )
-        };
+        let serve = |name: &str| format!("echo $$ > {name}; exec sleep 100");
         let first = wanted(folder.path(), &serve("first"));
         processes.follow(&first, &output).unwrap();
-        appears(&folder.path().join("first")).await;
+        let first_id = id(&folder.path().join("first")).await;
         // The same again changes nothing.
         processes.follow(&first, &output).unwrap();
-        assert!(!folder.path().join("first-ended").exists());
+        assert!(runs(&first_id));
         let second = wanted(folder.path(), &serve("second"));
         processes.follow(&second, &output).unwrap();
-        appears(&folder.path().join("first-ended")).await;
-        appears(&folder.path().join("second")).await;
+        let second_id = id(&folder.path().join("second")).await;
+        until(|| !runs(&first_id)).await;
+        assert!(runs(&second_id));
         processes.stop().await;
-        assert!(folder.path().join("second-ended").exists());
+        assert!(!runs(&second_id));
     }
 
     #[tokio::test]

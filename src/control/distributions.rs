@@ -318,9 +318,6 @@ pub(super) async fn remove(
     let control = &api.control;
     let placed = control.distribution(&name).await?;
     control.apply(removal(placed.key()).into()).await?;
-    // Another one of that name is not to find what this one had.
-    let cache = control.edge.cache();
-    cache.purge(&name, &Purge::All, PurgeMode::Hard).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

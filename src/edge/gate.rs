@@ -75,7 +75,10 @@ const DISGUISES: [&str; 8] = [
 /// those who ask for what it looks like. What is in the key tells such requests apart, and stays.
 pub(super) fn unmask(behaviour: &Behaviour, head: &mut Parts) {
     let policy = &behaviour.cache;
-    if policy.enabled && matches!(head.method, Method::GET | Method::HEAD) {
+    // A hook may make a GET of it.
+    let may_be_stored = matches!(head.method, Method::GET | Method::HEAD)
+        || !behaviour.config.hooks.viewer_request.is_empty();
+    if policy.enabled && may_be_stored {
         hop::remove_named(&mut head.headers, |name| {
             name.starts_with("x-")
                 && DISGUISES.contains(&name)

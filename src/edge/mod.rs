@@ -15,7 +15,7 @@
 //!   origin is asked, and not the rules;
 //! * everything that runs a hook or a function goes through [`Invoke`].
 //!
-//! A request for a WebSocket goes past the cache. If the origin agrees, the answer is a 101 whose body is a [`Tunnel`], and the
+//! A request for a WebSocket, where a behaviour has them, goes past the cache. If the origin agrees, the answer is a 101 whose body is a [`Tunnel`], and the
 //! door joins it with the viewer's connection; response hooks do not see it, as there is nothing in it to change.
 //!
 //! Not here: which distribution has a host, which is the router's; sockets, which are the listener's.
@@ -60,7 +60,7 @@ pub use self::{
     body::{Body, BodyError},
     country::{Countries, CountriesError},
     observed::Observed,
-    origin::Tunnel,
+    origin::{Traffic, Tunnel},
 };
 use crate::{
     invoke::Invoke,
@@ -491,6 +491,7 @@ impl Edge {
             return Err(refused(Failure::Loop.into(), HeaderMap::new()));
         }
         gate::unmask(behaviour, &mut head);
+        arrival.websocket &= behaviour.config.websockets;
         if behaviour.config.hooks != distribution::Hooks::default()
             && let Some(countries) = &self.countries
         {
@@ -563,11 +564,12 @@ impl Passage<'_> {
         if self.arrival.websocket {
             let request = Request::from_parts(head.clone(), None);
             let response = route().send(request).await?;
-            let response = response.map(|body| Body::forwarded(body, metrics));
-            return match response.status() {
-                StatusCode::SWITCHING_PROTOCOLS => Ok(response),
-                _ => Ok(self.respond(&hooks, head, response).await?),
-            };
+            let mut response = response.map(|body| Body::forwarded(body, metrics));
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(response);
+            }
+            cache::strip_for_client(response.headers_mut(), self.behaviour.cache.expose_tags);
+            return Ok(self.respond(&hooks, head, response).await?);
         }
         // A hook may rewrite a request to what is another behaviour's, with other rules and another origin.
         let path = config.path.as_ref().map_or("", |path| path.as_str());

@@ -15,6 +15,7 @@ use std::{
 
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
+use tracing::Instrument as _;
 
 use super::{
     Failure, RequestBody,
@@ -35,11 +36,7 @@ pub(super) async fn pass(
     position: usize,
     request: Request<RequestBody>,
 ) -> Result<Response<Answer>, Failure> {
-    let middleware = match route.arrival.websocket {
-        true => None, // there is nothing to stream through it
-        false => route.behaviour().config.hooks.transform.get(position),
-    };
-    let Some(name) = middleware else {
+    let Some(name) = route.behaviour().config.hooks.transform.get(position) else {
         return route.ask(request).await;
     };
     let function = route.edge.invoke.find(name.as_str());
@@ -106,7 +103,8 @@ impl Next for Rest {
     ) -> Pin<Box<dyn Future<Output = NextAnswer> + Send>> {
         let (route, position) = (self.route.clone(), self.position);
         let failure = self.failure.clone();
-        Box::pin(async move {
+        let span = route.span.clone();
+        let passed = async move {
             match pass(&route, position, request).await {
                 Ok(response) => Ok(response.map(|body| {
                     body.map_err(|error: AnswerError| error.outcome())
@@ -118,6 +116,7 @@ impl Next for Rest {
                     Err(outcome)
                 }
             }
-        })
+        };
+        Box::pin(passed.instrument(span))
     }
 }

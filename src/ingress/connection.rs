@@ -33,6 +33,7 @@ use super::{
     socket::{Socket, detect},
     tls::Acceptor,
 };
+use crate::edge::Traffic;
 
 /// hyper's own maximum, whose storage is on the stack: any other allocates for every request.
 const HYPER_MAX_FIELDS: usize = 100;
@@ -268,7 +269,8 @@ impl<H: Handler> Connection<'_, H> {
                 let ended = self.run(Pin::new(&mut connection), protocol).await;
                 let parts = connection.into_parts();
                 let mut socket = parts.io.into_inner();
-                match self.progress.switched() {
+                // Where the 101 was not sent whole, nothing follows it.
+                match self.progress.switched().filter(|_| ended) {
                     Some(switched) => {
                         socket.unread(parts.read_buf);
                         self.tunnel(socket, switched).await;
@@ -416,15 +418,18 @@ impl<H: Handler> Connection<'_, H> {
     {
         let _open = self.shared.stats.tunnels.hold();
         let Switched { tunnel, mut visit } = switched;
-        tokio::select! {
-            joined = tunnel.join(socket) => match joined {
-                Ok((received, sent)) => {
-                    visit.sent(sent);
-                    tracing::debug!(peer = %self.peer, received, sent, "tunnel closed");
-                }
-                Err(error) => tracing::debug!(peer = %self.peer, %error, "tunnel broke off"),
-            },
-            () = self.progress.reached(Stage::Stopped) => {}
+        let traffic = Traffic::default();
+        let joined = tokio::select! {
+            joined = tunnel.join(socket, &traffic) => joined,
+            () = self.progress.reached(Stage::Stopped) => Ok(()),
+        };
+        let (received, sent) = (traffic.from_viewer(), traffic.from_origin());
+        visit.sent(sent);
+        match joined {
+            Ok(()) => tracing::debug!(peer = %self.peer, received, sent, "tunnel closed"),
+            Err(error) => {
+                tracing::debug!(peer = %self.peer, %error, received, sent, "tunnel broke off");
+            }
         }
     }
 

@@ -260,17 +260,19 @@ impl ResolvesServerCert for Certificates {
 }
 
 impl Parts {
-    /// Where two have a name, the first serves it.
+    /// Where two have a name, the first serves it; before those that have it by a `*.` host only, who has the host itself.
     fn snapshot(&self) -> Snapshot {
-        let published = self.published.iter().map(|certificate| {
-            let HostCertificate { hosts, pair } = certificate;
-            (pair.names_within(hosts), pair.certified())
-        });
+        let published = self.published.iter();
+        let own = published
+            .clone()
+            .map(|HostCertificate { hosts, pair }| (pair.hosts_within(hosts), pair.certified()));
+        let below = published
+            .map(|HostCertificate { hosts, pair }| (pair.names_below(hosts), pair.certified()));
         let files = self.files.iter().map(|FilePair { pair, .. }| {
             (pair.names().map(Into::into).collect(), pair.certified())
         });
         let mut names = HashMap::new();
-        for (served, certified) in published.chain(files) {
+        for (served, certified) in own.chain(below).chain(files) {
             for name in served {
                 names.entry(name).or_insert_with(|| Arc::clone(certified));
             }

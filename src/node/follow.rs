@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     control::{code::Layers, verbs},
-    edge::{Distribution, Edge},
+    edge::{
+        Distribution, Edge,
+        cache::{Purge, PurgeMode},
+    },
     ingress::{Certificates, DataPlane, HostCertificate, Target, UrlTarget},
     invoke::{Function, Invoke, Versions},
     model::{
@@ -104,6 +107,13 @@ impl Follower {
         for name in &touched.distributions {
             self.distribution(name);
         }
+        let is_gone = |name: &&String| !self.known.distributions.contains_key(*name);
+        let gone: Vec<String> = touched
+            .distributions
+            .iter()
+            .filter(is_gone)
+            .cloned()
+            .collect();
         for name in &touched.certificates {
             self.certificate(name);
         }
@@ -140,6 +150,12 @@ impl Follower {
         for name in removed {
             self.metrics.remove(name);
             self.logs.forget(name);
+        }
+        for name in &gone {
+            // Another one of that name is not to find what this one had.
+            let cache = self.edge.cache();
+            cache.purge(name, &Purge::All, PurgeMode::Hard).await;
+            self.edge.forget(name);
         }
         self.served.send_replace(self.known.revision);
         Ok(())
@@ -230,7 +246,6 @@ impl Follower {
     fn distribution(&mut self, name: &str) {
         let Some(deployed) = self.known.distributions.get(name) else {
             self.distributions.remove(name);
-            self.edge.forget(name);
             return;
         };
         if let Some(warning) = self.edge.warning(&deployed.distribution) {
@@ -248,7 +263,6 @@ impl Follower {
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::error!(distribution = name, error, "a distribution is not served");
                 self.distributions.remove(name);
-                self.edge.forget(name);
             }
         }
     }

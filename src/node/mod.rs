@@ -459,13 +459,16 @@ impl Node {
         if api.await.is_err() {
             tracing::error!("the API's listener ended unexpectedly");
         }
-        self.edge.cache().settle(self.grace).await;
         if let Some(log) = self.access_log {
             // It may wait for a disk or a pipe.
             let _ = tokio::task::spawn_blocking(move || log.close()).await;
         }
+        self.edge.cache().settle(SETTLE.min(self.grace)).await;
     }
 }
+
+/// How long what was stored last may take to be on disk at the end.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// What this node is called in `CDN-Loop` and `Via` (RFC 8586): another name each time it starts, as no other node may have it.
 fn edge_name() -> String {

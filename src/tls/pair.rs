@@ -231,19 +231,21 @@ impl Facts {
         self.names.iter().map(AsRef::as_ref)
     }
 
-    /// Those of its names that are among these hosts, `*.` names included.
-    pub fn names_within(&self, hosts: &[HostPattern]) -> Vec<Box<str>> {
-        let own = hosts
-            .iter()
-            .filter(|host| self.covers(host))
-            .map(|host| host.to_string().into());
+    /// Those of these hosts that it is for, `*.` names included.
+    pub fn hosts_within(&self, hosts: &[HostPattern]) -> Vec<Box<str>> {
+        let own = hosts.iter().filter(|host| self.covers(host));
+        own.map(|host| host.to_string().into()).collect()
+    }
+
+    /// Those of its names that are below one of these hosts that is a `*.` name.
+    pub fn names_below(&self, hosts: &[HostPattern]) -> Vec<Box<str>> {
         let below = self.names.iter().filter(|name| {
             hosts.iter().any(|host| {
                 let label = name.strip_suffix(host.name());
                 host.is_wildcard() && label.is_some_and(|label| label.ends_with('.'))
             })
         });
-        own.chain(below.cloned()).collect()
+        below.cloned().collect()
     }
 
     /// Whether it is for a host. A `*.` in it stands for one label (RFC 9525, section 6.3), so for a `*.` host it is enough
@@ -357,7 +359,8 @@ mod tests {
         ]);
         let pair = Pair::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
         let within = |texts: &[&str]| {
-            let mut names = pair.names_within(&hosts(texts));
+            let hosts = hosts(texts);
+            let mut names = [pair.hosts_within(&hosts), pair.names_below(&hosts)].concat();
             names.sort();
             names.dedup();
             names.iter().map(ToString::to_string).collect::<Vec<_>>()

@@ -79,7 +79,8 @@ impl Cache {
             None => fetch.run_alone(forward.clone()).await,
             Some(lead) => {
                 let (client, answer) = oneshot::channel();
-                tokio::spawn(fetch.run(forward.clone(), Some(lead), Some(client)));
+                let fetched = fetch.run(forward.clone(), Some(lead), Some(client));
+                self.0.fetches.spawn(fetched);
                 answer.await.ok()
             }
         };
@@ -149,7 +150,7 @@ impl Cache {
         let label = exchange.label(&self.0, parts);
         if let Joined::Lead(lead) = self.0.flights.join(&found.key, &label, &self.0.log) {
             let fetch = self.fetch(exchange, found, Arc::new(parts.clone()), Some(&lead));
-            tokio::spawn(fetch.run(forward, Some(lead), None));
+            self.0.fetches.spawn(fetch.run(forward, Some(lead), None));
         }
     }
 

@@ -117,8 +117,9 @@ impl Fetch {
             lead: None,
             client: Some(client),
         };
+        let shared = Arc::clone(&self.shared);
         if let Some(filling) = self.begin(forward, &mut audience).await {
-            tokio::spawn(filling.run());
+            shared.fetches.spawn(filling.run());
         }
         answer.try_recv().ok()
     }

@@ -109,10 +109,6 @@ impl Flights {
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Flight>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    pub(super) fn len(&self) -> usize {
-        self.lock().len()
-    }
 }
 
 fn is_purged(flight: &Flight, label: &Label, log: &Log) -> bool {

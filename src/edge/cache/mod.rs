@@ -70,13 +70,10 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use tokio::{
-    sync::OnceCell,
-    task::spawn_blocking,
-    time::{sleep, timeout},
-};
+use tokio::{sync::OnceCell, task::spawn_blocking, time::timeout};
 use tokio_util::task::TaskTracker;
 
+pub(super) use self::stored::strip_for_client;
 pub use self::{
     body::{Body, BodyError},
     clock::Clock,
@@ -222,6 +219,8 @@ struct Shared {
     most_filling: u64,
     /// Bytes that wait to be written to disk.
     waiting: AtomicU64,
+    /// What is on its way, though nobody may wait for it any more.
+    fetches: TaskTracker,
     /// What is being written to disk.
     writes: TaskTracker,
 }
@@ -278,6 +277,7 @@ impl Cache {
             filling: AtomicU64::new(0),
             most_filling: config.memory.as_u64() / FILL_SHARE,
             waiting: AtomicU64::new(0),
+            fetches: TaskTracker::new(),
             writes: TaskTracker::new(),
         })))
     }
@@ -338,9 +338,8 @@ impl Cache {
     /// asks any more.
     pub async fn settle(&self, patience: Duration) {
         let settled = async {
-            while self.0.flights.len() > 0 {
-                sleep(Duration::from_millis(10)).await;
-            }
+            self.0.fetches.close();
+            self.0.fetches.wait().await;
             self.0.writes.close();
             self.0.writes.wait().await;
         };
@@ -424,11 +423,11 @@ impl Shared {
                 Content::File(..) => false,
             },
         };
-        if !is_small {
-            // What is there is older.
-            self.memory.remove(digest);
-        } else if comes == Comes::FromOrigin || !self.memory.has(digest) {
-            self.memory.insert(slot.clone());
+        match comes {
+            Comes::FromDisk if self.memory.has(digest) => {}
+            _ if is_small => self.memory.insert(slot.clone()),
+            Comes::FromOrigin => self.memory.remove(digest),
+            Comes::FromDisk => {}
         }
         true
     }

@@ -165,7 +165,7 @@ fn compact(fields: &HeaderMap) -> HeaderMap {
 }
 
 /// Leaves out what is between origin and cache: the field that is for this cache only, and the tags.
-pub(super) fn strip_for_client(fields: &mut HeaderMap, expose_tags: bool) {
+pub(in crate::edge) fn strip_for_client(fields: &mut HeaderMap, expose_tags: bool) {
     for name in hidden_names(expose_tags) {
         fields.remove(name);
     }

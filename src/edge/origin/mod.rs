@@ -69,7 +69,7 @@ pub use self::{
     health::ServerState,
     server::ServerStatistics,
     signature::is_loop,
-    upgrade::{Tunnel, Upgrade},
+    upgrade::{Traffic, Tunnel, Upgrade},
 };
 use crate::{
     dial::{Resolve, SystemResolver},

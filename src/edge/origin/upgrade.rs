@@ -6,10 +6,7 @@
 use std::{
     io,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     task::{Context, Poll},
     time::Duration,
 };
@@ -115,67 +112,89 @@ impl Origin {
 }
 
 impl Tunnel {
-    /// Copies bytes between the viewer's end and the origin's, until both are done. The answer is how many came from the viewer and
-    /// from the origin.
-    pub async fn join(self, viewer: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<(u64, u64)> {
+    /// Copies bytes between the viewer's end and the origin's, until both are done. `traffic` counts them.
+    pub async fn join(
+        self,
+        viewer: impl AsyncRead + AsyncWrite + Unpin,
+        traffic: &Traffic,
+    ) -> io::Result<()> {
         let Self {
             upgraded,
             idle,
             lease,
         } = self;
-        let reads = Arc::<AtomicU64>::default();
-        let mut viewer = Counted::new(viewer, &reads);
-        let mut origin = Counted::new(TokioIo::new(upgraded), &reads);
+        let mut viewer = Counted::new(viewer, &traffic.from_viewer);
+        let mut origin = Counted::new(TokioIo::new(upgraded), &traffic.from_origin);
         let mut copied = pin!(copy_bidirectional(&mut viewer, &mut origin));
         let result = loop {
-            let before = reads.load(Relaxed);
+            let before = traffic.both();
             tokio::select! {
-                result = &mut copied => break result,
+                result = &mut copied => break result.map(drop),
                 () = sleep(idle) => {
-                    if reads.load(Relaxed) == before {
+                    if traffic.both() == before {
                         break Err(io::ErrorKind::TimedOut.into());
                     }
                 }
             }
         };
         match result {
-            Ok(_) => lease.complete(),
+            Ok(()) => lease.complete(),
             Err(_) => drop(lease),
         }
         result
     }
 }
 
-/// A stream whose reads are counted.
-struct Counted<T> {
-    inner: T,
-    reads: Arc<AtomicU64>,
+/// The bytes that went through a tunnel so far.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    from_viewer: AtomicU64,
+    from_origin: AtomicU64,
 }
 
-impl<T> Counted<T> {
-    fn new(inner: T, reads: &Arc<AtomicU64>) -> Self {
-        Self {
-            inner,
-            reads: Arc::clone(reads),
-        }
+impl Traffic {
+    /// Those that the viewer sent.
+    pub fn from_viewer(&self) -> u64 {
+        self.from_viewer.load(Relaxed)
+    }
+
+    /// Those that the origin sent.
+    pub fn from_origin(&self) -> u64 {
+        self.from_origin.load(Relaxed)
+    }
+
+    fn both(&self) -> u64 {
+        self.from_viewer().wrapping_add(self.from_origin())
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+/// A stream whose bytes are counted as they are read.
+struct Counted<'a, T> {
+    inner: T,
+    bytes: &'a AtomicU64,
+}
+
+impl<'a, T> Counted<'a, T> {
+    fn new(inner: T, bytes: &'a AtomicU64) -> Self {
+        Self { inner, bytes }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<'_, T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(context, buffer);
-        if read.is_ready() {
-            self.reads.fetch_add(1, Relaxed);
-        }
+        let bytes = buffer.filled().len() - before;
+        self.bytes.fetch_add(bytes as u64, Relaxed);
         read
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<'_, T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -334,6 +334,18 @@ impl Check<'_> {
     }
 
     fn behaviour(&mut self, behaviour: &Behaviour) {
+        if behaviour.websockets {
+            let message = match &behaviour.target {
+                Target::Function(_) => Some("a function takes no WebSocket"),
+                Target::Origin(_) if !behaviour.hooks.transform.is_empty() => {
+                    Some("a WebSocket passes no middleware: leave out this or `hooks.transform`")
+                }
+                Target::Origin(_) => None,
+            };
+            if let Some(message) = message {
+                self.problem(&["websockets"], message);
+            }
+        }
         if let Target::Origin(name) = &behaviour.target
             && name.is_empty()
         {

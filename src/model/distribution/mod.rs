@@ -169,6 +169,9 @@ pub struct Behaviour {
     /// Whether a viewer who comes without TLS is sent to `https`.
     #[serde(default)]
     pub redirect_to_https: bool,
+    /// Whether a viewer may have a WebSocket to the origin.
+    #[serde(default)]
+    pub websockets: bool,
 }
 
 /// Who answers.
@@ -197,6 +200,7 @@ impl Behaviour {
             rate_limit: None,
             access: Access::default(),
             redirect_to_https: false,
+            websockets: false,
         }
     }
 

@@ -184,6 +184,7 @@ fn everything() -> serde_json::Value {
             "rate_limit": null,
             "access": {"allow": [], "deny": [], "countries": "all"},
             "redirect_to_https": false,
+            "websockets": false,
         },
     })
 }

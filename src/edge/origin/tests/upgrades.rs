@@ -77,7 +77,10 @@ async fn node(
     });
     let tunnel = tokio::spawn(async move {
         let (upgraded, tunnel) = tunnels.recv().await.unwrap();
-        tunnel.join(TokioIo::new(upgraded.await.unwrap())).await
+        let viewer = TokioIo::new(upgraded.await.unwrap());
+        let traffic = Traffic::default();
+        let joined = tunnel.join(viewer, &traffic).await;
+        joined.map(|()| (traffic.from_viewer(), traffic.from_origin()))
     });
     (address, tunnel)
 }

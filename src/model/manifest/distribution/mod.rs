@@ -205,6 +205,7 @@ impl Check<'_> {
             rate_limit: table.rate_limit.map(rate_limit),
             access: self.access(&within(key, &["access"]), table.access),
             redirect_to_https: table.redirect_to_https,
+            websockets: table.websockets,
         }
     }
 

@@ -246,6 +246,9 @@ pub(super) struct BehaviourTable {
     /// Whether a viewer who comes without TLS is sent to `https`. Default: false.
     #[serde(default)]
     pub(super) redirect_to_https: bool,
+    /// Whether a viewer may have a WebSocket to the origin. Default: false.
+    #[serde(default)]
+    pub(super) websockets: bool,
 }
 
 /// What is kept, and for how long.
