@@ -157,6 +157,7 @@ fn everything() -> serde_json::Value {
                 "countries": {"only": ["AT", "DE"]},
             },
             "redirect_to_https": true,
+            "websockets": false,
         }],
         "default": {
             "target": {"origin": "main"},
