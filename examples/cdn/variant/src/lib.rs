@@ -31,9 +31,9 @@ fn cookie<'a>(cookies: &'a str, name: &str) -> Option<&'a str> {
 
 /// The same for the same address, and each for about half of them.
 fn by_chance(address: &str) -> &'static str {
-    let sum = address
-        .bytes()
-        .fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let sum = address.bytes().fold(0_u32, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(byte.into())
+    });
     if sum.is_multiple_of(2) { "a" } else { "b" }
 }
 
@@ -58,7 +58,10 @@ mod tests {
         for cookies in ["variant=../etc", "variant=", "other=b"] {
             assert_eq!(path(front().header("cookie", cookies)), "/a/");
         }
-        assert_eq!(path(Request::get("https://pier.example/pier.svg")), "unchanged");
+        assert_eq!(
+            path(Request::get("https://pier.example/pier.svg")),
+            "unchanged"
+        );
         let others = (0..100).map(|n| by_chance(&format!("192.0.2.{n}")));
         let b = others.filter(|variant| *variant == "b").count();
         assert!((30..70).contains(&b), "{b}");
