@@ -399,7 +399,7 @@ async fn what_breaks_off_or_is_slow_is_neither_shown_nor_stored() {
         for _ in 0..2 {
             let asked = origin.asked();
             let reply = get(&node, path).await;
-            assert_eq!((reply.status(), reply.error()), (502, "origin_unreachable"));
+            assert_eq!((reply.status(), reply.error()), (502, "origin_bad_response"));
             assert!(origin.asked() > asked, "{path} was stored");
         }
     }
@@ -664,7 +664,7 @@ async fn what_breaks_off_behind_a_middleware_is_never_complete_whatever_it_makes
             }
         }
     }
-    ended(&node, "loud", "origin_unreachable").await;
+    ended(&node, "loud", "origin_bad_response").await;
     let outcomes = outcomes(&node, "loud").await;
     assert!(!outcomes.contains(&"ok".to_owned()), "{outcomes:?}");
 }
