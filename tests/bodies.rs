@@ -399,7 +399,10 @@ async fn what_breaks_off_or_is_slow_is_neither_shown_nor_stored() {
         for _ in 0..2 {
             let asked = origin.asked();
             let reply = get(&node, path).await;
-            assert_eq!((reply.status(), reply.error()), (502, "origin_bad_response"));
+            assert_eq!(
+                (reply.status(), reply.error()),
+                (502, "origin_bad_response")
+            );
             assert!(origin.asked() > asked, "{path} was stored");
         }
     }

@@ -351,7 +351,7 @@ async fn connections_to_nginx_are_kept_and_its_answers_passed_on() {
     let closed = curl.get("/closed/").await;
     assert_eq!(
         (closed.status, &*closed.field("x-wharf-error")),
-        (502, "origin_unreachable")
+        (502, "origin_bad_response")
     );
 }
 

@@ -58,10 +58,10 @@ fn head(fields: &str) -> Step {
 /// An answer whose head is no HTTP.
 fn bad(name: &'static str, head: &str) -> Case {
     let bytes = head.replace("{fresh}", FRESH);
-    case(name, UNREACHABLE, [Step::send(bytes), Step::Close])
+    case(name, INVALID, [Step::send(bytes), Step::Close])
 }
 
-const UNREACHABLE: Gets = Gets::Error(502, "origin_unreachable");
+const INVALID: Gets = Gets::Error(502, "origin_bad_response");
 const TIMEOUT: Gets = Gets::Error(504, "origin_timeout");
 
 fn cases() -> Vec<Case> {
@@ -146,7 +146,7 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "endless-fields",
-            UNREACHABLE,
+            INVALID,
             [
                 Step::send("HTTP/1.1 200 OK\r\n"),
                 Step::Endless(Bytes::from_static(b"x-more: and more\r\n")),
@@ -154,14 +154,14 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "endless-field",
-            UNREACHABLE,
+            INVALID,
             [
                 Step::send("HTTP/1.1 200 OK\r\nx: "),
                 Step::Endless(Bytes::from_static(&[b'x'; 4096])),
             ],
         ),
-        case("hangs-up", UNREACHABLE, [Step::Close]),
-        case("resets", UNREACHABLE, [Step::Reset]),
+        case("hangs-up", INVALID, [Step::Close]),
+        case("resets", INVALID, [Step::Reset]),
         bad("garbage", "\u{0}\u{1}\u{2}\u{3}garbage\r\n\r\n"),
         bad("another-protocol", "220 mail.example ESMTP\r\n"),
         bad("no-version", "<html>HTTP/0.9</html>"),
