@@ -20,7 +20,7 @@ use crate::{
     telemetry::metrics::DistributionMetrics,
 };
 
-/// See the [module](self). Counts what it hands on.
+/// The body of an answer. Counts what it hands on.
 pub struct Body {
     inner: Inner,
     /// What the cache had to do with the answer.
