@@ -4,6 +4,7 @@ One nginx is the origin of everybody. Within a round each contender is started, 
 next round begins with another one.
 """
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,12 @@ CONNECTIONS = 32
 WARM_UP_SECONDS = 1.0
 
 # A node's flags, so that it logs what nginx logs by default.
-ACCESS_LOG: list[str] = ["--access-log", "access.log", "--access-log-format", "combined"]
+ACCESS_LOG: list[str] = [
+    "--access-log",
+    str(Path(tempfile.gettempdir()) / "wharf-bench-access.log"),
+    "--access-log-format",
+    "combined",
+]
 
 # What a browser sends, more or less, and a cookie to look at.
 REQUEST_FIELDS = (
