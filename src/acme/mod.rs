@@ -220,7 +220,8 @@ impl Acme {
         let error = match Box::pin(self.attempt(stored, &hosts)).await {
             Ok(facts) => {
                 // Whatever its dates are to this clock, it is not ordered again at once.
-                let again = later(Timestamp::now(), self.settings.retry);
+                let third = facts.lifetime().unsigned_abs() / 3;
+                let again = later(Timestamp::now(), self.settings.retry.min(third));
                 let revision = stored.revision;
                 let given = Failed {
                     times: 0,

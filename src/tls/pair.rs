@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustls::{
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
@@ -259,8 +259,12 @@ impl Facts {
 
     /// When another should be had: at two thirds of its time.
     pub fn renewal(&self) -> Timestamp {
-        let lifetime = self.not_after.duration_since(self.not_before);
-        self.not_after - lifetime / 3
+        self.not_after - self.lifetime() / 3
+    }
+
+    /// For how long it is valid.
+    pub fn lifetime(&self) -> SignedDuration {
+        self.not_after.duration_since(self.not_before)
     }
 
     /// When it ends to be valid.
