@@ -13,7 +13,7 @@ mod compile;
 mod component;
 mod engine;
 mod function;
-mod hook;
+pub mod hook;
 mod imports;
 mod inspect;
 mod instance;

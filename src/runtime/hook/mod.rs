@@ -5,6 +5,7 @@
 //! same pool as other instances. What it answers is the guest's word until [`answer`] has made something of it.
 
 mod answer;
+pub mod invariants;
 
 use std::sync::Arc;
 
