@@ -2,8 +2,9 @@
 //!
 //! Each reader has a place of its own, and readers do not wait for each other. A small body stays in memory until it is
 //! whole. A larger one goes to disk as it comes: the end of it is in memory too, and who is behind that reads the file. Only
-//! where there is no disk is there no more than a [window](WINDOW): then the origin is read as slowly as the slowest reader
-//! reads, but never for longer than [`PATIENCE`] at a time: a reader that is still behind then is cut off.
+//! where there is no disk, or no room on it, is there no more than a [window](WINDOW): then the origin is read as slowly as the
+//! slowest reader reads. Others do not wait for that one longer than [`PATIENCE`] at a time: a reader that is still behind then is
+//! cut off. One that nobody waits for may take its time.
 //!
 //! A response that is not whole ends in an error for everyone who reads it.
 
@@ -177,10 +178,10 @@ impl Fill {
         }
     }
 
-    /// Waits until all readers are within the window, at most for so long, and forgets what is before it. Who is behind
-    /// then is cut off. False if nobody reads any more.
+    /// Waits until all readers are within the window, and forgets what is before it. Who holds up others for too long is cut
+    /// off. False if nobody reads any more.
     pub(super) async fn advance(&self) -> bool {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let moved = self.moved.notified();
             tokio::pin!(moved);
@@ -198,30 +199,39 @@ impl Fill {
                 {
                     state.chunks.pop_front();
                 }
-                state.total - state.base() > WINDOW
+                // A piece that reaches into the window stays as a whole.
+                let next = state.chunks.front();
+                let next = next.map_or(state.total, |(at, bytes)| at + bytes.len() as u64);
+                state.total - next >= WINDOW
             };
             if !waits {
                 return true;
             }
             if tokio::time::timeout_at(deadline, moved).await.is_err() {
-                self.cut();
-                return true;
+                if self.cut() {
+                    return true;
+                }
+                deadline = tokio::time::Instant::now() + PATIENCE;
             }
         }
     }
 
-    /// Forgets what is before the window, whoever needs it.
-    fn cut(&self) {
+    /// Forgets what is before the window, if somebody reads within it and so waits for who needs that. False if nobody does.
+    fn cut(&self) -> bool {
         let mut state = self.lock();
         let from = state.total.saturating_sub(WINDOW);
-        while let Some((at, _)) = state.chunks.front()
-            && *at < from
+        if !state.readers.values().any(|reader| reader.at >= from) {
+            return false;
+        }
+        while let Some((at, bytes)) = state.chunks.front()
+            && at + bytes.len() as u64 <= from
         {
             state.chunks.pop_front();
         }
         let wakers = state.wake_all();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        true
     }
 
     /// Returns when nobody has read for so long.
@@ -316,5 +326,60 @@ impl Drop for FillReader {
     fn drop(&mut self) {
         self.fill.lock().readers.remove(&self.id);
         self.fill.moved.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::time::{Instant, advance};
+
+    use super::*;
+    use crate::edge::cache::key::Key;
+
+    const PIECE: usize = 300 << 10;
+
+    fn reads(reader: &FillReader, at: u64) -> Poll<Result<At, Failure>> {
+        reader.poll_at(&Context::from_waker(Waker::noop()), at, u64::MAX)
+    }
+
+    fn fill(pieces: usize) -> Arc<Fill> {
+        let fill = Fill::new(Head::example(Key::of_bytes(b"one")), None);
+        (0..pieces).for_each(|_| fill.push(Bytes::from(vec![7; PIECE])));
+        Arc::new(fill)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_nobody_waits_for_may_take_its_time() {
+        let fill = fill(8);
+        let reader = FillReader::join(&fill, 0).unwrap();
+        let waiting = Arc::clone(&fill);
+        let advanced = tokio::spawn(async move { waiting.advance().await });
+        let (mut at, began) = (0, Instant::now());
+        while !advanced.is_finished() {
+            assert!(began.elapsed() < PATIENCE * 100);
+            let Poll::Ready(Ok(At::Bytes(bytes))) = reads(&reader, at) else {
+                panic!("cut off at {at}");
+            };
+            at += bytes.len() as u64;
+            advance(PATIENCE * 3).await;
+        }
+        assert!(began.elapsed() > PATIENCE * 9);
+        assert!(advanced.await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_holds_others_up_is_cut_off_and_they_are_not() {
+        let fill = fill(8);
+        let (slow, quick) = (
+            FillReader::join(&fill, 0).unwrap(),
+            FillReader::join(&fill, 0).unwrap(),
+        );
+        let from = 8 * PIECE as u64 - WINDOW;
+        assert!(matches!(reads(&quick, from), Poll::Ready(Ok(At::Bytes(_)))));
+        assert!(fill.advance().await);
+        assert!(matches!(reads(&slow, 0), Poll::Ready(Err(Failure::Slow))));
+        assert!(matches!(reads(&quick, from), Poll::Ready(Ok(At::Bytes(_)))));
     }
 }

@@ -61,6 +61,31 @@ pub(super) struct Stored {
     marked: AtomicU64,
 }
 
+#[cfg(test)]
+impl Head {
+    /// Of an empty answer that is not fresh.
+    pub(super) fn example(key: Key) -> Self {
+        let (headers, now) = (HeaderMap::new(), Moment::default());
+        let directives = super::directives::Directives::default();
+        let policy = crate::model::CachePolicy::default();
+        let freshness = Freshness::new(StatusCode::OK, &headers, &directives, &policy, now, now);
+        Self {
+            key,
+            label: Label {
+                distribution: "site".into(),
+                url: "http://a/".into(),
+                tags: [].into(),
+            },
+            status: StatusCode::OK,
+            headers,
+            hidden: HeaderMap::new(),
+            freshness,
+            version: 1,
+            counters: Arc::new(Counters::default()),
+        }
+    }
+}
+
 /// Where the body is.
 #[derive(Debug, Clone)]
 pub(super) enum Content {
