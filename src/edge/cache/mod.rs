@@ -179,7 +179,7 @@ pub struct Scope<'a> {
 /// A clone may be used after the request that it was given for is over, to revalidate what is stored.
 pub trait Forward: Clone + Send + Sync + 'static {
     /// The body of the client's request.
-    type RequestBody: Send;
+    type RequestBody: http_body::Body + Send;
     /// The body of the origin's response.
     type Body: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static;
     /// Why there is no response.
@@ -210,7 +210,7 @@ struct Shared {
     /// Until when requests for a key do not wait for each other: "hit for miss".
     passes: moka::sync::Cache<Digest, Moment>,
     /// What is being read from disk.
-    loads: Mutex<HashMap<Digest, Arc<OnceCell<Option<Slot>>>>>,
+    loads: Mutex<HashMap<Digest, Load>>,
     clock: Clock,
     memory_object: u64,
     finish: Duration,
@@ -379,8 +379,13 @@ impl Shared {
     /// What the disk has under a key. However many ask at a time, it is read once.
     async fn load(&self, key: &Key) -> Option<Slot> {
         let disk = self.disk.as_ref().filter(|disk| disk.may_have(key))?;
-        let cell = Arc::clone(self.loads().entry(key.digest).or_default());
-        let slot = cell
+        let loading = Loading {
+            shared: self,
+            digest: key.digest,
+            cell: Arc::clone(self.loads().entry(key.digest).or_default()),
+        };
+        let slot = loading
+            .cell
             .get_or_init(|| async {
                 let asked = self.log.generation();
                 let (disk, key) = (Arc::clone(disk), key.clone());
@@ -389,19 +394,12 @@ impl Shared {
             })
             .await
             .clone();
-        let mut loads = self.loads();
-        if loads
-            .get(&key.digest)
-            .is_some_and(|other| Arc::ptr_eq(other, &cell))
-        {
-            loads.remove(&key.digest);
-        }
-        drop(loads);
+        drop(loading);
         // It may have been purged since it was read for somebody else.
         slot.filter(|slot| slot.key().bytes == key.bytes && disk.has(slot))
     }
 
-    fn loads(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Arc<OnceCell<Option<Slot>>>>> {
+    fn loads(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Load>> {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -439,7 +437,11 @@ impl Shared {
             return;
         };
         let weight = match &slot {
-            Slot::Response(stored) => stored.length,
+            Slot::Response(stored) => match &stored.content {
+                Content::Memory(body) => body.len() as u64,
+                // Its body is written, and its head is small.
+                Content::File(..) => 0,
+            },
             Slot::Varying(_) => 0,
         };
         if self.waiting.fetch_add(weight, Relaxed) > MOST_WAITING {
@@ -470,6 +472,27 @@ impl Shared {
             let work = spawn_blocking(move || disk.remove_version(&digest, version));
             // It ends early only when the node does.
             let _ = work.await;
+        }
+    }
+}
+
+/// What is read from disk, for all who ask for it.
+type Load = Arc<OnceCell<Option<Slot>>>;
+
+/// One who waits for a [`Load`], or did until now. It is forgotten when it is done, and when nobody waits any more.
+struct Loading<'a> {
+    shared: &'a Shared,
+    digest: Digest,
+    cell: Load,
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        let mut loads = self.shared.loads();
+        let is_last = Arc::strong_count(&self.cell) <= 2;
+        let is_ours = |load: &Load| Arc::ptr_eq(load, &self.cell);
+        if (is_last || self.cell.initialized()) && loads.get(&self.digest).is_some_and(is_ours) {
+            loads.remove(&self.digest);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE, TRANSFER_ENCODING},
+    header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE},
     request::Parts,
 };
 
@@ -25,7 +25,6 @@ use super::{
     stored::{Content, Stored},
     validator,
 };
-use crate::model::CachePolicy;
 
 /// How far into a response a range may begin for which all of it is fetched.
 pub(super) const RANGE_REACH: u64 = 1 << 20;
@@ -186,7 +185,7 @@ impl Cache {
 
 impl Exchange<'_> {
     /// The key of the resource; none if the cache has nothing to do with the request.
-    fn key<B>(&self, request: &Request<B>) -> Option<Key> {
+    fn key<B: http_body::Body>(&self, request: &Request<B>) -> Option<Key> {
         let Scope {
             distribution,
             source,
@@ -194,7 +193,12 @@ impl Exchange<'_> {
             key,
         } = self.scope;
         let (uri, headers) = (request.uri(), request.headers());
-        is_for_the_cache(policy, request.method(), headers)
+        // What the content of a GET means is for the origin to say (RFC 9110 section 9.3.1).
+        let is_for_the_cache = policy.enabled
+            && matches!(*request.method(), Method::GET | Method::HEAD)
+            && request.body().is_end_stream()
+            && !validator::is_for_the_origin(headers);
+        is_for_the_cache
             .then(|| Key::of_request(distribution, source, &policy.key, key, uri, headers))
     }
 
@@ -270,17 +274,6 @@ impl Shared {
         };
         reply(method, request, representation, &handling)
     }
-}
-
-/// Whether the cache has anything to do with a request.
-fn is_for_the_cache(policy: &CachePolicy, method: &Method, headers: &HeaderMap) -> bool {
-    policy.enabled
-        && matches!(*method, Method::GET | Method::HEAD)
-        && !validator::is_for_the_origin(headers)
-        && !headers.contains_key(TRANSFER_ENCODING)
-        && headers
-            .get(CONTENT_LENGTH)
-            .is_none_or(|length| length == "0")
 }
 
 /// Whether a request wants a part that the whole is not fetched for.

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use http::{HeaderMap, Method, Request, Response, request::Parts};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
 
 use super::*;
 
@@ -68,11 +68,14 @@ impl Origin {
 }
 
 impl Forward for Origin {
-    type RequestBody = ();
+    type RequestBody = Empty<Bytes>;
     type Body = Scripted;
     type Error = io::Error;
 
-    async fn send(&self, request: Request<Option<()>>) -> Result<Response<Scripted>, io::Error> {
+    async fn send(
+        &self,
+        request: Request<Option<Empty<Bytes>>>,
+    ) -> Result<Response<Scripted>, io::Error> {
         let (parts, _) = request.into_parts();
         self.0.asked.lock().unwrap().push(parts.clone());
         (self.0.answer)(parts).await
@@ -215,7 +218,9 @@ impl Site {
             key: None,
         };
         self.cache
-            .serve(scope, request.body(()).unwrap(), || self.origin.clone())
+            .serve(scope, request.body(Empty::new()).unwrap(), || {
+                self.origin.clone()
+            })
             .await
     }
 

@@ -506,7 +506,11 @@ async fn an_unsafe_request_invalidates_what_it_changed_and_what_it_names_of_the_
 #[tokio::test]
 async fn nothing_is_shared_between_distributions() {
     let site = Site::new(Origin::fixed(FRESH, "hello")).await;
-    let request = || Request::get("http://site.example/x").body(()).unwrap();
+    let request = || {
+        Request::get("http://site.example/x")
+            .body(Empty::new())
+            .unwrap()
+    };
     for (distribution, key, hit) in [
         ("a", None, false),
         ("a", None, true),
@@ -550,7 +554,9 @@ async fn what_is_fresh_in_memory_is_answered_at_once() {
         policy: &site.policy,
         key: None,
     };
-    let request = Request::get("http://site.example/x").body(()).unwrap();
+    let request = Request::get("http://site.example/x")
+        .body(Empty::new())
+        .unwrap();
     let forward = || -> Origin { panic!("a way to the origin was made") };
     let served = site.cache.serve(scope, request, forward);
     let response = served.now_or_never().expect("it waits").unwrap();
