@@ -2,7 +2,7 @@
 //!
 //! A lookup takes no lock and copies nothing but a reference. What is evicted may still be on disk.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use moka::{notification::RemovalCause, sync::Cache};
 
@@ -14,6 +14,9 @@ use super::{
 
 /// What a stored response costs beside its bytes: the entry, the index and the allocator.
 const OVERHEAD: u64 = 768;
+
+/// How many locks the digests share.
+const STRIPES: usize = 64;
 
 /// What a field costs beside its bytes.
 const FIELD_OVERHEAD: u64 = 64;
@@ -50,7 +53,7 @@ impl Slot {
 
     /// The bytes that it takes.
     fn weight(&self) -> u64 {
-        let key = self.key().bytes.len() as u64;
+        let key = (self.key().bytes.len() + self.label().url.len()) as u64;
         let rest = match self {
             Self::Response(stored) => weight(stored),
             Self::Varying(varying) => varying.vary.names().len() as u64 * FIELD_OVERHEAD,
@@ -60,16 +63,15 @@ impl Slot {
 }
 
 fn weight(stored: &Stored) -> u64 {
-    let fields = stored
-        .head
-        .headers
-        .iter()
+    let head = &stored.head;
+    let fields = (head.headers.iter().chain(&head.hidden))
         .map(|(name, value)| name.as_str().len() as u64 + value.len() as u64 + FIELD_OVERHEAD);
+    let tags = (head.label.tags.iter()).map(|tag| tag.len() as u64 + FIELD_OVERHEAD);
     let body = match &stored.content {
         Content::Memory(body) => body.len() as u64,
         Content::File(..) => 0,
     };
-    fields.sum::<u64>() + body
+    fields.sum::<u64>() + tags.sum::<u64>() + body
 }
 
 /// Responses in memory, by the digest of their keys.
@@ -77,6 +79,8 @@ fn weight(stored: &Stored) -> u64 {
 pub(super) struct Memory {
     slots: Cache<Digest, Slot>,
     index: Arc<Index>,
+    /// What is under a digest and in the index is the same: one at a time changes both.
+    stripes: [Mutex<()>; STRIPES],
 }
 
 impl Memory {
@@ -95,6 +99,7 @@ impl Memory {
         Self {
             slots,
             index: Arc::clone(index),
+            stripes: std::array::from_fn(|_| Mutex::default()),
         }
     }
 
@@ -110,6 +115,8 @@ impl Memory {
 
     pub(super) fn insert(&self, slot: Slot) {
         let (digest, version) = (slot.key().digest, slot.version());
+        let stripe = &self.stripes[usize::from(digest[0]) % STRIPES];
+        let _one = stripe.lock().unwrap_or_else(PoisonError::into_inner);
         // Before the slot: an eviction that comes at once then finds it.
         self.index.add(digest, slot.label(), Tier::Memory, version);
         if let Slot::Response(stored) = &slot {
@@ -145,38 +152,11 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, StatusCode};
-
     use super::*;
-    use crate::edge::cache::{
-        clock::Moment, directives::Directives, freshness::Freshness, statistics::Counters,
-        stored::Head,
-    };
+    use crate::edge::cache::stored::Head;
 
     fn stored(key: Key) -> Slot {
-        let (headers, now) = (HeaderMap::new(), Moment::default());
-        let freshness = Freshness::new(
-            StatusCode::OK,
-            &headers,
-            &Directives::default(),
-            &crate::model::CachePolicy::default(),
-            now,
-            now,
-        );
-        let head = Head {
-            key,
-            label: Label {
-                distribution: "site".into(),
-                url: "http://a/".into(),
-                tags: [].into(),
-            },
-            status: StatusCode::OK,
-            headers,
-            hidden: HeaderMap::new(),
-            freshness,
-            version: 1,
-            counters: Arc::new(Counters::default()),
-        };
+        let head = Head::example(key);
         let content = Content::Memory(bytes::Bytes::new());
         Slot::Response(Arc::new(Stored::new(head, content, 0, None)))
     }
@@ -203,5 +183,21 @@ mod tests {
         assert!(memory.get(&key).is_some());
         memory.remove_version(&key.digest, 1);
         assert!(memory.get(&key).is_none());
+    }
+
+    /// Fields that clients do not see take memory too.
+    #[test]
+    fn tags_and_urls_weigh_what_they_take() {
+        let mut head = Head::example(Key::of_bytes(b"one"));
+        let weight = |head: &Head| {
+            let content = Content::Memory(bytes::Bytes::new());
+            Slot::Response(Arc::new(Stored::new(head.clone(), content, 0, None))).weight()
+        };
+        let before = weight(&head);
+        let tags = "t".repeat(10_000);
+        head.hidden.insert("cache-tag", tags.parse().unwrap());
+        head.label.tags = [tags.as_str().into()].into();
+        head.label.url = "u".repeat(3000).into();
+        assert!(weight(&head) > before + 22_900);
     }
 }
