@@ -1,29 +1,46 @@
 //! Bodies that hooks are given: their beginning is read ahead and kept, and the rest goes past as it comes.
 //!
-//! What is kept is bounded for each hook by the distribution, and for all requests together by [`Room`]. It leaves the room
-//! when it is sent on: a slow reader holds what it was not sent, and nothing of what it was.
+//! What is kept is bounded for each hook by the distribution, and for all requests together by [`Room`], of which a client and a
+//! distribution get a part. It leaves the room when all of it was sent on.
 
 use std::{
-    mem,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::rate::customer;
 use crate::model::hook::SeenBody;
 
 /// The most bytes that are kept at one moment, of all requests together.
 const ROOM: usize = 128 << 20;
 
-/// Where bodies that are read ahead are kept. A clone is the same room.
-#[derive(Debug, Clone)]
-pub(super) struct Room(Arc<Semaphore>);
+/// The most of a distribution, and of a client: who sends or reads slowly holds up nobody but himself.
+const OF_DISTRIBUTION: usize = ROOM / 2;
+const OF_CLIENT: usize = ROOM / 8;
+
+/// Clients that are remembered, and for how long after they last asked; a request takes 15 minutes at the most.
+const CLIENTS: u64 = 10_000;
+const REMEMBERED: Duration = Duration::from_hours(1);
+
+/// What is sent on at once.
+const PIECE: usize = 16 << 10;
+
+/// Where bodies that are read ahead are kept.
+#[derive(Debug)]
+pub(super) struct Room {
+    all: Arc<Semaphore>,
+    clients: Cache<IpAddr, Arc<Semaphore>>,
+}
 
 impl Room {
     pub(super) fn new() -> Self {
@@ -31,13 +48,72 @@ impl Room {
     }
 
     fn of(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes)))
+        let clients = Cache::builder()
+            .max_capacity(CLIENTS)
+            .time_to_idle(REMEMBERED)
+            .build();
+        Self {
+            all: Arc::new(Semaphore::new(bytes)),
+            clients,
+        }
     }
 
+    /// What a client has of it at a distribution.
+    pub(super) fn share<'a>(&'a self, distribution: &'a Part, client: IpAddr) -> Share<'a> {
+        Share {
+            room: self,
+            distribution,
+            client,
+        }
+    }
+}
+
+/// What a distribution has of the [`Room`].
+#[derive(Debug)]
+pub(super) struct Part(Arc<Semaphore>);
+
+impl Part {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(OF_DISTRIBUTION)))
+    }
+}
+
+/// What a client has of the [`Room`] at a distribution.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share<'a> {
+    room: &'a Room,
+    distribution: &'a Part,
+    client: IpAddr,
+}
+
+impl Share<'_> {
     /// Takes so many bytes of it. Nobody waits: those who have a part of what they need would wait for each other.
-    fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    fn take(&self, bytes: usize) -> Option<Held> {
         let bytes = u32::try_from(bytes).ok()?;
-        Arc::clone(&self.0).try_acquire_many_owned(bytes).ok()
+        let new = || Arc::new(Semaphore::new(OF_CLIENT));
+        let client = self.room.clients.get_with(customer(self.client), new);
+        let distribution = Arc::clone(&self.distribution.0);
+        let all = Arc::clone(&self.room.all);
+        Some(Held {
+            client: client.try_acquire_many_owned(bytes).ok()?,
+            distribution: distribution.try_acquire_many_owned(bytes).ok()?,
+            all: all.try_acquire_many_owned(bytes).ok()?,
+        })
+    }
+}
+
+/// Bytes of the room that are taken.
+struct Held {
+    client: OwnedSemaphorePermit,
+    distribution: OwnedSemaphorePermit,
+    all: OwnedSemaphorePermit,
+}
+
+impl Held {
+    fn merge(&mut self, more: Self) {
+        self.client.merge(more.client);
+        self.distribution.merge(more.distribution);
+        self.all.merge(more.all);
     }
 }
 
@@ -55,7 +131,7 @@ pub(super) struct Ahead<B> {
     /// What was read, and was not sent on.
     read: BytesMut,
     /// The room that takes.
-    held: Option<OwnedSemaphorePermit>,
+    held: Option<Held>,
     /// What came after it, in one piece.
     next: Option<Bytes>,
     trailers: Option<HeaderMap>,
@@ -95,7 +171,7 @@ impl<B: Body<Data = Bytes> + Unpin> Ahead<B> {
     pub(super) async fn read(
         &mut self,
         limit: usize,
-        room: &Room,
+        room: Share<'_>,
     ) -> Result<SeenBody<'_>, AheadError<B::Error>> {
         while self.read.len() < limit || (self.read.len() == limit && self.next.is_none()) {
             if let Some(mut next) = self.next.take() {
@@ -121,7 +197,7 @@ impl<B: Body<Data = Bytes> + Unpin> Ahead<B> {
         })
     }
 
-    fn keep(&mut self, data: &[u8], room: &Room) -> Option<()> {
+    fn keep(&mut self, data: &[u8], room: Share<'_>) -> Option<()> {
         let taken = room.take(data.len())?;
         match &mut self.held {
             Some(held) => held.merge(taken),
@@ -141,9 +217,13 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Ahead<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         if !self.read.is_empty() {
-            self.held = None;
-            let read = mem::take(&mut self.read).freeze();
-            return Poll::Ready(Some(Ok(Frame::data(read))));
+            // Who takes a piece may keep it for long, and all pieces are of the same memory.
+            let piece = self.read.len().min(PIECE);
+            let piece = self.read.split_to(piece).freeze();
+            if self.read.is_empty() {
+                self.held = None;
+            }
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         if let Some(next) = self.next.take() {
             return Poll::Ready(Some(Ok(Frame::data(next))));
@@ -183,17 +263,19 @@ mod tests {
 
     use super::*;
 
-    type Part = Result<Frame<Bytes>, &'static str>;
+    type Sent = Result<Frame<Bytes>, &'static str>;
 
-    fn body(parts: Vec<Part>) -> Ahead<impl Body<Data = Bytes, Error = &'static str> + Unpin> {
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn body(parts: Vec<Sent>) -> Ahead<impl Body<Data = Bytes, Error = &'static str> + Unpin> {
         Ahead::new(StreamBody::new(futures::stream::iter(parts)))
     }
 
-    fn data(text: &str) -> Part {
+    fn data(text: &str) -> Sent {
         Ok(Frame::data(Bytes::copy_from_slice(text.as_bytes())))
     }
 
-    fn trailers() -> Part {
+    fn trailers() -> Sent {
         let fields = [(http::header::ETAG, "a".parse().unwrap())];
         Ok(Frame::trailers(fields.into_iter().collect()))
     }
@@ -207,45 +289,47 @@ mod tests {
             has_trailers: bool,
         ) {
             let whole = pieces.concat();
-            let mut parts: Vec<Part> = pieces.iter().map(|piece| data(piece)).collect();
+            let mut parts: Vec<Sent> = pieces.iter().map(|piece| data(piece)).collect();
             parts.extend(has_trailers.then(trailers));
-            let room = Room::of(100);
+            let (room, part) = (Room::of(100), Part::new());
+            let share = room.share(&part, CLIENT);
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async {
                 let mut body = body(parts);
                 for limit in limits {
-                    let seen = body.read(limit, &room).await.unwrap();
+                    let seen = body.read(limit, share).await.unwrap();
                     let shown = limit.min(whole.len());
                     assert_eq!(seen.data, &whole.as_bytes()[..shown]);
                     assert_eq!(seen.truncated, shown < whole.len());
-                    let kept = 100 - room.0.available_permits();
+                    let kept = 100 - room.all.available_permits();
                     assert!(kept >= shown, "{kept} are less than {shown}");
                 }
                 let collected = body.collect().await.unwrap();
                 assert_eq!(collected.trailers().is_some(), has_trailers);
                 assert_eq!(collected.to_bytes(), whole.as_bytes());
             });
-            prop_assert_eq!(room.0.available_permits(), 100);
+            prop_assert_eq!(room.all.available_permits(), 100);
         }
     }
 
     #[tokio::test]
     async fn what_breaks_off_is_no_body_and_what_has_no_room_is_not_kept() {
-        let room = Room::of(10);
+        let (room, part) = (Room::of(10), Part::new());
+        let share = room.share(&part, CLIENT);
         let mut broken = body(vec![data("abc"), Err("it breaks off")]);
-        let error = broken.read(5, &room).await.unwrap_err();
+        let error = broken.read(5, share).await.unwrap_err();
         assert!(matches!(error, AheadError::Body("it breaks off")));
-        assert_eq!(room.0.available_permits(), 7);
+        assert_eq!(room.all.available_permits(), 7);
         let mut large = body(vec![data("01234567")]);
-        assert!(matches!(large.read(9, &room).await, Err(AheadError::Full)));
+        assert!(matches!(large.read(9, share).await, Err(AheadError::Full)));
         drop(broken);
         let mut again = body(vec![data("01234567"), data("89ab")]);
-        assert_eq!(again.read(10, &room).await.unwrap().data, b"0123456789");
+        assert_eq!(again.read(10, share).await.unwrap().data, b"0123456789");
         // Its length is known as before.
         assert_eq!(again.size_hint().lower(), 12);
         assert!(!again.is_end_stream());
         drop(again);
-        assert_eq!(room.0.available_permits(), 10);
+        assert_eq!(room.all.available_permits(), 10);
     }
 
     #[tokio::test]
@@ -253,7 +337,56 @@ mod tests {
         let unread = body(vec![data("abc")]);
         assert!(unread.untouched().is_ok());
         let mut read = body(vec![data("abc")]);
-        read.read(1, &Room::new()).await.unwrap();
+        let (room, part) = (Room::new(), Part::new());
+        let share = room.share(&part, CLIENT);
+        read.read(1, share).await.unwrap();
         assert!(read.untouched().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_client_holds_what_it_did_not_take_and_leaves_room_for_others() {
+        let (room, [one, two]) = (Room::new(), [Part::new(), Part::new()]);
+        let large = || body(vec![Ok(Frame::data(Bytes::from(vec![7; 1 << 20])))]);
+        let client = |last| IpAddr::from([192, 0, 2, last]);
+        let mut held = Vec::new();
+        let mut fill = async |part, client| {
+            let before = held.len();
+            loop {
+                let mut body = large();
+                match body.read(1 << 20, room.share(part, client)).await {
+                    Ok(_) => held.push(body),
+                    Err(AheadError::Full) => return held.len() - before,
+                    Err(AheadError::Body(error)) => panic!("{error}"),
+                }
+            }
+        };
+        assert_eq!(fill(&one, client(1)).await, 16);
+        assert_eq!(fill(&two, client(1)).await, 0);
+        let others = [2, 3, 4, 5].map(client);
+        let mut filled = Vec::new();
+        for other in others {
+            filled.push(fill(&one, other).await);
+        }
+        assert_eq!(filled, [16, 16, 16, 0]);
+        assert_eq!(fill(&two, client(5)).await, 16);
+        // All but the last piece is not enough: they are of one memory.
+        let mut first = held.swap_remove(0);
+        let pieces = (1 << 20) / PIECE;
+        for _ in 1..pieces {
+            first.frame().await.unwrap().unwrap();
+        }
+        let again = large()
+            .read(1 << 20, room.share(&one, client(1)))
+            .await
+            .err();
+        assert!(matches!(again, Some(AheadError::Full)));
+        first.frame().await.unwrap().unwrap();
+        let mut again = large();
+        assert!(
+            again
+                .read(1 << 20, room.share(&one, client(1)))
+                .await
+                .is_ok()
+        );
     }
 }

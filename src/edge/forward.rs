@@ -102,7 +102,8 @@ impl Route {
             metrics: &self.distribution.metrics,
         };
         let config = &behaviour.config;
-        let room = &self.edge.room;
+        let share = &self.distribution.room;
+        let room = self.edge.room.share(share, self.arrival.client);
         // What is stored is stored for what the cache was asked, whatever a hook makes of that.
         let coding = compress::negotiate(&config.compress, &head.headers);
         if config.hooks.want_whole() {

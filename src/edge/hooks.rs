@@ -9,7 +9,7 @@ use tracing::{Instrument as _, Span};
 
 use super::{
     Arrival, Failure,
-    ahead::{Ahead, AheadError, Room},
+    ahead::{Ahead, AheadError, Share},
 };
 use crate::{
     invoke::Invoke,
@@ -69,7 +69,7 @@ pub(super) struct Passing<'a, B: Body> {
     made: Option<Bytes>,
     /// Whether there is anything of it, as there is not in an answer to HEAD.
     is_there: bool,
-    room: &'a Room,
+    room: Share<'a>,
     /// What it means when it breaks off.
     broken: fn(B::Error) -> Failure,
 }
@@ -78,7 +78,7 @@ impl<'a, B: Body> Passing<'a, B> {
     pub(super) fn new(
         body: B,
         is_there: bool,
-        room: &'a Room,
+        room: Share<'a>,
         broken: fn(B::Error) -> Failure,
     ) -> Self {
         Self {

@@ -47,7 +47,7 @@ use http_body_util::{BodyExt as _, Limited, combinators::UnsyncBoxBody};
 use tracing::{Instrument as _, field::Empty};
 
 use self::{
-    ahead::Room,
+    ahead::{Part, Room},
     cache::{Cache, Counts, Forward as _, Scope, TierCounts},
     forward::Route,
     gate::Stopped,
@@ -99,6 +99,8 @@ pub struct Distribution {
     behaviours: Vec<Behaviour>,
     origins: HashMap<String, Source>,
     metrics: Arc<DistributionMetrics>,
+    /// For bodies that are read ahead.
+    room: Part,
 }
 
 /// An origin, and its numbers in this distribution.
@@ -398,6 +400,7 @@ impl Edge {
             behaviours,
             origins,
             metrics,
+            room: Part::new(),
         });
         let (read, cache) = (Arc::downgrade(&distribution), self.cache.clone());
         distribution.metrics.read_with(Box::new(move || {

@@ -59,7 +59,8 @@ impl Clients {
     }
 }
 
-fn customer(address: IpAddr) -> IpAddr {
+/// Who is one client: an address, and of IPv6 the network that one customer has.
+pub(super) fn customer(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = address.to_bits() >> (128 - CUSTOMER) << (128 - CUSTOMER);
