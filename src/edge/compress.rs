@@ -199,9 +199,10 @@ pin_project! {
     pub(super) struct Compressed<B> {
         #[pin]
         body: B,
-        encoder: Option<Encoder>,
+        // In boxes: most bodies are not compressed, and all are handed from one to the next.
+        encoder: Option<Box<Encoder>>,
         // What comes after the last compressed byte.
-        trailers: Option<HeaderMap>,
+        trailers: Option<Box<HeaderMap>>,
         dirty: bool,
     }
 }
@@ -224,14 +225,14 @@ impl<B> Compressed<B> {
     fn new(body: B, coding: Coding) -> Self {
         match Encoder::new(coding) {
             Ok(encoder) => Self {
-                encoder: Some(encoder),
+                encoder: Some(Box::new(encoder)),
                 ..Self::plain(body)
             },
             // There is no memory for it: see `Encoder::new`.
             Err(error) => {
                 tracing::error!(%error, "an answer breaks off: no encoder");
                 Self {
-                    encoder: Some(Encoder::Broken),
+                    encoder: Some(Box::new(Encoder::Broken)),
                     ..Self::plain(body)
                 }
             }
@@ -263,7 +264,7 @@ impl<B: Body<Data = Bytes>> Body for Compressed<B> {
         loop {
             let Some(encoder) = this.encoder else {
                 if let Some(trailers) = this.trailers.take() {
-                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                    return Poll::Ready(Some(Ok(Frame::trailers(*trailers))));
                 }
                 let frame = ready!(this.body.poll_frame(context));
                 return Poll::Ready(frame.map(|frame| frame.map_err(CompressError::Body)));
@@ -286,7 +287,7 @@ impl<B: Body<Data = Bytes>> Body for Compressed<B> {
                         piece
                     }
                     Err(frame) => {
-                        *this.trailers = frame.into_trailers().ok();
+                        *this.trailers = frame.into_trailers().ok().map(Box::new);
                         let piece = encoder.finish();
                         *this.encoder = None;
                         piece

@@ -114,9 +114,13 @@ impl Route {
         let body = body.unwrap_or_else(empty);
         let mut passing = Passing::new(body, is_there, room, broken_request);
         let at = &config.hooks.origin_request;
-        let (decided, made) = hooks
-            .request(at, Point::OriginRequest, &mut head, &mut passing)
-            .await?;
+        let (decided, made) = match at.is_empty() {
+            true => Default::default(),
+            // In a box, as further below: most requests need no room for it.
+            false => {
+                Box::pin(hooks.request(at, Point::OriginRequest, &mut head, &mut passing)).await?
+            }
+        };
         let body = match passing.passed() {
             Passed::Made(made) => whole(made),
             Passed::Untouched(body) => body,
@@ -145,9 +149,8 @@ impl Route {
                 let request = RequestHead::from(&asked);
                 let is_there = has_body(&method, head.status);
                 let mut passing = Passing::new(body, is_there, room, broken_answer);
-                hooks
-                    .response(at, Point::OriginResponse, request, &mut head, &mut passing)
-                    .await?;
+                let point = Point::OriginResponse;
+                Box::pin(hooks.response(at, point, request, &mut head, &mut passing)).await?;
                 let body = passing.passed();
                 let is_made = matches!(body, Passed::Made(_));
                 if method == Method::HEAD && config.hooks.want_whole() && !is_made {
@@ -205,7 +208,8 @@ impl Route {
                     path_parameters: &[],
                     url: None,
                 };
-                let answered = self.edge.invoke.http(&function, request, arrival).await;
+                let answered = Box::pin(self.edge.invoke.http(&function, request, arrival));
+                let answered = answered.await;
                 let response = answered.map_err(Failure::Outcome)?;
                 Ok(response.map(|body| Answer::Function { body }))
             }
@@ -238,7 +242,7 @@ impl Route {
             if self.arrival.websocket {
                 let (head, _) = request.into_parts();
                 let request = Request::from_parts(head, ());
-                source.origin.upgrade(request, &viewer).await
+                Box::pin(source.origin.upgrade(request, &viewer)).await
             } else {
                 let answered = source.origin.send(request, &viewer).await;
                 answered.map(Upgrade::Declined)

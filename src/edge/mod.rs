@@ -545,9 +545,13 @@ impl Passage<'_> {
         };
         let mut made_body = None;
         let at = &config.hooks.viewer_request;
-        let (decided, made) = hooks
-            .request(at, Point::ViewerRequest, head, &mut made_body)
-            .await?;
+        let (decided, made) = match at.is_empty() {
+            true => Default::default(),
+            // In a box, as those after the cache: most requests need no room for it.
+            false => {
+                Box::pin(hooks.request(at, Point::ViewerRequest, head, &mut made_body)).await?
+            }
+        };
         if let Some(response) = made {
             let response = response.map(|bytes| Body::made(bytes, metrics));
             return Ok(self.respond(&hooks, head, response).await?);
@@ -566,7 +570,7 @@ impl Passage<'_> {
         };
         if self.arrival.websocket {
             let request = Request::from_parts(head.clone(), None);
-            let response = route().send(request).await?;
+            let response = Box::pin(route().send(request)).await?;
             let mut response = response.map(|body| Body::forwarded(body, metrics));
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(response);
@@ -638,9 +642,8 @@ impl Passage<'_> {
         let (mut head, mut body) = response.into_parts();
         let request = RequestHead::from(request);
         let mut made = None;
-        hooks
-            .response(at, Point::ViewerResponse, request, &mut head, &mut made)
-            .await?;
+        let point = Point::ViewerResponse;
+        Box::pin(hooks.response(at, point, request, &mut head, &mut made)).await?;
         if let Some(made) = made {
             body.replace(made);
         }

@@ -22,7 +22,7 @@ use super::{
     forward::{Answer, AnswerError, Route, is_too_long},
 };
 use crate::{
-    model::Outcome,
+    model::{FunctionName, Outcome},
     runtime::{Next, NextAnswer, NextRequestBody},
 };
 
@@ -36,9 +36,19 @@ pub(super) async fn pass(
     position: usize,
     request: Request<RequestBody>,
 ) -> Result<Response<Answer>, Failure> {
-    let Some(name) = route.behaviour().config.hooks.transform.get(position) else {
-        return route.ask(request).await;
-    };
+    match route.behaviour().config.hooks.transform.get(position) {
+        // In a box: most requests need no room for it.
+        Some(name) => Box::pin(around(route, name, position, request)).await,
+        None => route.ask(request).await,
+    }
+}
+
+async fn around(
+    route: &Route,
+    name: &FunctionName,
+    position: usize,
+    request: Request<RequestBody>,
+) -> Result<Response<Answer>, Failure> {
     let function = route.edge.invoke.find(name.as_str());
     let function = function.ok_or(Failure::Hook(Outcome::Internal))?;
     let failure = Failed::default();

@@ -231,8 +231,13 @@ impl Fetch {
     }
 
     fn pass(&self) {
-        let until = self.shared.clock.now().plus(PASS);
-        self.shared.passes.insert(self.key.digest, until);
+        let now = self.shared.clock.now();
+        // Written for every response it would cost more than all that the cache does with one that it does not keep.
+        let known = self.shared.passes.get(&self.key.digest);
+        if known.is_none_or(|until| until < now.plus(PASS / 2)) {
+            let until = now.plus(PASS);
+            self.shared.passes.insert(self.key.digest, until);
+        }
     }
 
     /// RFC 9111 section 4.3.4.

@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -189,6 +189,26 @@ impl OriginBody {
         body
     }
 
+    /// What comes next, and what moves the connection to that.
+    fn poll_incoming(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let mut incoming = Pin::new(&mut self.incoming);
+        let lease = self.lease.as_mut().filter(|lease| lease.is_driven_here());
+        let Some(lease) = lease else {
+            return incoming.poll_frame(context);
+        };
+        // What drives the connection sees at once what comes of it, and need not be woken.
+        let unwoken = &mut Context::from_waker(Waker::noop());
+        let there = incoming.as_mut().poll_frame(unwoken);
+        if there.is_ready() {
+            return there;
+        }
+        lease.drive(context);
+        incoming.poll_frame(unwoken)
+    }
+
     fn complete(&mut self) {
         if let Some(lease) = self.lease.take() {
             lease.complete();
@@ -212,7 +232,7 @@ impl Body for OriginBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, OriginError>>> {
         let this = self.get_mut();
-        if let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(context) {
+        if let Poll::Ready(frame) = this.poll_incoming(context) {
             this.waiting = false;
             return Poll::Ready(match frame {
                 Some(Ok(frame)) => {

@@ -1,6 +1,6 @@
 //! Making connections to one server: name, TCP, TLS, protocol.
 //!
-//! A connection is a task that drives it and a handle to send on. The server's certificate is always verified, against the
+//! The server's certificate is always verified, against the
 //! web's roots and the origin's own, for the name that the configuration or the URL says.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -27,7 +27,7 @@ use super::{
     OriginError,
     body::RequestBody,
     error::BoxError,
-    lease::{Connection, Http1, Http2, STREAMS},
+    lease::{Connection, Http1, Http2, STREAMS, drive},
 };
 use crate::{dial::Resolver, model::distribution::OriginProtocol};
 
@@ -198,8 +198,7 @@ impl Dialer {
             return Ok(Connection::Http2(Http2::new(sender)));
         }
         let (sender, connection) = self.http1.handshake(stream).await?;
-        let task = tokio::spawn(drive(connection)).abort_handle();
-        Ok(Connection::Http1(Http1::new(sender, task)))
+        Ok(Connection::Http1(Http1::new(sender, connection)))
     }
 
     async fn shake_hands_for_upgrade<T>(&self, stream: T) -> Result<Connection, BoxError>
@@ -207,18 +206,9 @@ impl Dialer {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (sender, connection) = self.http1.handshake(TokioIo::new(stream)).await?;
-        let task = tokio::spawn(drive(connection.with_upgrades())).abort_handle();
-        Ok(Connection::Http1(Http1::new(sender, task)))
-    }
-}
-
-/// Runs a connection to its end. What went wrong is told to the request that it went wrong for.
-async fn drive(connection: impl Future<Output = hyper::Result<()>>) {
-    if let Err(error) = connection.await {
-        tracing::debug!(
-            error = &error as &dyn std::error::Error,
-            "connection to origin ended"
-        );
+        let mut http1 = Http1::new(sender, connection.with_upgrades());
+        http1.detach();
+        Ok(Connection::Http1(http1))
     }
 }
 

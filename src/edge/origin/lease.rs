@@ -1,17 +1,22 @@
 //! A connection in use by one request.
 //!
+//! Who waits for an answer on HTTP/1.1 moves the connection's bytes himself, in his own task. Going to a task of the connection's and
+//! back, often on another thread, would cost more than all else a request does here. Where a request has a body the connection
+//! gets a task after all: both directions go on then, whether or not anybody reads the answer.
+//!
 //! A lease holds one of its server's slots from the dial to the last byte of the answer. It ends in one of three ways: complete, and
 //! the connection is kept; failed, and the server is charged with it; or dropped, which is nobody's fault. Except after the
 //! first, an HTTP/1.1 connection is closed, as nobody knows where in it the next message begins.
 
 use std::{
+    error::Error,
     future::poll_fn,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
-    task::{Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -20,7 +25,10 @@ use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1, http2},
 };
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::{
+    task::{AbortHandle, coop::unconstrained},
+    time::{Instant, timeout},
+};
 
 use super::{
     OriginError,
@@ -49,7 +57,10 @@ impl Connection {
         request: Request<RequestBody>,
     ) -> hyper::Result<Response<Incoming>> {
         match self {
-            Self::Http1(mut http1) => http1.sender.send_request(request).await,
+            Self::Http1(mut http1) => {
+                http1.detach();
+                http1.sender.send_request(request).await
+            }
             Self::Http2(mut http2) => http2.sender.send_request(request).await,
         }
     }
@@ -57,18 +68,84 @@ impl Connection {
 
 /// An HTTP/1.1 connection.
 pub(super) struct Http1 {
-    pub(super) sender: http1::SendRequest<RequestBody>,
-    task: AbortHandle,
+    sender: http1::SendRequest<RequestBody>,
+    driver: Driver,
     pub(super) reused: bool,
 }
 
+/// Who moves a connection's bytes.
+enum Driver {
+    /// Whoever has the connection.
+    Holder(Driven),
+    /// A task of its own.
+    Task(AbortHandle),
+    /// Nobody: it is closed.
+    Nobody,
+}
+
+/// A connection to be moved along until it ends.
+type Driven = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
 impl Http1 {
-    pub(super) fn new(sender: http1::SendRequest<RequestBody>, task: AbortHandle) -> Self {
+    /// A connection that its holder drives.
+    pub(super) fn new(
+        sender: http1::SendRequest<RequestBody>,
+        connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
+    ) -> Self {
         Self {
             sender,
-            task,
+            driver: Driver::Holder(Box::pin(connection)),
             reused: false,
         }
+    }
+
+    /// Gives it a task of its own.
+    pub(super) fn detach(&mut self) {
+        if let Driver::Holder(connection) = std::mem::replace(&mut self.driver, Driver::Nobody) {
+            self.driver = Driver::Task(tokio::spawn(drive(connection)).abort_handle());
+        }
+    }
+
+    /// Moves its bytes as far as they go, and has its holder woken when they go further. False if that is not the holder's to do.
+    fn drive(&mut self, context: &mut Context<'_>) -> bool {
+        let Driver::Holder(connection) = &mut self.driver else {
+            return false;
+        };
+        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+            told(ended);
+            self.driver = Driver::Nobody;
+        }
+        true
+    }
+
+    /// Whether it is open still, as far as is known without waiting.
+    pub(super) fn is_open(&mut self) -> bool {
+        // Nobody is to be woken for it while it is kept.
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        !self.sender.is_closed()
+    }
+
+    /// Whether another request can be sent on it, at once or within `patience`.
+    pub(super) async fn is_ready(&mut self, patience: Duration) -> bool {
+        if self.sender.is_ready() {
+            return true;
+        }
+        let ready = poll_fn(|context| {
+            self.drive(context);
+            self.sender.poll_ready(context)
+        });
+        matches!(timeout(patience, ready).await, Ok(Ok(())))
+    }
+}
+
+/// Runs a connection to its end. What went wrong is told to the request that it went wrong for.
+pub(super) async fn drive(connection: impl Future<Output = hyper::Result<()>>) {
+    told(connection.await);
+}
+
+fn told(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn Error, "connection to origin ended");
     }
 }
 
@@ -160,6 +237,24 @@ impl Lease {
         matches!(self.connection, Some(Connection::Http2(_)))
     }
 
+    /// Whether it is for who waits to move the connection's bytes; else they move by themselves, and wake who waits.
+    pub(super) fn is_driven_here(&self) -> bool {
+        matches!(
+            &self.connection,
+            Some(Connection::Http1(Http1 {
+                driver: Driver::Holder(_),
+                ..
+            }))
+        )
+    }
+
+    /// Moves the connection's bytes as far as they go, and has `context` woken when they go further.
+    pub(super) fn drive(&mut self, context: &mut Context<'_>) {
+        if let Some(Connection::Http1(http1)) = &mut self.connection {
+            http1.drive(context);
+        }
+    }
+
     pub(super) fn upload(&self) -> Option<&Upload> {
         self.upload.as_deref()
     }
@@ -185,12 +280,18 @@ impl Lease {
         let timer = &mut self.timer;
         let (answer, reused) = match &mut self.connection {
             Some(Connection::Http1(http1)) => {
+                if upload.is_some() {
+                    http1.detach();
+                }
                 let sent = http1.sender.try_send_request(request);
-                (wait(sent, timer, upload, timeouts).await, http1.reused)
+                let drive = |context: &mut Context<'_>| http1.drive(context);
+                let answer = wait(sent, drive, timer, upload, timeouts).await;
+                (answer, http1.reused)
             }
             Some(Connection::Http2(http2)) => {
                 let sent = http2.sender.try_send_request(request);
-                (wait(sent, timer, upload, timeouts).await, http2.reused)
+                let answer = wait(sent, |_| false, timer, upload, timeouts).await;
+                (answer, http2.reused)
             }
             None => {
                 return Err(Lost {
@@ -240,7 +341,12 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         match &self.connection {
-            Some(Connection::Http1(http1)) => http1.task.abort(),
+            Some(Connection::Http1(Http1 {
+                driver: Driver::Task(task),
+                ..
+            })) => task.abort(),
+            // One that nobody drives is closed with it.
+            Some(Connection::Http1(_)) => {}
             Some(Connection::Http2(http2)) => {
                 http2.streams.fetch_sub(1, Relaxed);
             }
@@ -250,15 +356,25 @@ impl Drop for Lease {
     }
 }
 
+/// Waits for the head of an answer. `drive` is of its connection.
 async fn wait(
     response: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+    mut drive: impl FnMut(&mut Context<'_>) -> bool,
     timer: &mut Timer,
     upload: Option<&Upload>,
     timeouts: &OriginTimeouts,
 ) -> Result<Response<Incoming>, Lost> {
-    let mut response = pin!(response);
+    // The connection counts what it does; that an answer has come is not counted again.
+    let mut response = pin!(unconstrained(response));
     poll_fn(|context| {
-        if let Poll::Ready(answer) = response.as_mut().poll(context) {
+        // What drives it sees at once what comes of it, and need not be woken.
+        let answer = match drive(context) {
+            true => response
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop())),
+            false => response.as_mut().poll(context),
+        };
+        if let Poll::Ready(answer) = answer {
             return Poll::Ready(answer.map_err(|mut error| {
                 let message = error.take_message();
                 let error = error.into_error();

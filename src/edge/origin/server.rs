@@ -142,9 +142,7 @@ impl Server {
         self.numbers.requests.fetch_add(1, Relaxed);
         if !fresh {
             while let Some(mut idle) = self.pop() {
-                let sender = &mut idle.connection.sender;
-                if sender.is_ready() || matches!(timeout(SETTLE, sender.ready()).await, Ok(Ok(())))
-                {
+                if idle.connection.is_ready(SETTLE).await {
                     return Ok(slot.with(Connection::Http1(idle.connection), Some(idle.timer)));
                 }
             }
@@ -227,13 +225,12 @@ impl Server {
     }
 
     fn pop(&self) -> Option<Idle> {
-        let mut idle = lock(&self.idle);
-        while let Some(connection) = idle.pop() {
-            if !connection.connection.sender.is_closed() {
-                return Some(connection);
+        loop {
+            let mut kept = lock(&self.idle).pop()?;
+            if kept.connection.is_open() {
+                return Some(kept);
             }
         }
-        None
     }
 
     fn place(&self) -> Option<Http2> {
@@ -248,7 +245,7 @@ impl Server {
     }
 
     pub(super) fn keep(&self, mut connection: Http1, timer: Timer) {
-        if connection.sender.is_closed() {
+        if !connection.is_open() {
             return;
         }
         connection.reused = true;
@@ -344,9 +341,8 @@ async fn sweep(server: Weak<Server>) {
         let Some(server) = server.upgrade() else {
             return;
         };
-        lock(&server.idle).retain(|idle| {
-            !idle.connection.sender.is_closed() && now.duration_since(idle.since) < KEEP
-        });
+        lock(&server.idle)
+            .retain_mut(|idle| now.duration_since(idle.since) < KEEP && idle.connection.is_open());
         lock(&server.shared).retain_mut(|shared| {
             if shared.root.is_unused() {
                 let since = *shared.unused.get_or_insert(now);
