@@ -187,6 +187,8 @@ What is true of all operations:
   component was compiled before. Until an update is ready, what was there before is served.
 - Event functions (`wharf:function`) made with this API reuse their instances, as execution environments do; functions that
   speak HTTP get a fresh instance for every request.
+- A component that is a distribution's hook or middleware is a function too: it has versions and aliases. It is not invoked:
+  Invoke, function URLs, event invoke configs and event source mappings refuse it by name.
 
 """
 

@@ -59,7 +59,8 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "WHARF_HTTPS", value_name = "ADDR")]
     https: Option<SocketAddr>,
 
-    /// A folder of certificates: NAME.crt (the chain) and NAME.key, read again when they change
+    /// A folder of certificates, read again when they change: NAME.crt or NAME.pem (the chain) and NAME.key, NAME.ocsp if there
+    /// is an OCSP response, or folders as certbot and Kubernetes make them
     #[arg(long, env = "WHARF_CERTIFICATES", value_name = "DIR")]
     certificates: Option<PathBuf>,
 

@@ -71,12 +71,13 @@ pub(super) struct FunctionTable {
     /// All linear memories and tables of an instance together, from 1 MB to 10240 MB. Default: `128 MB`,
     /// and `16 MB` for request hooks.
     pub(super) memory: Option<Size>,
-    /// Wall-clock time of an invocation, host calls included, at most 900 s. Default: `3 s`, and `10 ms` for request hooks.
+    /// Wall-clock time of an invocation, host calls included, at most 900 s. Default: `3 s`,
+    /// `10 ms` for request hooks, and `60 s` for middleware, which runs as long as its answer streams.
     pub(super) timeout: Option<Time>,
     /// Instructions of an invocation, about one unit each. Default: 10,000,000,000, and 1,000,000 for request hooks.
     #[schemars(range(min = 1))]
     pub(super) fuel: Option<u64>,
-    /// Processor time of an invocation. Default: as long as the timeout.
+    /// Processor time of an invocation. Default: as long as the timeout, and `3 s` for middleware without one of its own.
     pub(super) cpu: Option<Time>,
     /// Environment variables, 4 KB in all.
     #[serde(default)]

@@ -41,11 +41,25 @@ pub(in super::super) struct DistributionTable {
 }
 
 /// A certificate that the node gets from an authority, by ACME.
-#[derive(Deserialize, JsonSchema)]
+#[derive(JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum AutomaticWord {
     /// The node gets one for the hosts, and another before it ends.
     Automatic,
+}
+
+impl<'de> Deserialize<'de> for AutomaticWord {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        match word.as_str() {
+            "automatic" => Ok(Self::Automatic),
+            // A file's name is what one writes here by mistake.
+            _ => Err(de::Error::custom(format!(
+                "`{word}` is neither {}",
+                CertificateTable::WANTED.replacen(" or ", " nor ", 1)
+            ))),
+        }
+    }
 }
 
 /// A certificate and its key.
