@@ -244,7 +244,8 @@ impl Route {
                 let request = Request::from_parts(head, ());
                 Box::pin(source.origin.upgrade(request, &viewer)).await
             } else {
-                let answered = source.origin.send(request, &viewer).await;
+                // In a box: else every future around it had its size, and would be copied into the next.
+                let answered = Box::pin(source.origin.send(request, &viewer)).await;
                 answered.map(Upgrade::Declined)
             }
         };
