@@ -1,4 +1,4 @@
-//! The bodies of a connection's requests and responses: hyper's and the handler's, each with what the connection wants to know.
+//! The bodies of a connection's requests and responses: the protocol's and the handler's, each with what the connection wants to know.
 
 use std::{
     error::Error,
@@ -22,7 +22,7 @@ use super::{
 /// The body of a request. It fails when the client sends none of it for the listener's body deadline while it is waited for.
 #[derive(Debug)]
 pub struct RequestBody {
-    incoming: Incoming,
+    source: Source,
     allowed: Duration,
     /// Made when the body is first waited for: the bodies that come with their heads need none.
     timer: Option<Pin<Box<Sleep>>>,
@@ -30,6 +30,33 @@ pub struct RequestBody {
     waiting: bool,
     stats: Arc<ListenerStats>,
     progress: Arc<Progress>,
+}
+
+/// Where a body comes from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// HTTP/1 or HTTP/2.
+    Hyper(Incoming),
+}
+
+impl Source {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self {
+            Self::Hyper(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(incoming) => incoming.size_hint(),
+        }
+    }
 }
 
 /// Why a request's body did not come to its end.
@@ -40,21 +67,21 @@ pub enum BodyError {
     Stalled(Duration),
     /// The connection failed, or the body's framing is wrong.
     #[error("read the request's body")]
-    Connection(#[source] hyper::Error),
+    Connection(#[source] BoxError),
 }
 
 impl RequestBody {
     pub(super) fn new(
-        incoming: Incoming,
+        source: Source,
         allowed: Duration,
         stats: &Arc<ListenerStats>,
         progress: &Arc<Progress>,
     ) -> Self {
-        if incoming.is_end_stream() {
+        if source.is_end_stream() {
             progress.read_whole_request();
         }
         Self {
-            incoming,
+            source,
             allowed,
             timer: None,
             waiting: false,
@@ -73,11 +100,11 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        if let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) {
+        if let Poll::Ready(frame) = this.source.poll_frame(cx) {
             this.waiting = false;
             let ended = match &frame {
                 // Who knows the length does not ask for more.
-                Some(Ok(frame)) => frame.is_trailers() || this.incoming.is_end_stream(),
+                Some(Ok(frame)) => frame.is_trailers() || this.source.is_end_stream(),
                 Some(Err(_)) => false,
                 None => true,
             };
@@ -105,11 +132,11 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.source.size_hint()
     }
 }
 
