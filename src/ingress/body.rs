@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    ListenerStats,
+    ListenerStats, http3,
     progress::{InFlight, Progress, StreamProgress},
 };
 
@@ -37,24 +37,29 @@ pub struct RequestBody {
 pub(super) enum Source {
     /// HTTP/1 or HTTP/2.
     Hyper(Incoming),
+    /// HTTP/3.
+    Http3(http3::Body),
 }
 
 impl Source {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self {
             Self::Hyper(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
+            Self::Http3(body) => body.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Hyper(incoming) => incoming.is_end_stream(),
+            Self::Http3(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Hyper(incoming) => incoming.size_hint(),
+            Self::Http3(body) => body.size_hint(),
         }
     }
 }
@@ -140,7 +145,7 @@ impl Body for RequestBody {
     }
 }
 
-/// The most bytes of a body given to an HTTP/2 stream at once, as large as a frame. So a client that takes a large answer slowly
+/// The most bytes of a body given to an HTTP/2 or HTTP/3 stream at once, as large as a frame. So a client that takes a large answer slowly
 /// shows progress piece by piece.
 const STREAM_PIECE: usize = 16 * 1024;
 
@@ -169,7 +174,7 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
         }
     }
 
-    /// A body on an HTTP/2 stream.
+    /// A body on an HTTP/2 or HTTP/3 stream.
     pub(super) fn on_stream(
         inner: Option<B>,
         stream: Arc<StreamProgress>,
@@ -181,6 +186,11 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
             stream: Some(stream),
             in_flight,
         }
+    }
+
+    /// Whether the answer has no body whatever the handler gave.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.inner.is_none()
     }
 }
 

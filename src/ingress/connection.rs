@@ -1,7 +1,7 @@
 //! The life of a connection: handshake, protocol, requests, end.
 //!
 //! One task a connection. HTTP/1.1 runs its handler in that task too; HTTP/2 has a task a stream, which hyper asks for. Every wait
-//! has a deadline, except for the handler's: what it calls has its own.
+//! has a deadline, except for the handler's: what it calls has its own. How HTTP/3 is different is in [`http3`](super::http3).
 
 use std::{
     convert::Infallible,
@@ -49,7 +49,7 @@ pub struct ConnectionInfo {
     pub peer: SocketAddr,
     /// The address that it connected to.
     pub local: SocketAddr,
-    /// HTTP/1 or HTTP/2.
+    /// HTTP/1, HTTP/2 or HTTP/3.
     pub protocol: Protocol,
     /// What was agreed in the TLS handshake; nothing on clear text.
     pub tls: Option<TlsInfo>,
@@ -123,6 +123,8 @@ pub(super) struct Shared<H> {
     pub(super) config: ServerConfig,
     pub(super) tls: Option<Acceptor>,
     pub(super) http1: http1::Builder,
+    /// What answers on TCP say of HTTP/3, where it is served.
+    pub(super) alternative: Option<HeaderValue>,
     pub(super) stats: Arc<ListenerStats>,
 }
 
@@ -285,7 +287,7 @@ impl<H: Handler> Connection<'_, H> {
                     None => self.linger(socket, ended).await,
                 }
             }
-            Protocol::Http2 => {
+            Protocol::Http2 | Protocol::Http3 => {
                 let streams = StreamExecutor::new(&config.limits, &self.shared.stats);
                 let service = service_fn(|request| self.on_stream(&info, &streams, request));
                 let connection = http2_builder(&config.limits, streams.clone())
@@ -308,7 +310,8 @@ impl<H: Handler> Connection<'_, H> {
         async move {
             let request = shared.wrap(request, &progress);
             let response = shared.handler.handle(request, &info).await;
-            let (head, body) = response.into_parts();
+            let (mut head, body) = response.into_parts();
+            shared.advertise(&mut head);
             let body = if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 progress.switch(H::switch(body));
                 None
@@ -334,7 +337,8 @@ impl<H: Handler> Connection<'_, H> {
         let info = Arc::clone(info);
         async move {
             let request = shared.wrap(request, &progress);
-            let (head, body) = shared.answer_on_stream(request, &info).await;
+            let (mut head, body) = shared.answer_on_stream(request, &info).await;
+            shared.advertise(&mut head);
             let body = ResponseBody::on_stream(body, stream, in_flight);
             Ok(Response::from_parts(head, body))
         }
@@ -455,7 +459,7 @@ impl<H: Handler> Connection<'_, H> {
 }
 
 impl<H: Handler> Shared<H> {
-    /// Answers a request on an HTTP/2 stream. Where there is no body, nothing of it may be sent.
+    /// Answers a request on a stream of HTTP/2 or HTTP/3. Where there is no body, nothing of it may be sent.
     pub(super) async fn answer_on_stream(
         &self,
         request: Request<RequestBody>,
@@ -481,6 +485,17 @@ impl<H: Handler> Shared<H> {
 }
 
 impl<H> Shared<H> {
+    /// Says that there is HTTP/3, on every answer: each may be the only one for its host that a client gets here, and a client that
+    /// shares the connection between hosts takes the word for the one host. An answer that says something about it itself keeps that.
+    fn advertise(&self, head: &mut response::Parts) {
+        if let Some(alternative) = &self.alternative
+            && head.status != StatusCode::SWITCHING_PROTOCOLS
+            && !head.headers.contains_key(header::ALT_SVC)
+        {
+            head.headers.insert(header::ALT_SVC, alternative.clone());
+        }
+    }
+
     fn wrap(&self, request: Request<Incoming>, progress: &Arc<Progress>) -> Request<RequestBody> {
         let allowed = self.config.limits.deadlines.body;
         request.map(|body| RequestBody::new(Source::Hyper(body), allowed, &self.stats, progress))
