@@ -287,6 +287,7 @@ impl<H: Handler> Connection<'_, H> {
                     None => self.linger(socket, ended).await,
                 }
             }
+            // What comes on TCP is never HTTP/3.
             Protocol::Http2 | Protocol::Http3 => {
                 let streams = StreamExecutor::new(&config.limits, &self.shared.stats);
                 let service = service_fn(|request| self.on_stream(&info, &streams, request));

@@ -90,6 +90,9 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "an authority");
         let certificate = params.self_signed(&key).unwrap();
         let own = tempfile::tempdir().unwrap();
         std::fs::write(own.path().join("ca.pem"), certificate.pem()).unwrap();

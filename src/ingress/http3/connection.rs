@@ -6,16 +6,18 @@
 
 use std::{
     net::SocketAddr,
+    ops::RangeInclusive,
     pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
+use futures::{FutureExt as _, future::OptionFuture};
 use h3::{
     error::{Code, StreamError},
     ext,
@@ -25,7 +27,7 @@ use http::{HeaderValue, Request, Response, header, request, response};
 use http_body::Body as _;
 use pin_project_lite::pin_project;
 use quinn::{crypto::rustls::HandshakeData, rustls::Error as HandshakeError};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -40,6 +42,13 @@ use super::{
     quic::{Accepted, Quic, SendStream, Stopped, varint},
 };
 use crate::model::hop;
+
+/// Codes by which a client says that something was wrong; an unknown one says that nothing was (RFC 9114 section 8.1, RFC 9204
+/// section 6).
+const REPROACHES: [RangeInclusive<u64>; 2] = [0x101..=0x110, 0x200..=0x202];
+
+/// How long a client may take to acknowledge what it got, beside the way (RFC 9000 section 18.2).
+const ACKNOWLEDGED: Duration = Duration::from_millis(25);
 
 type Http3 = h3::server::Connection<Quic, Bytes>;
 
@@ -177,6 +186,7 @@ impl<H: Handler> Requests<H> {
     ) -> Result<(), quinn::ConnectionError> {
         let streams = TaskTracker::new();
         let mut leaving = false;
+        let mut farewell = None;
         let ended = loop {
             tokio::select! {
                 request = requests.accept() => match request {
@@ -200,7 +210,13 @@ impl<H: Handler> Requests<H> {
                         break Err(error);
                     }
                 }
-                () = streams.wait(), if leaving => break Ok(()),
+                () = streams.wait(), if leaving && farewell.is_none() => {
+                    // To close is to forget what was not acknowledged: the good-bye has to arrive.
+                    let round_trips = self.connection.rtt() * 2 + ACKNOWLEDGED;
+                    let linger = self.shared.config.limits.deadlines.linger;
+                    farewell = Some(Box::pin(sleep(round_trips.min(linger))));
+                }
+                () = OptionFuture::from(farewell.as_mut()).map(drop), if farewell.is_some() => break Ok(()),
             }
         };
         let Err(error) = ended else {
@@ -209,7 +225,9 @@ impl<H: Handler> Requests<H> {
         match self.connection.close_reason() {
             // A client that leaves says that nothing is wrong, or by QUIC itself, or nothing at all.
             Some(quinn::ConnectionError::ApplicationClosed(close))
-                if close.error_code == varint(Code::H3_NO_ERROR) =>
+                if !REPROACHES
+                    .iter()
+                    .any(|codes| codes.contains(&close.error_code.into_inner())) =>
             {
                 Ok(())
             }
