@@ -53,6 +53,12 @@ const KEPT: &[Kept] = &[
         tests_too: true,
     },
     Kept {
+        names: &["quinn", "h3"],
+        // Their handshakes are with its certificates.
+        places: &["src/ingress/http3/", "src/ingress/tls.rs"],
+        tests_too: true,
+    },
+    Kept {
         names: &["x509_parser"],
         places: &["src/tls/"],
         tests_too: true,

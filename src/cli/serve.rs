@@ -64,6 +64,10 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "WHARF_CERTIFICATES", value_name = "DIR")]
     certificates: Option<PathBuf>,
 
+    /// Answer HTTP/3 too, at the port of --https in UDP, and tell the clients of --https so
+    #[arg(long, env = "WHARF_HTTP3")]
+    http3: bool,
+
     /// Get certificates for distributions that want automatic ones, and agree to the terms of service of the authority
     #[arg(long, env = "WHARF_ACME_AGREE")]
     acme_agree: bool,
@@ -181,6 +185,7 @@ struct NodeFile {
     http: Option<SocketAddr>,
     https: Option<SocketAddr>,
     certificates: Option<PathBuf>,
+    http3: Option<bool>,
     acme_agree: Option<bool>,
     #[serde(default, deserialize_with = "directory_in_file")]
     acme_directory: Option<Url>,
@@ -369,10 +374,17 @@ impl NodeArgs {
         let program = std::env::current_exe().context("find this program")?;
         let default = NodeConfig::new(data, program);
         let certificates = self.certificates.or(file.certificates);
+        let http3 = self.http3 || file.http3 == Some(true);
         let https = match self.https.or(file.https) {
             Some(address) => {
                 let files = certificates.map(CertificateSource::Folder);
-                Some((address, TlsConfig::new(files)))
+                let tls = TlsConfig::new(files);
+                Some((address, TlsConfig { http3, ..tls }))
+            }
+            None if http3 => {
+                bail!(
+                    "--http3 is for --https: there is no HTTP/3 in clear text, name an address for TLS"
+                )
             }
             None if certificates.is_some() => {
                 bail!("--certificates are for --https: name its address")

@@ -1,4 +1,4 @@
-//! The bodies of a connection's requests and responses: hyper's and the handler's, each with what the connection wants to know.
+//! The bodies of a connection's requests and responses: the protocol's and the handler's, each with what the connection wants to know.
 
 use std::{
     error::Error,
@@ -15,14 +15,14 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    ListenerStats,
+    ListenerStats, http3,
     progress::{InFlight, Progress, StreamProgress},
 };
 
 /// The body of a request. It fails when the client sends none of it for the listener's body deadline while it is waited for.
 #[derive(Debug)]
 pub struct RequestBody {
-    incoming: Incoming,
+    source: Source,
     allowed: Duration,
     /// Made when the body is first waited for: the bodies that come with their heads need none.
     timer: Option<Pin<Box<Sleep>>>,
@@ -30,6 +30,38 @@ pub struct RequestBody {
     waiting: bool,
     stats: Arc<ListenerStats>,
     progress: Arc<Progress>,
+}
+
+/// Where a body comes from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// HTTP/1 or HTTP/2.
+    Hyper(Incoming),
+    /// HTTP/3.
+    Http3(http3::Body),
+}
+
+impl Source {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self {
+            Self::Hyper(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
+            Self::Http3(body) => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(incoming) => incoming.is_end_stream(),
+            Self::Http3(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(incoming) => incoming.size_hint(),
+            Self::Http3(body) => body.size_hint(),
+        }
+    }
 }
 
 /// Why a request's body did not come to its end.
@@ -40,21 +72,21 @@ pub enum BodyError {
     Stalled(Duration),
     /// The connection failed, or the body's framing is wrong.
     #[error("read the request's body")]
-    Connection(#[source] hyper::Error),
+    Connection(#[source] BoxError),
 }
 
 impl RequestBody {
     pub(super) fn new(
-        incoming: Incoming,
+        source: Source,
         allowed: Duration,
         stats: &Arc<ListenerStats>,
         progress: &Arc<Progress>,
     ) -> Self {
-        if incoming.is_end_stream() {
+        if source.is_end_stream() {
             progress.read_whole_request();
         }
         Self {
-            incoming,
+            source,
             allowed,
             timer: None,
             waiting: false,
@@ -73,11 +105,11 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        if let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) {
+        if let Poll::Ready(frame) = this.source.poll_frame(cx) {
             this.waiting = false;
             let ended = match &frame {
                 // Who knows the length does not ask for more.
-                Some(Ok(frame)) => frame.is_trailers() || this.incoming.is_end_stream(),
+                Some(Ok(frame)) => frame.is_trailers() || this.source.is_end_stream(),
                 Some(Err(_)) => false,
                 None => true,
             };
@@ -105,15 +137,15 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.source.size_hint()
     }
 }
 
-/// The most bytes of a body given to an HTTP/2 stream at once, as large as a frame. So a client that takes a large answer slowly
+/// The most bytes of a body given to an HTTP/2 or HTTP/3 stream at once, as large as a frame. So a client that takes a large answer slowly
 /// shows progress piece by piece.
 const STREAM_PIECE: usize = 16 * 1024;
 
@@ -142,7 +174,7 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
         }
     }
 
-    /// A body on an HTTP/2 stream.
+    /// A body on an HTTP/2 or HTTP/3 stream.
     pub(super) fn on_stream(
         inner: Option<B>,
         stream: Arc<StreamProgress>,
@@ -154,6 +186,11 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
             stream: Some(stream),
             in_flight,
         }
+    }
+
+    /// Whether the answer has no body whatever the handler gave.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.inner.is_none()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The life of a connection: handshake, protocol, requests, end.
 //!
 //! One task a connection. HTTP/1.1 runs its handler in that task too; HTTP/2 has a task a stream, which hyper asks for. Every wait
-//! has a deadline, except for the handler's: what it calls has its own.
+//! has a deadline, except for the handler's: what it calls has its own. How HTTP/3 is different is in [`http3`](super::http3).
 
 use std::{
     convert::Infallible,
@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, uri::Scheme};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, response, uri::Scheme};
 use http_body::Body as _;
 use hyper::{
     body::Incoming,
@@ -28,7 +28,7 @@ use tokio::{
 
 use super::{
     Handler, Limits, ListenerStats, Protocol, RequestBody, ServerConfig, Switched, TlsInfo,
-    body::{BoxError, ResponseBody},
+    body::{BoxError, ResponseBody, Source},
     progress::{InFlight, Missed, Progress, Stage, StreamProgress, Watchdog},
     socket::{Socket, detect},
     tls::Acceptor,
@@ -49,7 +49,7 @@ pub struct ConnectionInfo {
     pub peer: SocketAddr,
     /// The address that it connected to.
     pub local: SocketAddr,
-    /// HTTP/1 or HTTP/2.
+    /// HTTP/1, HTTP/2 or HTTP/3.
     pub protocol: Protocol,
     /// What was agreed in the TLS handshake; nothing on clear text.
     pub tls: Option<TlsInfo>,
@@ -123,6 +123,8 @@ pub(super) struct Shared<H> {
     pub(super) config: ServerConfig,
     pub(super) tls: Option<Acceptor>,
     pub(super) http1: http1::Builder,
+    /// What answers on TCP say of HTTP/3, where it is served.
+    pub(super) alternative: Option<HeaderValue>,
     pub(super) stats: Arc<ListenerStats>,
 }
 
@@ -187,11 +189,12 @@ pub(super) async fn serve<H: Handler>(
     }
 }
 
-struct Connection<'a, H> {
-    shared: &'a Arc<Shared<H>>,
-    peer: SocketAddr,
-    local: SocketAddr,
-    progress: &'a Arc<Progress>,
+/// One connection and whose it is.
+pub(super) struct Connection<'a, H> {
+    pub(super) shared: &'a Arc<Shared<H>>,
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) progress: &'a Arc<Progress>,
 }
 
 impl<H: Handler> Connection<'_, H> {
@@ -239,6 +242,23 @@ impl<H: Handler> Connection<'_, H> {
         }
     }
 
+    /// What each request on the connection is told of it.
+    pub(super) fn info(&self, protocol: Protocol, tls: Option<TlsInfo>) -> Arc<ConnectionInfo> {
+        let config = &self.shared.config;
+        let trusted = config
+            .trusted_proxies
+            .iter()
+            .any(|network| network.contains(self.peer.ip()));
+        Arc::new(ConnectionInfo::new(
+            self.peer,
+            self.local,
+            protocol,
+            tls,
+            trusted,
+            &config.limits,
+        ))
+    }
+
     async fn serve_requests<S>(
         self,
         stream: S,
@@ -249,18 +269,7 @@ impl<H: Handler> Connection<'_, H> {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let config = &self.shared.config;
-        let trusted = config
-            .trusted_proxies
-            .iter()
-            .any(|network| network.contains(self.peer.ip()));
-        let info = Arc::new(ConnectionInfo::new(
-            self.peer,
-            self.local,
-            protocol,
-            tls,
-            trusted,
-            &config.limits,
-        ));
+        let info = self.info(protocol, tls);
         let socket = TokioIo::new(Socket::new(stream, read_before, self.progress));
         match protocol {
             Protocol::Http1 => {
@@ -278,7 +287,8 @@ impl<H: Handler> Connection<'_, H> {
                     None => self.linger(socket, ended).await,
                 }
             }
-            Protocol::Http2 => {
+            // What comes on TCP is never HTTP/3.
+            Protocol::Http2 | Protocol::Http3 => {
                 let streams = StreamExecutor::new(&config.limits, &self.shared.stats);
                 let service = service_fn(|request| self.on_stream(&info, &streams, request));
                 let connection = http2_builder(&config.limits, streams.clone())
@@ -301,7 +311,8 @@ impl<H: Handler> Connection<'_, H> {
         async move {
             let request = shared.wrap(request, &progress);
             let response = shared.handler.handle(request, &info).await;
-            let (head, body) = response.into_parts();
+            let (mut head, body) = response.into_parts();
+            shared.advertise(&mut head);
             let body = if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 progress.switch(H::switch(body));
                 None
@@ -326,30 +337,20 @@ impl<H: Handler> Connection<'_, H> {
         let shared = Arc::clone(self.shared);
         let info = Arc::clone(info);
         async move {
-            let is_head = request.method() == Method::HEAD;
             let request = shared.wrap(request, &progress);
-            let response = shared.handler.handle(request, &info).await;
-            let (mut head, body) = response.into_parts();
-            // On HTTP/1 hyper withholds the body of such an answer; on HTTP/2 it leaves that to us.
-            let bodiless = is_head
-                || matches!(
-                    head.status,
-                    StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-                );
-            if is_head
-                && !head.headers.contains_key(header::CONTENT_LENGTH)
-                && let Some(length) = body.size_hint().exact()
-            {
-                head.headers.insert(header::CONTENT_LENGTH, length.into());
-            }
-            let body = (!bodiless).then_some(body);
+            let (mut head, body) = shared.answer_on_stream(request, &info).await;
+            shared.advertise(&mut head);
             let body = ResponseBody::on_stream(body, stream, in_flight);
             Ok(Response::from_parts(head, body))
         }
     }
 
-    /// Drives hyper's connection to its end, or until it misses a deadline. Whether it ended in peace is the answer.
-    async fn run<C: Graceful>(&self, mut connection: Pin<&mut C>, protocol: Protocol) -> bool {
+    /// Drives a connection to its end, or until it misses a deadline. Whether it ended in peace is the answer.
+    pub(super) async fn run<C, E>(&self, mut connection: Pin<&mut C>, protocol: Protocol) -> bool
+    where
+        C: Graceful + Future<Output = Result<(), E>>,
+        E: std::error::Error + 'static,
+    {
         let stats = &self.shared.stats;
         let deadlines = self.shared.config.limits.deadlines;
         let mut watchdog = Watchdog::new(deadlines, protocol);
@@ -458,15 +459,52 @@ impl<H: Handler> Connection<'_, H> {
     }
 }
 
-impl<H> Shared<H> {
-    fn wrap(&self, request: Request<Incoming>, progress: &Arc<Progress>) -> Request<RequestBody> {
-        let allowed = self.config.limits.deadlines.body;
-        request.map(|body| RequestBody::new(body, allowed, &self.stats, progress))
+impl<H: Handler> Shared<H> {
+    /// Answers a request on a stream of HTTP/2 or HTTP/3. Where there is no body, nothing of it may be sent.
+    pub(super) async fn answer_on_stream(
+        &self,
+        request: Request<RequestBody>,
+        info: &Arc<ConnectionInfo>,
+    ) -> (response::Parts, Option<H::Body>) {
+        let is_head = request.method() == Method::HEAD;
+        let response = self.handler.handle(request, info).await;
+        let (mut head, body) = response.into_parts();
+        // On HTTP/1 hyper withholds the body of such an answer; on a stream that is left to us.
+        let bodiless = is_head
+            || matches!(
+                head.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            );
+        if is_head
+            && !head.headers.contains_key(header::CONTENT_LENGTH)
+            && let Some(length) = body.size_hint().exact()
+        {
+            head.headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        (head, (!bodiless).then_some(body))
     }
 }
 
-/// What hyper's connections have in common.
-trait Graceful: Future<Output = hyper::Result<()>> {
+impl<H> Shared<H> {
+    /// Says that there is HTTP/3, on every answer: each may be the only one for its host that a client gets here, and a client that
+    /// shares the connection between hosts takes the word for the one host. An answer that says something about it itself keeps that.
+    fn advertise(&self, head: &mut response::Parts) {
+        if let Some(alternative) = &self.alternative
+            && head.status != StatusCode::SWITCHING_PROTOCOLS
+            && !head.headers.contains_key(header::ALT_SVC)
+        {
+            head.headers.insert(header::ALT_SVC, alternative.clone());
+        }
+    }
+
+    fn wrap(&self, request: Request<Incoming>, progress: &Arc<Progress>) -> Request<RequestBody> {
+        let allowed = self.config.limits.deadlines.body;
+        request.map(|body| RequestBody::new(Source::Hyper(body), allowed, &self.stats, progress))
+    }
+}
+
+/// A connection that can be told to end.
+pub(super) trait Graceful {
     /// Ends after the requests in flight.
     fn leave(self: Pin<&mut Self>);
 }

@@ -52,6 +52,11 @@ impl Listener {
         self.socket.local_addr()
     }
 
+    /// The permits of its connections, one of which it always holds for the next.
+    pub(super) fn permits(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.permits)
+    }
+
     /// The next connection, with the permit that it keeps to its end.
     pub(super) async fn accept(&self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
         let permit = Arc::clone(&self.permits)

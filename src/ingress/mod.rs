@@ -3,6 +3,7 @@
 //! ```text
 //! Server::bind → run: accept ─┬─ connection: handshake, HTTP/1.1 or HTTP/2 ── Handler::handle(request) → response
 //!                             └─ connection …
+//!                (UDP) accept ── http3: handshake ─── a task a request ────── Handler::handle(request) → response
 //! ```
 //!
 //! What is always true here:
@@ -13,11 +14,13 @@
 //!
 //! What a request means is for its [`Handler`]; it begins with [`sanitize::request()`] and every failure ends in [`error`].
 //! An HTTP/1.1 connection may become a WebSocket to a distribution's origin. Any other `Upgrade` is ignored, as RFC 9110 §7.8
-//! allows. Not here: CONNECT (WebSockets on HTTP/2 neither, RFC 8441), HTTP/3.
+//! allows. [`http3`] is off unless a listener with TLS asks for it. Not here: CONNECT (WebSockets on HTTP/2 and HTTP/3 neither,
+//! RFC 8441 and RFC 9220).
 
 mod body;
 mod connection;
 pub mod error;
+mod http3;
 mod listener;
 mod progress;
 mod request;
@@ -132,14 +135,15 @@ pub struct Limits {
     pub connections: usize,
     /// Header fields of a request; 100 by default. More are answered 431. Another value than 100 costs an allocation a request.
     pub fields: usize,
-    /// Bytes of a request's head, of its trailers, and of a decoded HTTP/2 field section; 64 KB by default, 8 KB at least. More
+    /// Bytes of a request's head, of its trailers, and of a decoded HTTP/2 or HTTP/3 field section; 64 KB by default, 8 KB at least. More
     /// are answered 431.
     pub head: ByteSize,
     /// Bytes of a request target; 16 KB by default. More are answered 414.
     pub target: usize,
-    /// HTTP/2 streams of a connection at one moment; 128 by default.
+    /// HTTP/2 or HTTP/3 streams of a connection at one moment; 128 by default.
     pub streams: u32,
-    /// HTTP/2 streams of a connection that were reset before they were served; 64 by default. More close the connection.
+    /// Streams of a connection that were reset before they were served; 64 by default. More close the connection. With HTTP/2
+    /// those that wait to be looked at, with HTTP/3 those whose requests were not answered, each answered one making up for one.
     pub reset_streams: usize,
     /// How long clients may take.
     pub deadlines: Deadlines,
@@ -162,7 +166,7 @@ impl Default for Limits {
 /// How long clients may take. All but `handshake`, `head` and `linger` are about progress, and begin anew with each byte or piece.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
-    /// For a TLS handshake; 10 s by default.
+    /// For a TLS or QUIC handshake; 10 s by default.
     pub handshake: Duration,
     /// For the head of a request, from the connection's start or the head's first byte to its end; 10 s by default.
     pub head: Duration,
@@ -196,6 +200,9 @@ pub enum BindError {
     /// The address cannot be listened at.
     #[error("listen at {0}")]
     Listen(SocketAddr, #[source] io::Error),
+    /// The port of UDP that HTTP/3 is to be served at, the one of TCP, cannot be listened at.
+    #[error("listen at {0} of UDP, for HTTP/3")]
+    Datagrams(SocketAddr, #[source] io::Error),
     /// The certificates cannot be used.
     #[error("load certificates")]
     Tls(#[source] TlsError),
@@ -209,8 +216,12 @@ pub struct Server {
     config: ServerConfig,
     certificates: Option<Arc<Certificates>>,
     tls: Option<Acceptor>,
+    http3: Option<http3::Endpoint>,
     stats: Arc<ListenerStats>,
 }
+
+/// How many ports are tried where any will do and HTTP/3 wants it in UDP too.
+const PORTS: usize = 16;
 
 impl Server {
     /// Binds the address and loads the certificates. Whatever is wrong with the configuration comes out here. To be called in a
@@ -228,18 +239,35 @@ impl Server {
             }
         };
         let unbound = |error| BindError::Listen(config.address, error);
-        let listener = Listener::bind(
-            config.address,
-            config.limits.connections,
-            Arc::clone(&stats),
-        )
-        .map_err(unbound)?;
+        let limits = &config.limits;
+        let certificates_of_http3 = match &config.tls {
+            Some(tls) if tls.http3 => certificates.as_ref(),
+            Some(_) | None => None,
+        };
+        let mut ports = 1..PORTS;
+        let (listener, local, http3) = loop {
+            let listener = Listener::bind(config.address, limits.connections, Arc::clone(&stats))
+                .map_err(unbound)?;
+            let local = listener.local_addr().map_err(unbound)?;
+            let bound = certificates_of_http3.map(|certificates| {
+                http3::Endpoint::bind(local, certificates, limits, listener.permits())
+            });
+            match bound.transpose() {
+                // Another may be free for both.
+                Err(error)
+                    if config.address.port() == 0
+                        && http3::is_taken(&error)
+                        && ports.next().is_some() => {}
+                bound => break (listener, local, bound?),
+            }
+        };
         Ok(Self {
-            local: listener.local_addr().map_err(unbound)?,
             listener,
+            local,
             config,
             certificates,
             tls,
+            http3,
             stats,
         })
     }
@@ -266,7 +294,9 @@ impl Server {
         let reloading = self
             .certificates
             .zip(self.config.tls.as_ref().map(|tls| tls.poll));
+        let http3 = self.http3;
         let shared = Arc::new(Shared {
+            alternative: http3.as_ref().map(http3::Endpoint::alternative),
             handler,
             http1: connection::http1_builder(&self.config.limits),
             config: self.config,
@@ -285,6 +315,12 @@ impl Server {
                 });
             }
         };
+        let accepting_http3 = async {
+            match &http3 {
+                Some(endpoint) => endpoint.serve(&shared, &live).await,
+                None => std::future::pending().await,
+            }
+        };
         let reloading = async {
             match reloading {
                 Some((certificates, poll)) => certificates.watch(poll).await,
@@ -294,11 +330,18 @@ impl Server {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = accepting => {}
+            () = accepting_http3 => {}
             () = reloading => {}
         }
         // Those who come now are refused by the kernel.
         drop(self.listener);
+        if let Some(endpoint) = &http3 {
+            endpoint.refuse();
+        }
         live.drain(grace).await;
+        if let Some(endpoint) = http3 {
+            endpoint.close().await;
+        }
     }
 }
 

@@ -150,10 +150,10 @@ impl Progress {
             Activity::Serving
         } else {
             let taken = self.taken.load(Relaxed);
-            // Between requests an HTTP/2 client also sends window updates, pings and acknowledgements.
+            // Between requests a client of the other versions also sends window updates, pings and acknowledgements.
             let head_is_owed = match protocol {
                 Protocol::Http1 => self.head_begun.load(Relaxed),
-                Protocol::Http2 => taken == 0,
+                Protocol::Http2 | Protocol::Http3 => taken == 0,
             };
             if head_is_owed {
                 Activity::ReadingHead
@@ -175,6 +175,12 @@ impl InFlight {
         progress.head_begun.store(false, Relaxed);
         Self(Arc::clone(progress))
     }
+
+    /// The same request, which is in flight until both are dropped.
+    pub(super) fn again(&self) -> Self {
+        self.0.in_flight.fetch_add(1, Relaxed);
+        Self(Arc::clone(&self.0))
+    }
 }
 
 impl Drop for InFlight {
@@ -193,6 +199,8 @@ pub enum Protocol {
     Http1,
     /// HTTP/2: many requests at one moment.
     Http2,
+    /// HTTP/3: the same on QUIC.
+    Http3,
 }
 
 /// What a connection waits for. Two values differ when there was progress between them.
@@ -274,7 +282,7 @@ impl Watchdog {
     }
 }
 
-/// Whether the client takes the answer on one HTTP/2 stream. hyper asks for the next piece of a body when the client has
+/// Whether the client takes the answer on one HTTP/2 or HTTP/3 stream. hyper asks for the next piece of a body when the client has
 /// made room, so a stream stalls when a piece was given and no other is asked for.
 #[derive(Debug, Default)]
 pub(super) struct StreamProgress {
@@ -340,7 +348,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_new_connection_owes_a_head_and_an_old_one_may_idle() {
-        for protocol in [Protocol::Http1, Protocol::Http2] {
+        for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Http3] {
             let progress = Arc::new(Progress::new());
             let (what, after) = missed(&progress, protocol).await;
             assert_eq!(what, Missed::Head);

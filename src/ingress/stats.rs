@@ -43,17 +43,17 @@ pub struct ListenerStats {
     pub tunnels: Counter,
     /// Calls of `accept` that failed, such as for want of file descriptors.
     pub accept_errors: Counter,
-    /// TLS handshakes that failed.
+    /// TLS and QUIC handshakes that failed.
     pub handshake_failures: Counter,
-    /// TLS handshakes that were not done in time.
+    /// TLS and QUIC handshakes that were not done in time.
     pub handshake_timeouts: Counter,
-    /// Connections closed because the head of a request did not come in time.
+    /// Connections, and streams of HTTP/3, closed because the head of a request did not come in time.
     pub head_timeouts: Counter,
     /// Connections closed because no request came for long; not a failure.
     pub idle_closes: Counter,
     /// Requests whose bodies made no progress in time.
     pub body_timeouts: Counter,
-    /// Connections and HTTP/2 streams closed because their clients did not read.
+    /// Connections and streams of HTTP/2 and HTTP/3 closed because their clients did not read.
     pub write_timeouts: Counter,
     /// Connections ended by an error: malformed HTTP, a protocol violation, a reset.
     pub protocol_errors: Counter,

@@ -19,6 +19,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use quinn::crypto::rustls::QuicServerConfig;
 use rustls::{
     AlertDescription,
     crypto::ring,
@@ -42,6 +43,8 @@ pub struct TlsConfig {
     pub poll: Duration,
     /// Answers to who validates a host (RFC 8737).
     pub challenges: Arc<Challenges>,
+    /// Whether there is HTTP/3 too, at the same port of UDP; no by default.
+    pub http3: bool,
 }
 
 impl TlsConfig {
@@ -51,6 +54,7 @@ impl TlsConfig {
             files: files.into(),
             poll: Duration::from_secs(5),
             challenges: Arc::default(),
+            http3: false,
         }
     }
 }
@@ -161,6 +165,22 @@ impl Certificates {
     pub fn is_empty(&self) -> bool {
         let snapshot = self.snapshot.load();
         snapshot.default.is_none() && snapshot.names.is_empty()
+    }
+
+    /// What QUIC shakes hands with (RFC 9001): TLS 1.3 with these certificates. A client for whose name there is none gets the
+    /// alert that rustls has for it.
+    pub(super) fn for_quic(self: &Arc<Self>) -> Result<Arc<QuicServerConfig>, TlsError> {
+        let mut config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(TlsError::Setup)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![b"h3".to_vec()];
+        // Not those of TCP: a ticket also says which version of HTTP it is for.
+        config.ticketer = ring::Ticketer::new().map_err(TlsError::Setup)?;
+        let config = QuicServerConfig::try_from(config)
+            .map_err(|error| TlsError::Setup(rustls::Error::General(error.to_string())))?;
+        Ok(Arc::new(config))
     }
 
     /// Looks at the files again and again; never ends.

@@ -54,6 +54,7 @@ async fn a_node_that_cannot_start_says_why() {
 
     for (arguments, reason) in [
         (&["--certificates", "/tmp"][..], "--https"),
+        (&["--http3"], "--https"),
         (&["--log", "[[["], "log"),
         (&["--s3-credentials", "/tmp/x"], "--s3-endpoint"),
         (&["--access-log-format", "common"], "--access-log"),

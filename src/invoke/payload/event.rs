@@ -145,10 +145,10 @@ pub(in crate::invoke) fn event(head: &Parts, body: &Bytes, origin: &Origin<'_>) 
             http: ContextHttp {
                 method: head.method.as_str(),
                 path: head.uri.path(),
-                protocol: if head.version == http::Version::HTTP_2 {
-                    "HTTP/2.0"
-                } else {
-                    "HTTP/1.1"
+                protocol: match head.version {
+                    http::Version::HTTP_3 => "HTTP/3.0",
+                    http::Version::HTTP_2 => "HTTP/2.0",
+                    _ => "HTTP/1.1",
                 },
                 source_ip: origin.source_ip,
                 user_agent: text(head.headers.get(header::USER_AGENT)),

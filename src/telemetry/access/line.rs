@@ -255,7 +255,7 @@ fn cut(text: &[u8], most: usize) -> (&[u8], bool) {
 fn target(entry: &Entry<'_>, mut write: impl FnMut(&[u8], usize) -> usize) {
     let uri: &Uri = entry.target;
     let path = uri.path_and_query().map_or("", |path| path.as_str());
-    let whole = entry.protocol != Version::HTTP_2 || path.is_empty();
+    let whole = entry.protocol < Version::HTTP_2 || path.is_empty();
     let scheme = uri.scheme_str().filter(|_| whole);
     let authority = uri.authority().filter(|_| whole);
     let mut left = TARGET;
