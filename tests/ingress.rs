@@ -98,7 +98,10 @@ impl Handler for Paths {
             }
             "/forever" => std::future::pending().await,
             "/panic" => panic!("on purpose"),
-            "/no-content" => response.status(204).body(full("never sent")),
+            "/no-content" => response
+                .status(204)
+                .header("content-length", 10)
+                .body(full("never sent")),
             "/trailers" => {
                 let mut trailers = HeaderMap::new();
                 trailers.insert("x-sum", "42".parse().unwrap());
@@ -296,6 +299,8 @@ async fn head_and_no_content_have_no_body_and_head_keeps_its_length() {
         .await
         .unwrap();
     assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    // RFC 9110 section 8.6.
+    assert!(!response.headers().contains_key("content-length"));
     assert!(
         response
             .into_body()

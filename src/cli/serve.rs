@@ -19,7 +19,7 @@ use crate::{
     acme::AcmeSettings,
     control::code::{RegistrySettings, S3Settings},
     ingress::{CertificateSource, TlsConfig},
-    model::{ByteSize, Vpc, parse_duration},
+    model::{ByteSize, Network, Vpc, parse_duration},
     node::{Node, NodeConfig},
     telemetry::{
         access::{AccessFormat, AccessLogSettings, Destination},
@@ -83,6 +83,16 @@ pub(crate) struct NodeArgs {
     /// Authorities that the directory's own certificate may be from, beside the public ones (PEM)
     #[arg(long, env = "WHARF_ACME_CA", value_name = "FILE")]
     acme_ca: Option<PathBuf>,
+
+    /// A proxy or load balancer before the node, or a network of them, that says in X-Forwarded-For and X-Forwarded-Proto for
+    /// whom it speaks; may be given again
+    #[arg(
+        long = "trusted-proxy",
+        env = "WHARF_TRUSTED_PROXIES",
+        value_name = "NETWORK",
+        value_delimiter = ','
+    )]
+    trusted_proxies: Vec<Network>,
 
     /// Where the API answers [default: 127.0.0.1:9080]
     #[arg(long, env = "WHARF_API", value_name = "ADDR")]
@@ -192,6 +202,8 @@ struct NodeFile {
     #[serde(default, deserialize_with = "contacts_in_file")]
     acme_contacts: Vec<String>,
     acme_ca: Option<PathBuf>,
+    #[serde(default)]
+    trusted_proxies: Vec<Network>,
     api: Option<SocketAddr>,
     api_public: Option<bool>,
     #[serde(default, deserialize_with = "region_in_file")]
@@ -487,6 +499,10 @@ impl NodeArgs {
         let config = NodeConfig {
             http: self.http.or(file.http).unwrap_or(default.http),
             https,
+            trusted_proxies: match self.trusted_proxies.is_empty() {
+                true => file.trusted_proxies,
+                false => self.trusted_proxies,
+            },
             api,
             region,
             account: self.account.or(file.account).unwrap_or(default.account),

@@ -42,7 +42,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request, uri::Scheme};
 use http_body_util::{BodyExt as _, Limited, combinators::UnsyncBoxBody};
 use tracing::{Instrument as _, field::Empty};
 
@@ -456,7 +456,8 @@ impl Edge {
         if let Some(observed) = &arrival.observed {
             observed.got_behaviour(index);
         }
-        let secure = arrival.tls_version.is_some();
+        // As the viewer came: a proxy before this node may have ended TLS.
+        let secure = head.uri.scheme() == Some(&Scheme::HTTPS);
         let page = head.headers.get(header::ORIGIN).cloned();
         let polish = |headers: &mut HeaderMap| {
             let policy = &behaviour.config.response_headers;

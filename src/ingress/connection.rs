@@ -5,14 +5,16 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, response, uri::Scheme};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, response, uri::Scheme,
+};
 use http_body::Body as _;
 use hyper::{
     body::Incoming,
@@ -33,7 +35,7 @@ use super::{
     socket::{Socket, detect},
     tls::Acceptor,
 };
-use crate::edge::Traffic;
+use crate::{edge::Traffic, model::Network};
 
 /// hyper's own maximum, whose storage is on the stack: any other allocates for every request.
 const HYPER_MAX_FIELDS: usize = 100;
@@ -53,8 +55,8 @@ pub struct ConnectionInfo {
     pub protocol: Protocol,
     /// What was agreed in the TLS handshake; nothing on clear text.
     pub tls: Option<TlsInfo>,
-    /// Whether the peer is a proxy that may say for whom it speaks.
-    pub(super) trusted: bool,
+    /// The proxies that may say for whom they speak, if the peer is one of them; else none.
+    pub(super) proxies: Arc<[Network]>,
     pub(super) max_fields: usize,
     pub(super) max_target: usize,
     /// The peer's address as the value of `X-Forwarded-For`.
@@ -63,12 +65,24 @@ pub struct ConnectionInfo {
     pub(super) forwarded: String,
 }
 
+fn is_among(networks: &[Network], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(address))
+}
+
+/// An address of a list; some proxies write the port to it.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let address = text.parse().ok();
+    let address = address.or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()));
+    address.map(|address: IpAddr| address.to_canonical())
+}
+
 impl ConnectionInfo {
     /// A connection on clear text with the limits of [`Limits::default`] from a peer that is not trusted. For tests, and for
     /// requests that come by another way than a socket.
     pub fn clear_text(peer: SocketAddr, local: SocketAddr) -> Self {
         let limits = Limits::default();
-        Self::new(peer, local, Protocol::Http1, None, false, &limits)
+        Self::new(peer, local, Protocol::Http1, None, Arc::default(), &limits)
     }
 
     fn new(
@@ -76,7 +90,7 @@ impl ConnectionInfo {
         local: SocketAddr,
         protocol: Protocol,
         tls: Option<TlsInfo>,
-        trusted: bool,
+        proxies: Arc<[Network]>,
         limits: &Limits,
     ) -> Self {
         let address = peer.ip().to_canonical();
@@ -92,13 +106,37 @@ impl ConnectionInfo {
             local,
             protocol,
             tls,
-            trusted,
+            proxies,
             max_fields: limits.fields,
             max_target: limits.target,
             forwarded_for: HeaderValue::from_str(&address.to_string())
                 .expect("an address is made of visible characters"),
             forwarded: format!("for={node};proto={proto};host="),
         }
+    }
+
+    /// Whether the peer may say for whom it speaks.
+    pub(super) fn is_trusted(&self) -> bool {
+        !self.proxies.is_empty()
+    }
+
+    /// Who sent a request with these fields, which were made unambiguous: the peer, or the last in `X-Forwarded-For` that is no
+    /// trusted proxy. What stands before that one may be made up.
+    pub(super) fn client(&self, headers: &HeaderMap) -> IpAddr {
+        let mut client = self.peer.ip().to_canonical();
+        if !self.is_trusted() {
+            return client;
+        }
+        let told = headers.get(super::sanitize::FORWARDED_FOR);
+        let told = told.and_then(|told| told.to_str().ok()).unwrap_or_default();
+        // The last is the peer.
+        for address in told.rsplit(',').skip(1).map_while(address) {
+            client = address;
+            if !is_among(&self.proxies, client) {
+                break;
+            }
+        }
+        client
     }
 
     /// The scheme of the connection. Behind a trusted proxy, the request's URI knows better.
@@ -245,16 +283,17 @@ impl<H: Handler> Connection<'_, H> {
     /// What each request on the connection is told of it.
     pub(super) fn info(&self, protocol: Protocol, tls: Option<TlsInfo>) -> Arc<ConnectionInfo> {
         let config = &self.shared.config;
-        let trusted = config
-            .trusted_proxies
-            .iter()
-            .any(|network| network.contains(self.peer.ip()));
+        let proxies = &config.trusted_proxies;
+        let proxies = match is_among(proxies, self.peer.ip()) {
+            true => Arc::clone(proxies),
+            false => Arc::default(),
+        };
         Arc::new(ConnectionInfo::new(
             self.peer,
             self.local,
             protocol,
             tls,
-            trusted,
+            proxies,
             &config.limits,
         ))
     }
@@ -480,6 +519,10 @@ impl<H: Handler> Shared<H> {
             && let Some(length) = body.size_hint().exact()
         {
             head.headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        if head.status == StatusCode::NO_CONTENT {
+            // RFC 9110 section 8.6. A client of HTTP/2 takes such an answer for malformed.
+            head.headers.remove(header::CONTENT_LENGTH);
         }
         (head, (!bodiless).then_some(body))
     }

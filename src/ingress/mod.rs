@@ -107,8 +107,9 @@ pub struct ServerConfig {
     pub address: SocketAddr,
     /// TLS; clear text without it.
     pub tls: Option<TlsConfig>,
-    /// Proxies that may say for whom they speak (`Forwarded`, `X-Forwarded-*`). What others say is dropped. None by default.
-    pub trusted_proxies: Vec<Network>,
+    /// Proxies that may say for whom they speak (`X-Forwarded-For`, `X-Forwarded-Proto`, and what else is of that kind). What others
+    /// say is dropped. None by default.
+    pub trusted_proxies: Arc<[Network]>,
     /// What clients may use.
     pub limits: Limits,
     /// How long requests in flight may go on after the shutdown; 30 s by default.
@@ -121,7 +122,7 @@ impl ServerConfig {
         Self {
             address,
             tls: None,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: Arc::default(),
             limits: Limits::default(),
             grace: Duration::from_secs(30),
         }

@@ -175,6 +175,8 @@ impl DataPlane {
             return Ok(response.map(AnswerBody::Function));
         }
         trace::propagate(&mut head.headers);
+        let client = connection.client(&head.headers);
+        visit.came_from(client);
         let target = {
             let routes = self.routes.load();
             let authority = head
@@ -217,7 +219,7 @@ impl DataPlane {
                 let arrival = Arrival {
                     request_id: id,
                     started,
-                    source_ip: connection.peer.ip().to_canonical(),
+                    source_ip: client,
                     path_parameters: &path_parameters,
                     url: None,
                 };
@@ -229,7 +231,7 @@ impl DataPlane {
                 let arrival = Arrival {
                     request_id: id,
                     started,
-                    source_ip: connection.peer.ip().to_canonical(),
+                    source_ip: client,
                     path_parameters: &[],
                     url: None,
                 };
@@ -239,12 +241,8 @@ impl DataPlane {
             }
             Found::Distribution(distribution) => {
                 let tls = connection.tls.as_ref();
-                let mut arrival = edge::Arrival::new(
-                    id,
-                    started,
-                    connection.peer.ip(),
-                    tls.map(|tls| tls.version.name()),
-                );
+                let mut arrival =
+                    edge::Arrival::new(id, started, client, tls.map(|tls| tls.version.name()));
                 arrival.websocket = websocket;
                 arrival.observed = visit.observe(&distribution);
                 let request = Request::from_parts(head, body);

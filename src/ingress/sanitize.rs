@@ -20,7 +20,7 @@ use http::{
 use super::ConnectionInfo;
 use crate::model::{Outcome, hop};
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
@@ -310,10 +310,10 @@ fn forward(
     host: Option<HeaderValue>,
     present: bool,
 ) -> Scheme {
-    if present && !connection.trusted {
+    if present && !connection.is_trusted() {
         hop::remove_named(headers, is_forwarding);
     }
-    let before = present && connection.trusted;
+    let before = present && connection.is_trusted();
     let scheme = match headers.get(FORWARDED_PROTO).filter(|_| before) {
         Some(proto) if proto == "https" => Scheme::HTTPS,
         Some(proto) if proto == "http" => Scheme::HTTP,
@@ -378,6 +378,8 @@ fn append_to_list(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::Request;
     use proptest::prelude::*;
 
@@ -583,7 +585,7 @@ mod tests {
             assert_eq!(get(&head, name).as_deref(), value, "{name}");
         }
 
-        connection.trusted = true;
+        connection.proxies = ["192.0.2.0/24".parse().unwrap()].into();
         let head = check(Version::HTTP_11, "GET", "/", &fields, &connection).unwrap();
         assert_eq!(head.uri.scheme_str(), Some("https"));
         for (name, value) in [
@@ -598,6 +600,41 @@ mod tests {
         ] {
             assert_eq!(get(&head, name).as_deref(), value, "{name}");
         }
+    }
+
+    #[test]
+    fn the_client_is_the_last_that_is_no_trusted_proxy() {
+        let mut connection = connection();
+        connection.proxies = ["192.0.2.0/24", "2001:db8::/32"]
+            .map(|network| network.parse().unwrap())
+            .into();
+        for (told, client) in [
+            (None, "192.0.2.7"),
+            (Some("198.51.100.1"), "198.51.100.1"),
+            // Whoever is before the first that is not trusted may be made up by it.
+            (Some("127.0.0.1, 198.51.100.1"), "198.51.100.1"),
+            (Some("198.51.100.1, 192.0.2.9, 2001:db8::1"), "198.51.100.1"),
+            (Some("198.51.100.1:4711"), "198.51.100.1"),
+            (Some("[2001:db9::1]:4711"), "2001:db9::1"),
+            (Some("::ffff:198.51.100.1"), "198.51.100.1"),
+            (Some("192.0.2.8"), "192.0.2.8"),
+            (Some("198.51.100.1, unknown"), "192.0.2.7"),
+            (Some("198.51.100.1, unknown, 192.0.2.8"), "192.0.2.8"),
+            (Some(""), "192.0.2.7"),
+        ] {
+            let mut fields = vec![("host", "h")];
+            fields.extend(told.map(|told| ("x-forwarded-for", told)));
+            let head = check(Version::HTTP_11, "GET", "/", &fields, &connection).unwrap();
+            assert_eq!(
+                connection.client(&head.headers).to_string(),
+                client,
+                "{told:?}"
+            );
+        }
+        connection.proxies = Arc::default();
+        let fields = [("host", "h"), ("x-forwarded-for", "198.51.100.1")];
+        let head = check(Version::HTTP_11, "GET", "/", &fields, &connection).unwrap();
+        assert_eq!(connection.client(&head.headers).to_string(), "192.0.2.7");
     }
 
     #[test]
@@ -667,7 +704,9 @@ mod tests {
             ), 0..8),
         ) {
             let mut connection = connection();
-            connection.trusted = trusted;
+            if trusted {
+                connection.proxies = ["192.0.2.0/24".parse().unwrap()].into();
+            }
             let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
             if let Ok(mut head) = check(version, method, target, &fields, &connection) {
                 let authority = head.uri.authority().unwrap().as_str().to_owned();
@@ -688,7 +727,6 @@ mod tests {
                 // Sanitizing again, as from a client on HTTP/2, changes nothing.
                 let once = head.clone();
                 head.version = Version::HTTP_2;
-                connection.trusted = false;
                 if trusted { return Ok(()); }
                 prop_assert_eq!(request(&mut head, &connection), Ok(()));
                 prop_assert_eq!(head.uri, once.uri);

@@ -7,6 +7,7 @@
 use std::{
     error::Error,
     fmt,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -36,6 +37,7 @@ pub(super) struct Visit(Option<Box<Record>>);
 struct Record {
     log: Arc<AccessLog>,
     connection: Arc<ConnectionInfo>,
+    client: IpAddr,
     id: RequestId,
     time: SystemTime,
     started: Instant,
@@ -88,6 +90,7 @@ impl Visit {
         Self(Some(Box::new(Record {
             log: Arc::clone(log),
             connection: Arc::clone(connection),
+            client: connection.peer.ip().to_canonical(),
             id,
             time: SystemTime::now(),
             started,
@@ -106,6 +109,13 @@ impl Visit {
             ended: false,
             rest: Bytes::new(),
         })))
+    }
+
+    /// It was sent by this client, which may be behind proxies.
+    pub(super) fn came_from(&mut self, client: IpAddr) {
+        if let Some(record) = &mut self.0 {
+            record.client = client;
+        }
     }
 
     /// It leads to a function.
@@ -170,7 +180,7 @@ impl Record {
         let authority = self.target.authority().map(|authority| authority.as_str());
         let mut entry = Entry {
             time: self.time,
-            client: self.connection.peer.ip().to_canonical(),
+            client: self.client,
             method: &self.method,
             target: &self.target,
             protocol: self.protocol,

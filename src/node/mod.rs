@@ -40,7 +40,7 @@ use crate::{
         ServerConfig, TlsConfig, sanitize,
     },
     invoke::Invoke,
-    model::{Arns, ByteSize, RequestId, Vpc},
+    model::{Arns, ByteSize, Network, RequestId, Vpc},
     router::Router,
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
     store::{Blobs, Catalog, DataFolder, Folders, KeyValueLimits, Queue, Sqlite, archive::Backups},
@@ -66,6 +66,8 @@ pub struct NodeConfig {
     pub http: SocketAddr,
     /// Where they answer with TLS, and certificates.
     pub https: Option<(SocketAddr, TlsConfig)>,
+    /// Proxies before functions and distributions that may say for whom they speak.
+    pub trusted_proxies: Vec<Network>,
     /// Where the API answers.
     pub api: SocketAddr,
     /// The region that calls of the API are signed for, and that stands in ARNs.
@@ -114,6 +116,7 @@ impl NodeConfig {
             data,
             http: SocketAddr::from(([127, 0, 0, 1], 8080)),
             https: None,
+            trusted_proxies: Vec::new(),
             api: SocketAddr::from(([127, 0, 0, 1], 9080)),
             region: "us-east-1".to_owned(),
             account: "000000000000".to_owned(),
@@ -229,13 +232,18 @@ impl Node {
             ..ServerConfig::new(address)
         };
         let challenges = Arc::<Challenges>::default();
-        let http = Server::bind(server(config.http))?;
+        let trusted_proxies: Arc<[Network]> = config.trusted_proxies.into();
+        let http = Server::bind(ServerConfig {
+            trusted_proxies: trusted_proxies.clone(),
+            ..server(config.http)
+        })?;
         let https = config
             .https
             .map(|(address, tls)| {
                 let challenges = challenges.clone();
                 Server::bind(ServerConfig {
                     tls: Some(TlsConfig { challenges, ..tls }),
+                    trusted_proxies,
                     ..server(address)
                 })
             })

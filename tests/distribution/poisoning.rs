@@ -273,3 +273,60 @@ async fn who_asks_for_less_leaves_the_whole_for_the_next() {
         );
     }
 }
+
+/// Behind a load balancer clients are told apart by what that says of them, and by nothing that they say themselves.
+#[tokio::test]
+async fn clients_behind_a_trusted_proxy_are_themselves() {
+    let server = Server::start(|_, _| answer(FRESH, "page\n")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let setup = Setup {
+        behaviour: "access = { deny = [\"203.0.113.0/24\"] }
+            rate_limit = { requests = 1, per = \"1 h\" }
+            redirect_to_https = true
+            response_headers = { security = true }",
+        node: &[
+            "--trusted-proxy",
+            "127.0.0.1,192.0.2.0/24",
+            "--access-log",
+            log.to_str().unwrap(),
+        ],
+        ..Setup::default()
+    };
+    let site = Site::with(&server.url(), setup).await;
+    let curl = site.curl();
+    let ask = async |told: &str, proto: &str| {
+        let told = format!("x-forwarded-for: {told}");
+        let proto = format!("x-forwarded-proto: {proto}");
+        let fields = ["--header", &told, "--header", &proto];
+        curl.ask("/", &fields).await
+    };
+    let first = ask("198.51.100.1", "https").await;
+    assert_eq!(first.status, 200, "{first:?}");
+    // It came by TLS, which ended before the node.
+    assert_ne!(first.field("strict-transport-security"), "");
+    for (told, proto, status) in [
+        ("198.51.100.1", "https", 429),
+        ("198.51.100.2", "https", 200),
+        ("198.51.100.2, 192.0.2.9", "https", 429),
+        ("198.51.100.3", "http", 308),
+        ("203.0.113.9", "https", 403),
+        // What the client had made up came first.
+        ("198.51.100.4, 203.0.113.9", "https", 403),
+        ("127.0.0.1, 198.51.100.1", "https", 429),
+    ] {
+        let got = ask(told, proto).await;
+        assert_eq!(got.status, status, "{told}: {got:?}");
+    }
+    site.node.stop().await;
+    let lines = std::fs::read_to_string(&log).unwrap();
+    let clients: Vec<_> = crate::process::json_lines(&lines)
+        .iter()
+        .map(|line| line["client"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        clients[..3],
+        ["198.51.100.1", "198.51.100.1", "198.51.100.2"]
+    );
+    assert!(!clients.contains(&"127.0.0.1".to_owned()), "{clients:?}");
+}
