@@ -21,6 +21,7 @@ use super::{
     key::{self, Key},
     memory::Slot,
     purge::Generation,
+    recoded::Recoded,
     statistics::{Counters, count},
     storable::{self, Refusal, Storable},
     stored::{self, Head, Stored, Varying},
@@ -134,7 +135,7 @@ impl Fetch {
         let mut result = forward.send(self.outgoing(self.stale.as_deref())).await;
         let update = result.as_ref().ok().and_then(not_modified);
         if let (Some(update), Some(stale)) = (update, self.stale.clone()) {
-            if validator::is_about(&update, &stale.head.headers) {
+            if validator::is_about(&update, &stale.head.validators()) {
                 self.revalidated(&stale, update, requested, audience).await;
                 return None;
             }
@@ -175,7 +176,8 @@ impl Fetch {
     fn outgoing<R>(&self, stale: Option<&Stored>) -> Request<Option<R>> {
         let mut parts = Parts::clone(&self.request);
         parts.method = Method::GET;
-        validator::condition(&mut parts.headers, stale.map(|stale| &stale.head.headers));
+        let validators = stale.map(|stale| stale.head.validators());
+        validator::condition(&mut parts.headers, validators.as_ref());
         Request::from_parts(parts, None)
     }
 
@@ -268,17 +270,23 @@ impl Fetch {
         }
     }
 
-    /// What a response to HEAD says about a stored response: RFC 9111 section 4.3.5.
-    pub(super) async fn update(&self, stale: &Arc<Stored>, headers: &HeaderMap, requested: Moment) {
-        let length = storable::length(headers);
-        let is_same = length.is_none_or(|length| length == stale.length)
-            && validator::has_validator(headers)
-            && validator::is_about(headers, &stale.head.headers);
+    /// What a response to HEAD says about a stored response: RFC 9111 section 4.3.5. One that it does not match is stale.
+    pub(super) async fn update(
+        &self,
+        stale: &Stored,
+        (status, headers): (StatusCode, HeaderMap),
+        requested: Moment,
+    ) {
+        let received = self.shared.clock.now();
+        let length = storable::length(&headers);
+        let is_same = stale.head.status == status
+            && length.is_none_or(|length| length == stale.length)
+            && validator::has_validator(&headers)
+            && validator::is_about(&headers, &stale.head.validators());
         if !is_same {
             return self.shared.discard(stale).await;
         }
-        let received = self.shared.clock.now();
-        let (fresh, is_kept) = self.refreshed(stale, headers, requested, received);
+        let (fresh, is_kept) = self.refreshed(stale, &headers, requested, received);
         let slot = Slot::Response(fresh);
         if is_kept && self.shared.keep(&slot, self.asked, Comes::FromOrigin) {
             self.shared.write(slot, self.asked);
@@ -299,7 +307,10 @@ impl Fetch {
             // Otherwise it would be as old as what it updates.
             fields.insert(DATE, received.to_http_date());
         }
-        let fields = validator::updated(&fields, update);
+        let mut fields = validator::updated(&fields, update);
+        if let Some(recoded) = &stale.head.recoded {
+            recoded.redo(&stale.head.headers, &mut fields);
+        }
         let judged = self.judge(stale.head.status, &fields, requested, received);
         let mut head = stale.head.clone();
         head.label.tags = stored::tags(&fields);
@@ -332,6 +343,7 @@ impl Fetch {
         received: Moment,
         audience: &mut Audience<F>,
     ) -> Filling<F> {
+        let recoded = Recoded::of(&response);
         let (parts, body) = response.into_parts();
         let key = self.base.variant(&storable.vary, &self.request.headers);
         let label = self.label();
@@ -348,6 +360,7 @@ impl Fetch {
             status: parts.status,
             headers,
             hidden,
+            recoded,
             freshness,
             version: stored::version(),
             counters: Arc::clone(&self.counters),

@@ -13,6 +13,7 @@ use http::{
 use super::{
     Body, Cache, Forward, PurgeMode, key,
     purge::Matcher,
+    recoded::Recoded,
     serve::{Answered, Exchange, Found},
     statistics::count,
     status::{Handling, Why},
@@ -39,7 +40,8 @@ impl Cache {
         if let Some(stored) = &stored
             && response.status() == StatusCode::OK
         {
-            fetch.update(stored, response.headers(), requested).await;
+            let said = (response.status(), Recoded::undone(&response));
+            fetch.update(stored, said, requested).await;
         }
         let mut handling = Handling::forward(why);
         handling.forward_status = Some(response.status());

@@ -173,6 +173,7 @@ mod tests {
             status: StatusCode::OK,
             headers,
             hidden: HeaderMap::new(),
+            recoded: None,
             freshness,
             version: 1,
             counters: Arc::new(Counters::default()),

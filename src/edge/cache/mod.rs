@@ -9,7 +9,7 @@
 //! * `collapse`, `flight` and `fetch`: going forward, once for all who wait; `storable`: whether they may share what comes;
 //! * `fill` and `download`: a response on its way, and everyone who reads it;
 //! * `forward`: what goes forward and is not stored;
-//! * `validator`, `range`, `status`, `reply`, `body`: what the client gets;
+//! * `validator`, `range`, `status`, `reply`, `body`: what the client gets; `recoded`: what is not stored as the origin sent it;
 //! * `purge` and `index`: taking it away again.
 //!
 //! Always true: what its origin calls `private` or `no-store` is never stored and never shared, not even with who waits.
@@ -48,6 +48,7 @@ mod key;
 mod memory;
 mod purge;
 mod range;
+mod recoded;
 mod reply;
 mod serve;
 mod statistics;
@@ -73,7 +74,6 @@ use http::{Request, Response};
 use tokio::{sync::OnceCell, task::spawn_blocking, time::timeout};
 use tokio_util::task::TaskTracker;
 
-pub(super) use self::stored::strip_for_client;
 pub use self::{
     body::{Body, BodyError},
     clock::Clock,
@@ -81,6 +81,10 @@ pub use self::{
     purge::{Purge, PurgeMode, Purged},
     statistics::{Counts, Statistics, TierCounts},
     status::Handled,
+};
+pub(super) use self::{
+    recoded::{Recoded, strip_digests, vary},
+    stored::strip_for_client,
 };
 
 use self::{

@@ -19,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
-use http::{HeaderMap, Method, Request, Response, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, request::Parts};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 
@@ -86,6 +86,14 @@ pub(super) fn response(
 ) -> Response<Scripted> {
     let body = Full::new(body.into()).map_err(|never| match never {});
     with_body(status, fields, body.boxed_unsync())
+}
+
+/// A response that this node compressed: by another tag than its origin's.
+pub(super) fn recoded(fields: &[(&str, &str)], tag: Option<&'static str>) -> Response<Scripted> {
+    let mut response = response(200, fields, "coded");
+    let tag = tag.map(HeaderValue::from_static);
+    response.extensions_mut().insert(Recoded { tag });
+    response
 }
 
 pub(super) fn with_body(
@@ -189,6 +197,11 @@ impl Site {
 
     pub(super) fn advance(&self, seconds: u64) {
         self.now.fetch_add(seconds * 1000, SeqCst);
+    }
+
+    /// How many seconds the clock was advanced.
+    pub(super) fn now(&self) -> u64 {
+        (self.now.load(SeqCst) - START) / 1000
     }
 
     pub(super) async fn begin(
