@@ -221,12 +221,14 @@ impl Fetch {
         audience: &mut Audience<F>,
     ) {
         if refusal.is_lasting() {
-            self.pass();
-            // The origin has something else now, unless it only failed to say what.
-            if let Some(stale) = &self.stale
-                && !is_failure(response.status())
-            {
-                self.shared.discard(stale).await;
+            match &self.stale {
+                None => self.pass(),
+                Some(stale) if is_of_the_resource(response.status()) => {
+                    self.shared.discard(stale).await;
+                    self.pass();
+                }
+                // It is of this one request: what is stored is no worse for the others.
+                Some(_) => {}
             }
         }
         audience.tell(Outcome::Unshared, Answer::Unshared(response, refusal));
@@ -284,7 +286,7 @@ impl Fetch {
             && validator::has_validator(&headers)
             && validator::is_about(&headers, &stale.head.validators());
         if !is_same {
-            return self.shared.discard(stale).await;
+            return self.shared.mark(stale, received).await;
         }
         let (fresh, is_kept) = self.refreshed(stale, &headers, requested, received);
         let slot = Slot::Response(fresh);
@@ -413,6 +415,12 @@ fn stale_instead<F: Forward>(
 /// The fields of a 304.
 fn not_modified<B>(response: &Response<B>) -> Option<HeaderMap> {
     (response.status() == StatusCode::NOT_MODIFIED).then(|| response.headers().clone())
+}
+
+/// Whether a status says what the origin has now, or that it has nothing any more (RFC 9110 section 15). Others say that a
+/// request was wrong, came too often, or met a failure: RFC 9111 section 4.3.3 takes none of these for a new response.
+fn is_of_the_resource(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200..=299 | 300..=303 | 305..=399 | 404 | 410)
 }
 
 /// RFC 5861 section 4.

@@ -465,6 +465,18 @@ impl Shared {
         }));
     }
 
+    /// Marks that response stale in both tiers.
+    async fn mark(&self, stored: &stored::Stored, now: Moment) {
+        stored.mark(now);
+        if let Some(disk) = &self.disk {
+            let (digest, version) = (stored.head.key.digest, stored.head.version);
+            let disk = Arc::clone(disk);
+            let work = spawn_blocking(move || disk.mark_version(&digest, version, now));
+            // It ends early only when the node does.
+            let _ = work.await;
+        }
+    }
+
     /// Removes that response from both tiers.
     async fn discard(&self, stored: &stored::Stored) {
         let (digest, version) = (stored.head.key.digest, stored.head.version);

@@ -566,3 +566,71 @@ async fn head_updates_what_was_compressed_here() {
         assert!(got.is_hit(), "{path}: {got:?}");
     }
 }
+
+/// RFC 9111 section 4.3.5: what a response to HEAD does not match is stale, and not gone.
+#[tokio::test]
+async fn head_makes_stale_what_it_does_not_match() {
+    for (update, status) in [
+        (&[][..], 304),
+        (&[("etag", "\"b\"")], 304),
+        (&[("etag", "\"a\""), ("content-length", "6")], 304),
+    ] {
+        let first = &[("cache-control", "max-age=60"), ("etag", "\"a\"")];
+        let site = Site::new(origin(first, move |parts| match parts.method {
+            Method::HEAD => response(200, update, ""),
+            _ => response(status, &[], ""),
+        }))
+        .await;
+        site.get("/x").await;
+        let now = [("cache-control", "no-cache")];
+        site.send(Method::HEAD, "/x", &now).await;
+        let got = site.get("/x").await;
+        assert_eq!(
+            (got.text(), got.cache()),
+            ("hello", "fwd=stale; fwd-status=304; stored"),
+            "{update:?}"
+        );
+    }
+}
+
+/// RFC 9111 section 4.3.3: only what the origin has instead takes the place of what is stored.
+#[tokio::test]
+async fn a_refusal_takes_nothing_away_from_those_who_were_not_refused() {
+    for (status, kept) in [
+        (200, false),
+        (301, false),
+        (404, false),
+        (410, false),
+        (400, true),
+        (401, true),
+        (403, true),
+        (429, true),
+        (431, true),
+        (501, true),
+        (505, true),
+    ] {
+        let first = &[("cache-control", "max-age=60"), ("etag", "\"a\"")];
+        let no_store = [("cache-control", "no-store")];
+        let site = Site::new(origin(first, move |_| response(status, &no_store, "no"))).await;
+        site.get("/x").await;
+        let asks = [("cache-control", "no-cache"), ("x-much", "too much")];
+        let refused = site.get_with("/x", &asks).await;
+        assert_eq!((refused.status, refused.text()), (status, "no"));
+        let got = site.get("/x").await;
+        assert_eq!(got.is_hit(), kept, "{status}: {got:?}");
+    }
+}
+
+/// RFC 5861 section 3: a revalidation that is turned away is tried again, with what is stored still there.
+#[tokio::test]
+async fn what_is_stale_stays_when_the_origin_has_no_time_to_revalidate_it() {
+    let first = &[("cache-control", "max-age=10, stale-while-revalidate=60")];
+    let site = Site::new(origin(first, |_| response(429, &[], "later"))).await;
+    site.get("/x").await;
+    site.advance(11);
+    for asked in 2..5 {
+        let got = site.get("/x").await;
+        assert_eq!((got.text(), got.cache()), ("hello", "hit; ttl=-1"));
+        until(|| site.origin.count() == asked && site.cache.0.flights.is_empty()).await;
+    }
+}
