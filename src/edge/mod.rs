@@ -461,9 +461,7 @@ impl Edge {
             if let Some(cors) = &policy.cors {
                 // Two values of `Access-Control-Allow-Origin` are none to a browser: what the origin says does not count.
                 hop::remove_named(headers, |name| name.starts_with("access-control-"));
-                if let Some(page) = &page {
-                    cors.share(page, headers);
-                }
+                cors.share(page.as_ref(), headers);
             }
         };
         let refused = |failure: Arc<Failure>, mut headers| {
