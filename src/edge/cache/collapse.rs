@@ -250,11 +250,11 @@ impl Cache {
                 self.0
                     .stored(exchange, (method, request), &stored, handling)
             }
-            Outcome::Stale(stored, status) if is_ours(&stored) && stored.on_error(now) => {
-                count(&counters.stale);
+            Outcome::Stale(stored, status)
+                if is_ours(&stored) && stored.on_error(now, &exchange.demands) =>
+            {
                 handling.forward_status = status;
-                handling.detail = Some("stale-if-error");
-                handling.stale = true;
+                handling = handling.on_error();
                 self.0
                     .stored(exchange, (method, request), &stored, handling)
             }

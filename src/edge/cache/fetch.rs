@@ -145,7 +145,8 @@ impl Fetch {
             result = forward.send(self.outgoing(None)).await;
         }
         let received = self.shared.clock.now();
-        let stale = self.stale.clone().filter(|stale| stale.on_error(received));
+        let on_error = |stale: &Arc<Stored>| stale.on_error(received, &self.demands);
+        let stale = self.stale.clone().filter(on_error);
         let response = match (result, stale) {
             (Err(_), Some(stale)) => {
                 stale_instead(stale, None, audience);
@@ -424,6 +425,6 @@ fn is_of_the_resource(status: StatusCode) -> bool {
 }
 
 /// RFC 5861 section 4.
-fn is_failure(status: StatusCode) -> bool {
+pub(super) fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }

@@ -11,7 +11,9 @@ use http::{
 };
 
 use super::{
-    Body, Cache, Forward, PurgeMode, key,
+    Body, Cache, Forward, PurgeMode,
+    fetch::is_failure,
+    key,
     purge::Matcher,
     recoded::Recoded,
     serve::{Answered, Exchange, Found},
@@ -22,7 +24,8 @@ use super::{
 use crate::model::KeyPolicy;
 
 impl Cache {
-    /// Sends a HEAD request forward, and updates what is stored: RFC 9111 section 4.3.5.
+    /// Sends a HEAD request forward, and updates what is stored: RFC 9111 section 4.3.5. Where the origin fails, what is stored
+    /// may do: RFC 5861 section 4.
     pub(super) async fn head<F: Forward>(
         &self,
         exchange: &Exchange<'_>,
@@ -31,20 +34,31 @@ impl Cache {
         forward: F,
     ) -> Answered<F> {
         let counters = exchange.counters(&self.0);
-        count(&counters.misses);
         let requested = self.0.clock.now();
-        let (why, stored) = (found.why, found.stored.clone());
-        let fetch = self.fetch(exchange, found, Arc::new(parts.clone()), None);
-        let response = forward.send(Request::from_parts(parts, None)).await;
-        let response = response.map_err(Arc::new)?;
+        let mut handling = Handling::forward(found.why);
+        let stored = found.stored.clone();
+        let request = Arc::new(parts.clone());
+        let fetch = self.fetch(exchange, found, Arc::clone(&request), None);
+        let result = forward.send(Request::from_parts(parts, None)).await;
+        let status = result.as_ref().ok().map(Response::status);
+        handling.forward_status = status;
+        if status.is_none_or(is_failure)
+            && let Some(stored) = &stored
+            && stored.on_error(self.0.clock.now(), &exchange.demands)
+        {
+            let handling = handling.on_error();
+            counters.count(&handling);
+            let asked = (&request.method, &request.headers);
+            return Ok(self.0.stored(exchange, asked, stored, handling));
+        }
+        let response = result.map_err(Arc::new)?;
+        counters.count(&handling);
         if let Some(stored) = &stored
             && response.status() == StatusCode::OK
         {
             let said = (response.status(), Recoded::undone(&response));
             fetch.update(stored, said, requested).await;
         }
-        let mut handling = Handling::forward(why);
-        handling.forward_status = Some(response.status());
         Ok(forwarded(exchange, response, &handling))
     }
 

@@ -133,10 +133,12 @@ impl Freshness {
         }
     }
 
-    /// Whether it may be served because the origin failed.
-    pub(super) fn on_error(&self, now: Moment, marked: Option<Moment>) -> bool {
+    /// Whether it may be served to who has these demands because the origin failed.
+    pub(super) fn on_error(&self, now: Moment, demands: &Demands, marked: Option<Moment>) -> bool {
+        let asked = demands.stale_if_error.filter(|_| !self.strict);
+        let window = self.stale_if_error.max(asked.unwrap_or_default());
         let stale_for = self.stale_for(now, marked);
-        !self.validate && stale_for.is_none_or(|by| by < self.stale_if_error)
+        !self.validate && stale_for.is_none_or(|by| by < window)
     }
 }
 
@@ -432,8 +434,30 @@ mod tests {
                 window,
                 "{control}"
             );
-            assert_eq!(freshness.on_error(at(14), None), window > 0, "{control}");
-            assert!(!freshness.on_error(at(15), None), "{control}");
+            let on_error = |seconds| freshness.on_error(at(seconds), &Demands::default(), None);
+            assert_eq!(on_error(14), window > 0, "{control}");
+            assert!(!on_error(15), "{control}");
+        }
+    }
+
+    /// RFC 5861 section 4: the directive of a request.
+    #[test]
+    fn a_client_may_take_what_is_staler_when_the_origin_fails() {
+        let asks = Demands {
+            stale_if_error: Some(Duration::from_secs(5)),
+            ..Demands::default()
+        };
+        for (control, stale) in [
+            ("max-age=10", 15),
+            ("max-age=10, stale-if-error=3", 15),
+            ("max-age=10, stale-if-error=9", 19),
+            // RFC 9111 sections 5.2.2.2 and 5.2.2.10: nobody may have it.
+            ("max-age=10, must-revalidate", 10),
+            ("s-maxage=10", 10),
+        ] {
+            let freshness = of(200, &[("cache-control", control)], &CachePolicy::default());
+            let on_error = |seconds| freshness.on_error(at(seconds), &asks, None);
+            assert!(on_error(stale - 1) && !on_error(stale), "{control}");
         }
     }
 

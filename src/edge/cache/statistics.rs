@@ -8,6 +8,9 @@ use std::{
     },
 };
 
+use super::status::Handling;
+use crate::model::CacheResult;
+
 /// What the cache did since it was opened, by distribution, and what it holds now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Statistics {
@@ -84,6 +87,18 @@ pub(super) struct TierCounters {
 }
 
 impl Counters {
+    /// Counts a request that is answered: as one thing, and as the same that the metrics and the access log call it.
+    pub(super) fn count(&self, handling: &Handling) {
+        count(match handling.handled().result {
+            CacheResult::Hit => &self.hits,
+            CacheResult::Stale => &self.stale,
+            CacheResult::Revalidated => &self.revalidated,
+            CacheResult::Collapsed => &self.collapsed,
+            CacheResult::Miss => &self.misses,
+            CacheResult::Bypass => &self.bypass,
+        });
+    }
+
     fn read(&self) -> Counts {
         Counts {
             hits: self.hits.load(Relaxed),

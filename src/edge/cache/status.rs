@@ -86,6 +86,15 @@ impl Handling {
         }
     }
 
+    /// The same, but that what is stored was served because the origin failed.
+    pub(super) fn on_error(self) -> Self {
+        Self {
+            detail: Some("stale-if-error"),
+            stale: true,
+            ..self
+        }
+    }
+
     pub(super) fn handled(&self) -> Handled {
         let result = match self.forward {
             _ if self.stale => CacheResult::Stale,

@@ -127,8 +127,8 @@ impl Stored {
         self.head.freshness.reuse(now, demands, self.marked())
     }
 
-    pub(super) fn on_error(&self, now: Moment) -> bool {
-        self.head.freshness.on_error(now, self.marked())
+    pub(super) fn on_error(&self, now: Moment, demands: &Demands) -> bool {
+        self.head.freshness.on_error(now, demands, self.marked())
     }
 }
 

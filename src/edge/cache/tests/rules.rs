@@ -301,10 +301,44 @@ async fn a_stale_response_is_served_when_the_origin_fails() {
     );
     site.advance(100);
     assert!(site.begin(Method::GET, "/x", &[]).await.is_err());
+    // The directive of a request.
+    let asks = [("cache-control", "stale-if-error=200")];
+    assert_eq!(site.get_with("/x", &asks).await.text(), "hello");
     broken.store(1, SeqCst);
     assert_eq!(site.get("/x").await.status, 503);
     broken.store(2, SeqCst);
     assert_eq!(site.get("/x").await.status, 404);
+}
+
+/// RFC 5861 section 4: HEAD is answered as GET is.
+#[tokio::test]
+async fn a_stale_response_answers_head_when_the_origin_fails() {
+    let broken = Arc::new(AtomicU64::new(0));
+    let state = Arc::clone(&broken);
+    let site = Site::new(Origin::new(move |_| {
+        let fields = [("cache-control", "max-age=10, stale-if-error=100")];
+        std::future::ready(match state.load(SeqCst) {
+            0 => Ok(response(200, &fields, "hello")),
+            1 => Ok(response(503, &[], "")),
+            _ => Err(io::Error::other("unreachable")),
+        })
+    }))
+    .await;
+    site.get("/x").await;
+    site.advance(20);
+    for (state, said) in [(1, "fwd=stale; fwd-status=503;"), (2, "fwd=stale;")] {
+        broken.store(state, SeqCst);
+        let head = site.send(Method::HEAD, "/x", &[]).await;
+        assert_eq!((head.status, head.text()), (200, ""));
+        assert_eq!(head.field("content-length"), "5");
+        assert_eq!(head.cache(), format!("{said} detail=stale-if-error"));
+    }
+    let counts = site.counts();
+    assert_eq!((counts.stale, counts.misses), (2, 1));
+    site.advance(100);
+    assert!(site.begin(Method::HEAD, "/x", &[]).await.is_err());
+    broken.store(1, SeqCst);
+    assert_eq!(site.send(Method::HEAD, "/x", &[]).await.status, 503);
 }
 
 /// RFC 9111 section 5.2.2.2.
