@@ -200,7 +200,8 @@ fn freshness(value: Option<&str>) -> Duration {
     seconds(value).unwrap_or_default()
 }
 
-fn seconds(value: Option<&str>) -> Option<Duration> {
+/// A number of seconds (RFC 9111 section 1.2.2); none if it is no number.
+pub(super) fn seconds(value: Option<&str>) -> Option<Duration> {
     let digits = value?.trim();
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -16,7 +16,7 @@ use http::{
 
 use super::{
     clock::Moment,
-    directives::{Demands, Directives, Scoped},
+    directives::{Demands, Directives, Scoped, seconds},
 };
 use crate::model::CachePolicy;
 
@@ -200,8 +200,8 @@ fn initial_age(headers: &HeaderMap, date: Moment, requested: Moment, received: M
     let apparent = received.since(date);
     let said = headers
         .get(AGE)
-        .and_then(|age| age.to_str().ok()?.split(',').next()?.trim().parse().ok())
-        .map_or(Duration::ZERO, Duration::from_secs);
+        .and_then(|age| seconds(age.to_str().ok()?.split(',').next()))
+        .unwrap_or_default();
     apparent.max(said.saturating_add(received.since(requested)))
 }
 
@@ -377,6 +377,12 @@ mod tests {
             164
         );
         assert_eq!(age(&[("age", "x")], 0), 100);
+        assert_eq!(age(&[("age", "-1")], 0), 100);
+        assert_eq!(age(&[("age", "30, 40")], 0), 130);
+        // RFC 9111 section 1.2.2: what is too large is 2^31, and not nothing.
+        for huge in ["2147483648", "2147483649", "99999999999999999999999"] {
+            assert_eq!(age(&[("age", huge)], 0), (1 << 31) + 100, "{huge}");
+        }
         assert_eq!(age(&[("date", "Sun, 06 Nov 1994 09:48:37 GMT")], 0), 100);
     }
 
