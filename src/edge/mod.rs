@@ -540,6 +540,7 @@ impl Passage<'_> {
         };
         let mut made_body = None;
         let at = &config.hooks.viewer_request;
+        let asked_for = (!at.is_empty()).then(|| head.uri.clone());
         let (decided, made) = hooks
             .request(at, Point::ViewerRequest, head, &mut made_body)
             .await?;
@@ -580,6 +581,7 @@ impl Passage<'_> {
             source: &source,
             policy: &self.behaviour.cache,
             key: decided.cache_key.as_deref(),
+            asked: asked_for.as_ref().filter(|asked| **asked != head.uri),
         };
         let asked = asked(head, config.hooks.viewer_response.is_empty());
         let limit = config.request_body.as_usize();

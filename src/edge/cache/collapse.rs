@@ -121,18 +121,17 @@ impl Cache {
         lead: Option<&Lead>,
     ) -> Fetch {
         let shared = &self.0;
-        let (distribution, counters) = shared.registry.of(exchange.scope.distribution);
         Fetch {
             shared: Arc::clone(shared),
+            label: exchange.label(shared, &request),
             request,
             demands: exchange.demands,
             base: found.base,
             key: found.key,
-            distribution,
             policy: Arc::clone(exchange.scope.policy),
             stale: found.stored,
             asked: lead.map_or_else(|| shared.log.generation(), Lead::asked),
-            counters,
+            counters: exchange.counters(shared),
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
     flight::{Lead, Outcome},
     freshness::Reuse,
     index::Label,
-    key::{self, Key},
+    key::Key,
     memory::Slot,
     purge::Generation,
     recoded::Recoded,
@@ -43,7 +43,8 @@ pub(super) struct Fetch {
     pub(super) base: Key,
     /// What it waits under.
     pub(super) key: Key,
-    pub(super) distribution: Arc<str>,
+    /// What it is stored under for purges, without tags.
+    pub(super) label: Label,
     pub(super) policy: Arc<CachePolicy>,
     pub(super) stale: Option<Arc<Stored>>,
     pub(super) asked: Generation,
@@ -180,16 +181,6 @@ impl Fetch {
         let validators = stale.map(|stale| stale.head.validators());
         validator::condition(&mut parts.headers, validators.as_ref());
         Request::from_parts(parts, None)
-    }
-
-    /// What it is stored under for purges, without tags.
-    fn label(&self) -> Label {
-        let Parts { uri, headers, .. } = &*self.request;
-        Label {
-            distribution: Arc::clone(&self.distribution),
-            url: key::url(&self.policy.key, uri, headers).into(),
-            tags: [].into(),
-        }
     }
 
     fn judge(
@@ -349,7 +340,7 @@ impl Fetch {
         let recoded = Recoded::of(&response);
         let (parts, body) = response.into_parts();
         let key = self.base.variant(&storable.vary, &self.request.headers);
-        let label = self.label();
+        let label = self.label.clone();
         let expose = self.policy.expose_tags;
         let (headers, hidden) =
             stored::storable_fields(&parts.headers, &storable, received, expose);

@@ -118,7 +118,7 @@ impl Flights {
 
 fn is_purged(flight: &Flight, label: &Label, log: &Log) -> bool {
     let held = log.hold();
-    held.was_purged(flight.asked, &label.distribution, &label.url, None)
+    held.was_purged(flight.asked, &label.distribution, label.urls(), None)
 }
 
 /// The duty to say what came of a flight. Dropping it ends the flight: who still waits goes forward himself.

@@ -2,7 +2,7 @@
 //!
 //! What they say about stored responses is heeded: unsafe requests invalidate, and HEAD updates.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use http::{
     HeaderMap, Request, Response, StatusCode, Uri,
@@ -92,7 +92,8 @@ impl Cache {
         Ok(forwarded(exchange, response, &handling))
     }
 
-    /// RFC 9111 section 4.4: what a request changed is not served from the cache any more.
+    /// RFC 9111 section 4.4: what a request changed is not served from the cache any more, neither by the URL that the viewer
+    /// asked for nor by the one that a hook made of it.
     async fn invalidate(
         &self,
         exchange: &Exchange<'_>,
@@ -100,18 +101,21 @@ impl Cache {
         request: &HeaderMap,
         response: &HeaderMap,
     ) {
-        let target = key::url(&KeyPolicy::default(), uri, request);
-        let origin = format!("{}://{}", key::scheme(uri), key::authority(uri, request));
-        let others = [LOCATION, CONTENT_LOCATION]
-            .into_iter()
-            .filter_map(|name| resolve(&target, response.get(name)?.to_str().ok()?))
-            // Another origin's resources are not its to take away.
-            .filter(|url| {
-                let rest = url.strip_prefix(&origin);
-                rest.is_some_and(|rest| rest.starts_with('/'))
-            });
-        let mut urls: Vec<String> = others.filter(|url| *url != target).collect();
-        urls.push(target.clone());
+        let mut urls = BTreeSet::new();
+        for uri in [Some(uri), exchange.scope.asked].into_iter().flatten() {
+            let target = key::url(&KeyPolicy::default(), uri, request);
+            let origin = format!("{}://{}", key::scheme(uri), key::authority(uri, request));
+            let others = [LOCATION, CONTENT_LOCATION]
+                .into_iter()
+                .filter_map(|name| resolve(&target, response.get(name)?.to_str().ok()?))
+                // Another origin's resources are not its to take away.
+                .filter(|url| {
+                    let rest = url.strip_prefix(&origin);
+                    rest.is_some_and(|rest| rest.starts_with('/'))
+                });
+            urls.extend(others);
+            urls.insert(target);
+        }
         for url in urls {
             let distribution = exchange.scope.distribution;
             self.take_away(distribution, Matcher::Url(url), PurgeMode::Hard)

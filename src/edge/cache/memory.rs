@@ -168,6 +168,7 @@ mod tests {
             label: Label {
                 distribution: "site".into(),
                 url: "http://a/".into(),
+                asked: None,
                 tags: [].into(),
             },
             status: StatusCode::OK,

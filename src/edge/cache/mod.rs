@@ -70,7 +70,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use tokio::{sync::OnceCell, task::spawn_blocking, time::timeout};
 use tokio_util::task::TaskTracker;
 
@@ -176,6 +176,8 @@ pub struct Scope<'a> {
     pub policy: &'a Arc<CachePolicy>,
     /// What a hook chose to stand for path, query, headers and cookies in the key.
     pub key: Option<&'a str>,
+    /// What the viewer asked for, where a hook made another URL of it: a purge of either takes what is fetched.
+    pub asked: Option<&'a Uri>,
 }
 
 /// The way to the origin.
@@ -413,7 +415,7 @@ impl Shared {
     fn keep(&self, slot: &Slot, asked: Generation, comes: Comes) -> bool {
         let label = slot.label();
         let held = self.log.hold();
-        if held.was_purged(asked, &label.distribution, &label.url, Some(&label.tags)) {
+        if held.was_purged(asked, &label.distribution, label.urls(), Some(&label.tags)) {
             return false;
         }
         if comes == Comes::FromDisk && !self.disk.as_ref().is_some_and(|disk| disk.has(slot)) {

@@ -192,6 +192,7 @@ impl Exchange<'_> {
             source,
             policy,
             key,
+            asked: _,
         } = self.scope;
         let (uri, headers) = (request.uri(), request.headers());
         is_for_the_cache(policy, request.method(), headers)
@@ -199,9 +200,14 @@ impl Exchange<'_> {
     }
 
     pub(super) fn label(&self, shared: &Shared, parts: &Parts) -> Label {
+        let policy = &self.scope.policy.key;
+        let url = key::url(policy, &parts.uri, &parts.headers);
+        let asked = self.scope.asked;
+        let asked = asked.map(|asked| key::url(policy, asked, &parts.headers));
         Label {
             distribution: shared.registry.of(self.scope.distribution).0,
-            url: key::url(&self.scope.policy.key, &parts.uri, &parts.headers).into(),
+            asked: asked.filter(|asked| *asked != url).map(Arc::from),
+            url: url.into(),
             tags: [].into(),
         }
     }

@@ -44,7 +44,8 @@ const VARYING: u8 = 2;
 /// Beside the kind: what stands at the end of the meta. Files of earlier versions have none of it.
 const RECODED: u8 = 1 << 4;
 const WITH_TAG: u8 = 1 << 5;
-const PARTS: u8 = RECODED | WITH_TAG;
+const WITH_ASKED: u8 = 1 << 6;
+const PARTS: u8 = RECODED | WITH_TAG | WITH_ASKED;
 
 /// What a file says, without the body behind it.
 #[derive(Debug)]
@@ -105,6 +106,10 @@ pub(super) fn encode_response(head: &Head, length: u64, body: Body<'_>) -> Vec<u
     if tag.is_some() {
         kind |= WITH_TAG;
     }
+    let asked = &head.label.asked;
+    if asked.is_some() {
+        kind |= WITH_ASKED;
+    }
     let mut meta = vec![kind];
     put_common(&mut meta, &head.key, &head.label, head.version);
     meta.extend_from_slice(&head.status.as_u16().to_be_bytes());
@@ -137,6 +142,9 @@ pub(super) fn encode_response(head: &Head, length: u64, body: Body<'_>) -> Vec<u
     if let Some(tag) = tag {
         put(&mut meta, tag.as_bytes());
     }
+    if let Some(asked) = asked {
+        put(&mut meta, asked.as_bytes());
+    }
     file(&meta, inline)
 }
 
@@ -149,12 +157,17 @@ pub(super) enum Body<'a> {
 
 /// The whole file that says by what a resource varies.
 pub(super) fn encode_varying(varying: &Varying) -> Vec<u8> {
-    let mut meta = vec![VARYING];
+    let asked = &varying.label.asked;
+    let kind = asked.as_ref().map_or(VARYING, |_| VARYING | WITH_ASKED);
+    let mut meta = vec![kind];
     put_common(&mut meta, &varying.key, &varying.label, varying.version);
     let names = varying.vary.names();
     put_number(&mut meta, names.len() as u64);
     for name in names {
         put(&mut meta, name.as_str().as_bytes());
+    }
+    if let Some(asked) = asked {
+        put(&mut meta, asked.as_bytes());
     }
     file(&meta, &[])
 }
@@ -168,9 +181,10 @@ pub(super) fn decode(meta: &[u8], registry: &Registry) -> Option<Meta> {
     let (distribution, counters) = registry.of(reader.str()?);
     let url = reader.str()?.into();
     let tags = reader.list(|reader| reader.str().map(Arc::from))?;
-    let label = Label {
+    let mut label = Label {
         distribution,
         url,
+        asked: None,
         tags: tags.into(),
     };
     let version = reader.number()?;
@@ -190,6 +204,7 @@ pub(super) fn decode(meta: &[u8], registry: &Registry) -> Option<Meta> {
                 _ => Some(HeaderValue::from_bytes(reader.text()?).ok()?),
             };
             let recoded = (parts & RECODED != 0).then_some(Recoded { tag });
+            label.asked = reader.asked(parts)?;
             let head = Box::new(Head {
                 key,
                 label,
@@ -205,6 +220,7 @@ pub(super) fn decode(meta: &[u8], registry: &Registry) -> Option<Meta> {
         }
         VARYING => {
             let names = reader.list(|reader| HeaderName::from_bytes(reader.text()?).ok())?;
+            label.asked = reader.asked(parts)?;
             Meta::Varying(Varying {
                 key,
                 label,
@@ -325,6 +341,14 @@ impl<'a> Reader<'a> {
         Some(fields)
     }
 
+    /// The URL that the viewer asked for, if there is one.
+    fn asked(&mut self, parts: u8) -> Option<Option<Arc<str>>> {
+        match parts & WITH_ASKED {
+            0 => Some(None),
+            _ => Some(Some(self.str()?.into())),
+        }
+    }
+
     fn freshness(&mut self) -> Option<Freshness> {
         let lifetime = self.duration()?;
         let initial_age = self.duration()?;
@@ -360,6 +384,7 @@ mod tests {
             label: Label {
                 distribution,
                 url: "http://a/".into(),
+                asked: Some("http://b/".into()),
                 tags: ["t".into(), "u".into()].into(),
             },
             status: StatusCode::NOT_FOUND,
@@ -432,12 +457,14 @@ mod tests {
         let mut head = head(&registry);
         for recoded in [None, Some(Recoded::default())] {
             head.recoded = recoded;
+            head.label.asked = None;
             let file = encode_response(&head, 5, Body::File(7));
             assert_eq!(file[PREFIX] == RESPONSE, head.recoded.is_none());
             let Some(Meta::Response { head: other, .. }) = read(&file, &registry) else {
                 panic!("it is a response");
             };
             assert_eq!(other.recoded, head.recoded);
+            assert_eq!(other.label, head.label);
         }
     }
 
@@ -455,6 +482,7 @@ mod tests {
         let Some(Meta::Varying(other)) = read(&encode_varying(&varying), &registry) else {
             panic!("it is a list of fields");
         };
+        assert_eq!(other.label, varying.label);
         assert_eq!(
             (other.key, other.vary, other.version),
             (varying.key, varying.vary, 9)

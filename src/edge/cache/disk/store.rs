@@ -151,7 +151,7 @@ impl Disk {
             counters,
         };
         let held = self.log.hold();
-        if held.was_purged(asked, &label.distribution, &label.url, Some(&label.tags)) {
+        if held.was_purged(asked, &label.distribution, label.urls(), Some(&label.tags)) {
             return Ok(());
         }
         let digest = key.digest;

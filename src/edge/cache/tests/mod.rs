@@ -215,9 +215,19 @@ impl Site {
         } else {
             ""
         };
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{base}{path}"));
+        let uri = format!("{base}{path}");
+        self.begin_as(method, &uri, fields, None).await
+    }
+
+    /// Asks for what a hook made of what a viewer asked for.
+    pub(super) async fn begin_as(
+        &self,
+        method: Method,
+        uri: &str,
+        fields: &[(&str, &str)],
+        asked: Option<&Uri>,
+    ) -> Result<Response<Body<Scripted>>, Arc<io::Error>> {
+        let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
@@ -226,6 +236,7 @@ impl Site {
             source: "",
             policy: &self.policy,
             key: None,
+            asked,
         };
         self.cache
             .serve(scope, request.body(()).unwrap(), || self.origin.clone())

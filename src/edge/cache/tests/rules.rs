@@ -549,6 +549,7 @@ async fn nothing_is_shared_between_distributions() {
             source: "",
             policy: &site.policy,
             key,
+            asked: None,
         };
         let got = got(site
             .cache
@@ -579,6 +580,7 @@ async fn what_is_fresh_in_memory_is_answered_at_once() {
         source: "",
         policy: &site.policy,
         key: None,
+        asked: None,
     };
     let request = Request::get("http://site.example/x").body(()).unwrap();
     let forward = || -> Origin { panic!("a way to the origin was made") };
