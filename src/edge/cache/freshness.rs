@@ -93,10 +93,12 @@ impl Freshness {
         self.initial_age.saturating_add(now.since(self.received))
     }
 
-    /// For how many more seconds it is fresh; negative when it is stale.
-    pub(super) fn ttl(&self, now: Moment) -> i64 {
+    /// For how many more seconds it is fresh; not more than 0 when it is stale.
+    pub(super) fn ttl(&self, now: Moment, marked: Option<Moment>) -> i64 {
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        seconds(self.lifetime).saturating_sub(seconds(self.age(now)))
+        let by_age = seconds(self.lifetime).saturating_sub(seconds(self.age(now)));
+        let by_mark = marked.map_or(i64::MAX, |marked| -seconds(now.since(marked)));
+        by_age.min(by_mark)
     }
 
     /// For how long it has been stale, or none if it is fresh. A response that was marked stale is so from then on.
@@ -562,6 +564,202 @@ mod tests {
         let reuse = |now| freshness.reuse(at(now), &none, Some(at(10)));
         assert_eq!(reuse(10), Reuse::WhileRevalidating);
         assert_eq!(reuse(15), Reuse::No);
+        // RFC 9211 section 2.4: what is left of its freshness.
+        for (now, marked, ttl) in [
+            (10, Some(at(10)), 0),
+            (14, Some(at(10)), -4),
+            (110, Some(at(109)), -10),
+            (10, None, 90),
+        ] {
+            assert_eq!(freshness.ttl(at(now), marked), ttl, "{now} {marked:?}");
+        }
+    }
+
+    /// A response and when it came, in seconds.
+    #[derive(Debug, Clone)]
+    struct Said {
+        status: u16,
+        s_maxage: Option<u64>,
+        max_age: Option<u64>,
+        /// From the date of the response on; what is no date is none.
+        expires: Option<Option<u64>>,
+        /// Before the beginning.
+        modified: Option<u64>,
+        flags: Flags,
+        windows: [Option<u64>; 2],
+        age: Option<u64>,
+        dated: bool,
+        requested: u64,
+        delay: u64,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    struct Flags {
+        public: bool,
+        must_revalidate: bool,
+        no_cache: bool,
+    }
+
+    fn said() -> impl Strategy<Value = Said> {
+        let maybe = || prop::option::of(0_u64..1000);
+        let flags = prop::array::uniform3(prop::bool::weighted(0.2));
+        let lifetimes = (
+            maybe(),
+            maybe(),
+            prop::option::of(maybe()),
+            0_u64..1_500_000,
+        );
+        let rest = (maybe(), any::<bool>(), 0_u64..1000, 0_u64..100);
+        let statuses = prop::sample::select(vec![200_u16, 302, 404, 503]);
+        let windows = prop::array::uniform2(prop::option::of(0_u64..500));
+        (statuses, lifetimes, any::<bool>(), flags, windows, rest).prop_map(
+            |(status, lifetimes, is_dated, flags, windows, rest)| {
+                let (s_maxage, max_age, expires, modified) = lifetimes;
+                let [public, must_revalidate, no_cache] = flags;
+                let (age, dated, requested, delay) = rest;
+                Said {
+                    status,
+                    s_maxage,
+                    max_age,
+                    expires,
+                    modified: is_dated.then_some(modified),
+                    flags: Flags {
+                        public,
+                        must_revalidate,
+                        no_cache,
+                    },
+                    windows,
+                    age,
+                    dated,
+                    requested,
+                    delay,
+                }
+            },
+        )
+    }
+
+    impl Said {
+        fn received(&self) -> u64 {
+            self.requested + self.delay
+        }
+
+        fn headers(&self) -> HeaderMap {
+            let mut control = vec!["x".to_owned()];
+            for (name, value) in [
+                ("s-maxage", self.s_maxage),
+                ("max-age", self.max_age),
+                ("stale-while-revalidate", self.windows[0]),
+                ("stale-if-error", self.windows[1]),
+            ] {
+                control.extend(value.map(|value| format!("{name}={value}")));
+            }
+            for (name, is_said) in [
+                ("public", self.flags.public),
+                ("must-revalidate", self.flags.must_revalidate),
+                ("no-cache", self.flags.no_cache),
+            ] {
+                control.extend(is_said.then(|| name.to_owned()));
+            }
+            let mut headers = headers(&[("cache-control", &control.join(", "))]);
+            if let Some(expires) = self.expires {
+                let date = if self.dated { 0 } else { self.received() };
+                let value = expires.map(|after| at(date + after).to_http_date());
+                headers.insert("expires", value.unwrap_or_else(|| "soon".parse().unwrap()));
+            }
+            if let Some(before) = self.modified {
+                let modified = Moment::from_millis(NOW.as_millis() - before * 1000);
+                headers.insert(LAST_MODIFIED, modified.to_http_date());
+            }
+            if let Some(age) = self.age {
+                headers.insert(AGE, age.into());
+            }
+            if self.dated {
+                headers.insert("date", at(0).to_http_date());
+            }
+            headers
+        }
+
+        /// RFC 9111 sections 4.2.1 and 4.2.2, in milliseconds.
+        fn lifetime(&self, policy: &Policy) -> u64 {
+            let is_error = self.status >= 400;
+            let explicit = [
+                self.s_maxage,
+                self.max_age,
+                self.expires.map(Option::unwrap_or_default),
+            ];
+            let seconds = match explicit.into_iter().flatten().next() {
+                Some(seconds) => seconds * 1000,
+                None if self.status == 404 && policy.negative.is_some() => {
+                    policy.negative.unwrap() * 1000
+                }
+                None if !self.flags.public && ![200, 404].contains(&self.status) => 0,
+                None if policy.default > 0 && !is_error => policy.default * 1000,
+                None => {
+                    let date = if self.dated { 0 } else { self.received() };
+                    let unchanged = self.modified.map_or(0, |before| before + date);
+                    (unchanged * 1000 / 10).min(24 * 60 * 60 * 1000)
+                }
+            };
+            let least = if is_error { 0 } else { policy.minimum * 1000 };
+            seconds.max(least).min(policy.maximum * 1000)
+        }
+
+        /// RFC 9111 section 4.2.3, in milliseconds.
+        fn age(&self, stay: u64) -> u64 {
+            let apparent = if self.dated { self.received() } else { 0 };
+            let corrected = self.age.unwrap_or(0) + self.delay;
+            (apparent.max(corrected) + stay) * 1000
+        }
+    }
+
+    /// What a policy says, in seconds.
+    #[derive(Debug, Clone)]
+    struct Policy {
+        minimum: u64,
+        default: u64,
+        maximum: u64,
+        negative: Option<u64>,
+        windows: [u64; 2],
+    }
+
+    fn policy() -> impl Strategy<Value = Policy> {
+        let bounds = (0_u64..200, 0_u64..500, 200_u64..2000);
+        let windows = prop::array::uniform2(0_u64..500);
+        (bounds, prop::option::of(0_u64..500), windows).prop_map(
+            |((minimum, default, maximum), negative, windows)| Policy {
+                minimum,
+                default,
+                maximum,
+                negative,
+                windows,
+            },
+        )
+    }
+
+    impl From<&Policy> for CachePolicy {
+        fn from(policy: &Policy) -> Self {
+            let seconds = Duration::from_secs;
+            Self {
+                ttl: crate::model::Ttl {
+                    minimum: seconds(policy.minimum),
+                    default: seconds(policy.default),
+                    maximum: seconds(policy.maximum),
+                },
+                negative: policy
+                    .negative
+                    .map(|time| (404, seconds(time)))
+                    .into_iter()
+                    .collect(),
+                stale_while_revalidate: seconds(policy.windows[0]),
+                stale_if_error: seconds(policy.windows[1]),
+                ..Self::default()
+            }
+        }
+    }
+
+    fn demands() -> impl Strategy<Value = (bool, [Option<u64>; 4])> {
+        let maybe = prop::option::weighted(0.3, 0_u64..1500);
+        (prop::bool::weighted(0.1), prop::array::uniform4(maybe))
     }
 
     proptest! {
@@ -593,7 +791,7 @@ mod tests {
             };
             prop_assert_eq!(freshness.reuse(now, &Demands::default(), None), expected);
             let ttl = i64::try_from(said).unwrap() - i64::try_from(current).unwrap();
-            prop_assert_eq!(freshness.ttl(now), ttl);
+            prop_assert_eq!(freshness.ttl(now, None), ttl);
         }
     }
 }

@@ -71,10 +71,10 @@ pub struct Handled {
 }
 
 impl Handling {
-    pub(super) fn hit(ttl: i64, stale: bool) -> Self {
+    pub(super) fn hit(ttl: i64) -> Self {
         Self {
             ttl: Some(ttl),
-            stale,
+            stale: ttl <= 0,
             ..Self::default()
         }
     }
@@ -153,7 +153,7 @@ mod tests {
     fn what_is_written_is_a_structured_list_with_this_cache_last() {
         let mut headers = HeaderMap::new();
         headers.insert(CACHE_STATUS, "Origin; hit".parse().unwrap());
-        Handling::hit(-3, true).write(&mut headers);
+        Handling::hit(-3).write(&mut headers);
         Handling {
             forward_status: Some(StatusCode::OK),
             stored: true,

@@ -123,6 +123,11 @@ impl Stored {
         self.marked.store(now.as_millis().max(1), SeqCst);
     }
 
+    /// For how many more seconds it is fresh; not more than 0 when it is stale, also by a mark.
+    pub(super) fn ttl(&self, now: Moment) -> i64 {
+        self.head.freshness.ttl(now, self.marked())
+    }
+
     pub(super) fn reuse(&self, now: Moment, demands: &Demands) -> Reuse {
         self.head.freshness.reuse(now, demands, self.marked())
     }

@@ -68,9 +68,12 @@ async fn what_is_purged_softly_is_served_while_it_is_revalidated() {
     site.cache
         .purge("site", &Purge::Tag("news".into()), PurgeMode::Soft)
         .await;
-    assert!(site.get("/x").await.is_hit());
+    site.advance(3);
+    // RFC 9211 section 2.4: nothing is left of its freshness.
+    assert_eq!(site.get("/x").await.cache(), "hit; ttl=-3");
     site.settle().await;
     assert_eq!(site.origin.count(), 2);
+    assert_eq!(site.counts().stale, 1);
     site.cache.purge("site", &Purge::All, PurgeMode::Soft).await;
     site.advance(30);
     assert!(

@@ -245,6 +245,9 @@ async fn only_if_cached_never_goes_forward() {
     let only = [("cache-control", "only-if-cached")];
     let got = site.get_with("/x", &only).await;
     assert_eq!((got.status, site.origin.count()), (504, 0));
+    // RFC 9211 section 2: it is made here, and of nothing that is stored.
+    assert!(!got.headers.contains_key("cache-status"), "{got:?}");
+    assert_eq!(site.cache.counts("site"), Counts::default());
     site.get("/x").await;
     assert!(site.get_with("/x", &only).await.is_hit());
 }
