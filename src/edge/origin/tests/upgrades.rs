@@ -4,6 +4,7 @@ use hyper::server::conn::http1;
 use tokio::net::TcpSocket;
 
 use super::*;
+use crate::model::Outcome;
 
 const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\n\
     connection: Upgrade\r\nsec-websocket-accept: abc\r\nx-hop: 1\r\n\r\nhello ";
@@ -46,7 +47,10 @@ async fn shouting() -> Script {
 /// A node: answers an upgrade as the origin does and joins the two ends.
 async fn node(
     origin: Arc<Origin>,
-) -> (SocketAddr, tokio::task::JoinHandle<io::Result<(u64, u64)>>) {
+) -> (
+    SocketAddr,
+    tokio::task::JoinHandle<Result<(u64, u64), TunnelError>>,
+) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (joined, mut tunnels) = tokio::sync::mpsc::unbounded_channel();
@@ -159,10 +163,33 @@ async fn a_tunnel_through_which_nothing_comes_is_closed() {
     }
     assert!(!tunnel.is_finished(), "it is used");
     let error = tunnel.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert!(matches!(error, TunnelError::Idle(BRIEF)), "{error}");
+    assert_eq!(error.outcome(), Outcome::OriginTimeout);
     assert_eq!(origin.server(0).in_use, 0);
 }
 
+#[tokio::test]
+async fn who_broke_a_tunnel_off_is_known() {
+    // A reset is an error, where an end is none.
+    let script = Script::once(SWITCH, End::Reset).await;
+    let (address, tunnel) = node(Arc::new(origin(&config(&[&script.url])))).await;
+    let viewer = connect(address).await;
+    let error = tunnel.await.unwrap().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::OriginBadResponse, "{error}");
+    drop(viewer);
+
+    let script = shouting().await;
+    let (address, tunnel) = node(Arc::new(origin(&config(&[&script.url])))).await;
+    let mut viewer = connect(address).await;
+    let mut head = String::new();
+    while !head.ends_with("hello ") {
+        head.push(char::from(viewer.read_u8().await.unwrap()));
+    }
+    viewer.set_zero_linger().unwrap();
+    drop(viewer);
+    let error = tunnel.await.unwrap().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Cancelled, "{error}");
+}
 #[tokio::test]
 async fn a_server_may_decline() {
     let script = Script::start(&[(
