@@ -52,7 +52,7 @@ impl std::fmt::Debug for Tunnel {
 
 impl Origin {
     /// Asks for a WebSocket. The request is a GET of HTTP/1.1 whose `Upgrade` named `websocket`; whether the hop-by-hop fields
-    /// that say so are still there does not matter. It is sent once.
+    /// that say so are still there does not matter. It is sent once: another server is asked only where nothing of it was sent.
     pub async fn upgrade(
         &self,
         request: Request<()>,
@@ -65,8 +65,7 @@ impl Origin {
         self.prepare(&mut head, viewer)?;
         let message = Message::new(head, RequestBody::Empty)?;
         let host = self.forwarded_host(viewer);
-        let member = self.first_member().ok_or(OriginError::CircuitOpen)?;
-        let mut lease = member.server.acquire_upgradable().await?;
+        let (member, mut lease) = self.upgradable().await?;
         let mut request = member.target.address(message, host.as_ref(), false)?;
         let headers = request.headers_mut();
         headers.insert(header::CONNECTION, UPGRADE);
@@ -109,6 +108,29 @@ impl Origin {
             lease,
         };
         Ok(Upgrade::Switched(switched, tunnel))
+    }
+
+    /// A connection that may become a tunnel, to the first server that has one. Those before it were sent nothing, so that the
+    /// request may go to a backup too.
+    async fn upgradable(&self) -> Result<(&Member, Lease), OriginError> {
+        let mut left = self.retries;
+        let mut tried = Tried::default();
+        let mut index = self.first().ok_or(OriginError::CircuitOpen)?;
+        loop {
+            tried.insert(index);
+            let member = &self.members[index];
+            let error = match member.server.acquire_upgradable().await {
+                Ok(lease) => return Ok((member, lease)),
+                Err(error) => error,
+            };
+            let next = match left {
+                0 => None,
+                _ => self.next(index, tried, true, &error),
+            };
+            index = next.ok_or(error)?;
+            self.retried.fetch_add(1, Relaxed);
+            left -= 1;
+        }
     }
 }
 

@@ -190,6 +190,52 @@ async fn who_broke_a_tunnel_off_is_known() {
     let error = tunnel.await.unwrap().unwrap_err();
     assert_eq!(error.outcome(), Outcome::Cancelled, "{error}");
 }
+
+/// A server that refuses connections.
+async fn gone() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+/// RFC 9110 §9.2.2 is about what was sent: here nothing was.
+#[tokio::test]
+async fn where_no_connection_can_be_had_the_next_server_is_asked() {
+    for is_backup in [false, true] {
+        let script = Script::once(SWITCH, End::Hold).await;
+        let mut config = config(&[&gone().await, &script.url]);
+        config.servers[1].backup = is_backup;
+        config.retries = 1;
+        let origin = origin(&config);
+        for _ in 0..4 {
+            let answer = origin.upgrade(request(), &viewer()).await.unwrap();
+            assert!(matches!(answer, Upgrade::Switched(..)), "{answer:?}");
+        }
+        assert_eq!(script.connections(), 4);
+    }
+    // As often as it may be tried again, and no more.
+    let mut config = config(&[&gone().await, &gone().await, &gone().await]);
+    config.retries = 1;
+    let origin = origin(&config);
+    let error = origin.upgrade(request(), &viewer()).await.unwrap_err();
+    assert!(matches!(error, OriginError::Unreachable(_)), "{error}");
+    assert_eq!(origin.statistics().retries, 1);
+}
+
+/// What was sent is not sent again: the server may have acted upon it.
+#[tokio::test]
+async fn what_a_server_was_sent_goes_to_no_other() {
+    let (one, two) = (
+        Script::once(b"", End::Close).await,
+        Script::once(b"", End::Close).await,
+    );
+    let mut config = config(&[&one.url, &two.url]);
+    config.retries = 3;
+    let origin = origin(&config);
+    let error = origin.upgrade(request(), &viewer()).await.unwrap_err();
+    assert!(matches!(error, OriginError::Failed(_)), "{error}");
+    assert_eq!(one.connections() + two.connections(), 1);
+}
+
 #[tokio::test]
 async fn a_server_may_decline() {
     let script = Script::start(&[(
