@@ -24,7 +24,6 @@ use super::{
     range,
     reply::{Representation, reply},
     serve::{Answered, Exchange, Found, is_ahead, is_far},
-    statistics::count,
     status::{Handling, Why},
     stored::Stored,
     validator,
@@ -170,9 +169,9 @@ impl Cache {
                 reader,
                 headers,
             } => {
-                count(&counters.misses);
                 handling.forward_status = Some(fill.head.status);
                 handling.stored = true;
+                counters.count(&handling);
                 let representation = Representation {
                     status: fill.head.status,
                     headers,
@@ -183,24 +182,23 @@ impl Cache {
                 reply(method, request, representation, &handling)
             }
             Answer::Revalidated(stored) => {
-                count(&counters.hits);
                 handling.forward_status = Some(StatusCode::NOT_MODIFIED);
                 handling.stored = true;
+                counters.count(&handling);
                 self.0
                     .stored(exchange, (method, request), &stored, handling)
             }
             Answer::Stale(stored, status) => {
-                count(&counters.stale);
                 handling.forward_status = status;
-                handling.detail = Some("stale-if-error");
-                handling.stale = true;
+                handling = handling.on_error();
+                counters.count(&handling);
                 self.0
                     .stored(exchange, (method, request), &stored, handling)
             }
             Answer::Unshared(response, refusal) => {
-                count(&counters.misses);
                 handling.forward_status = Some(response.status());
                 handling.detail = Some(refusal.as_str());
+                counters.count(&handling);
                 forwarded(exchange, response, &handling)
             }
             Answer::Failed(error) => return Err(error),
@@ -263,7 +261,7 @@ impl Cache {
                 return error.downcast::<F::Error>().ok().map(Err);
             }
         };
-        count(&counters.collapsed);
+        counters.count(&handling);
         Some(Ok(response))
     }
 }

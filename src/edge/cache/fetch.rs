@@ -22,7 +22,7 @@ use super::{
     memory::Slot,
     purge::Generation,
     recoded::Recoded,
-    statistics::{Counters, count},
+    statistics::Counters,
     storable::{self, Refusal, Storable},
     stored::{self, Head, Stored, Varying},
     validator,
@@ -239,7 +239,6 @@ impl Fetch {
         requested: Moment,
         audience: &mut Audience<F>,
     ) {
-        count(&self.counters.revalidated);
         let received = self.shared.clock.now();
         let (fresh, is_kept) = self.refreshed(stale, &update, requested, received);
         if is_kept

@@ -17,7 +17,6 @@ use super::{
     purge::Matcher,
     recoded::Recoded,
     serve::{Answered, Exchange, Found},
-    statistics::count,
     status::{Handling, Why},
     stored,
 };
@@ -71,13 +70,6 @@ impl Cache {
         forward: F,
         why: Why,
     ) -> Answered<F> {
-        let counters = exchange.counters(&self.0);
-        match why {
-            Why::Bypass | Why::Method => count(&counters.bypass),
-            Why::UriMiss | Why::VaryMiss | Why::Miss | Why::Request | Why::Stale | Why::Partial => {
-                count(&counters.misses);
-            }
-        }
         let target = (!parts.method.is_safe()).then(|| (parts.uri.clone(), parts.headers.clone()));
         let response = forward.send(Request::from_parts(parts, body)).await;
         let response = response.map_err(Arc::new)?;
@@ -89,6 +81,7 @@ impl Cache {
         }
         let mut handling = Handling::forward(why);
         handling.forward_status = Some(response.status());
+        exchange.counters(&self.0).count(&handling);
         Ok(forwarded(exchange, response, &handling))
     }
 

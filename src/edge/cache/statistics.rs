@@ -30,7 +30,7 @@ pub struct Statistics {
     pub disk_failures: u64,
 }
 
-/// What the cache did for one distribution.
+/// What the cache did for one distribution. Each request that it answered is in one of the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Requests answered from a fresh stored response.
@@ -39,7 +39,7 @@ pub struct Counts {
     pub misses: u64,
     /// Requests answered from a stale stored response.
     pub stale: u64,
-    /// Stored responses that the origin said are still good.
+    /// Requests answered from a stored response that the origin, asked for them, said is still good.
     pub revalidated: u64,
     /// Requests answered by the response to another request.
     pub collapsed: u64,
@@ -134,7 +134,7 @@ impl TierCounters {
     }
 }
 
-pub(super) fn count(counter: &AtomicU64) {
+fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
 }
 

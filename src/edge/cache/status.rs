@@ -20,8 +20,6 @@ pub(super) enum Why {
     UriMiss,
     /// What is stored for its key is for other requests.
     VaryMiss,
-    /// It is not known which of the two.
-    Miss,
     /// It does not want what is stored.
     Request,
     /// What is stored is stale.
@@ -37,7 +35,6 @@ impl Why {
             Self::Method => "method",
             Self::UriMiss => "uri-miss",
             Self::VaryMiss => "vary-miss",
-            Self::Miss => "miss",
             Self::Request => "request",
             Self::Stale => "stale",
             Self::Partial => "partial",
