@@ -319,6 +319,8 @@ mod tests {
         }
     }
 
+    /// RFC 9111 sections 3 and 4.2.2, RFC 9110 section 15.1: a cache decides how long what does not say is fresh, where its status
+    /// allows that, and errors are kept for no longer than asked for.
     #[test]
     fn the_policy_fills_in_and_sets_bounds() {
         let seconds = Duration::from_secs;
@@ -763,35 +765,59 @@ mod tests {
     }
 
     proptest! {
-        /// Against the sums of RFC 9111 section 4.2.3 in whole seconds without limits.
+        /// Against the rules of RFC 9111 sections 4.2 and 5.2 and of RFC 5861, one after the other, in whole numbers without limits.
         #[test]
         fn freshness_is_the_arithmetic_of_the_rfc(
-            said in 0_u64..1000, age in 0_u64..1000, delay in 0_u64..100, stay in 0_u64..2000,
-            skew in 0_u64..1000, window in 0_u64..500,
+            said in said(), policy in policy(), demands in demands(), stay in 0_u64..2000,
         ) {
-            let headers = headers(&[
-                ("cache-control", &format!("max-age={said}, stale-while-revalidate={window}")),
-                ("age", &age.to_string()),
-                ("date", at(0).to_http_date().to_str().unwrap()),
-            ]);
-            let directives = Directives::of_response(&headers);
-            let (requested, received) = (at(skew), at(skew + delay));
+            let (no_cache, [max_age, min_fresh, max_stale, if_error]) = demands;
+            let headers = said.headers();
             let freshness = Freshness::new(
-                StatusCode::OK, &headers, &directives, &CachePolicy::default(), requested, received,
+                StatusCode::from_u16(said.status).unwrap(), &headers, &Directives::of_response(&headers),
+                &CachePolicy::from(&policy), at(said.requested), at(said.received()),
             );
-            let current = (skew + delay).max(age + delay) + stay;
-            let now = at(skew + delay + stay);
-            prop_assert_eq!(freshness.age(now).as_secs(), current);
-            let expected = if current < said {
+            let now = at(said.received() + stay);
+            let (lifetime, age) = (said.lifetime(&policy), said.age(stay));
+            prop_assert_eq!(freshness.lifetime.as_millis(), u128::from(lifetime));
+            prop_assert_eq!(freshness.age(now).as_millis(), u128::from(age));
+            let ttl = i64::try_from(lifetime / 1000).unwrap() - i64::try_from(age / 1000).unwrap();
+            prop_assert_eq!(freshness.ttl(now, None), ttl);
+
+            // RFC 9111 section 4.2.4: what is stale is served only where nobody forbids it.
+            let must = said.flags.must_revalidate;
+            let strict = must || said.s_maxage.is_some();
+            let window = |place: usize| match said.windows[place] {
+                _ if must => 0,
+                Some(window) => window * 1000,
+                None if strict => 0,
+                None => policy.windows[place] * 1000,
+            };
+            let (is_fresh, by) = (age < lifetime, age.saturating_sub(lifetime));
+            let refused = said.flags.no_cache || no_cache
+                || max_age.is_some_and(|most| age > most * 1000)
+                || min_fresh.is_some_and(|least| !is_fresh || lifetime - age < least * 1000);
+            let expected = if refused {
+                Reuse::No
+            } else if is_fresh || (!strict && max_stale.is_some_and(|most| by <= most * 1000)) {
                 Reuse::Yes
-            } else if current - said < window {
+            } else if by < window(0) {
                 Reuse::WhileRevalidating
             } else {
                 Reuse::No
             };
-            prop_assert_eq!(freshness.reuse(now, &Demands::default(), None), expected);
-            let ttl = i64::try_from(said).unwrap() - i64::try_from(current).unwrap();
-            prop_assert_eq!(freshness.ttl(now, None), ttl);
+            let seconds = |seconds: Option<u64>| seconds.map(Duration::from_secs);
+            let demands = Demands {
+                no_cache,
+                max_age: seconds(max_age),
+                min_fresh: seconds(min_fresh),
+                max_stale: seconds(max_stale),
+                stale_if_error: seconds(if_error),
+                ..Demands::default()
+            };
+            prop_assert_eq!(freshness.reuse(now, &demands, None), expected);
+            let asked = if strict { 0 } else { if_error.unwrap_or(0) * 1000 };
+            let on_error = !said.flags.no_cache && (is_fresh || by < window(1).max(asked));
+            prop_assert_eq!(freshness.on_error(now, &demands, None), on_error);
         }
     }
 }

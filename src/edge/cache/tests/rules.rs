@@ -369,7 +369,8 @@ async fn what_must_be_revalidated_is_not_served_when_the_origin_fails() {
     assert!(got.is_err());
 }
 
-/// Errors are kept for as long as the policy says, and no longer.
+/// RFC 9111 section 3, RFC 9110 section 15.1: of a status that says nothing of caching, the policy of the cache may. Errors are kept
+/// for as long, and no longer.
 #[tokio::test]
 async fn an_error_is_cached_for_as_long_as_the_policy_says() {
     let site = Site::new(Origin::new(async |_| Ok(response(503, &[], "down"))))
