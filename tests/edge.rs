@@ -297,6 +297,9 @@ async fn the_behaviours_cors_stands_alone() {
     )
     .await;
     assert_eq!(stranger.header("access-control-allow-origin"), "");
+    // Who is no page gets what a cache between may give to a page (Fetch standard, "CORS protocol and HTTP caches").
+    let nobody = ask(&node, Method::GET, "/shared", &[]).await;
+    assert_eq!(nobody.header("vary"), "Origin", "{nobody:?}");
     let wanted = ("access-control-request-method", "PUT");
     let asked = origin.asked();
     let preflight = ask(&node, Method::OPTIONS, "/shared", &[page, wanted]).await;

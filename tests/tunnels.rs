@@ -27,6 +27,7 @@ use tokio::{
 use wharf::{
     ingress::{CertificateSource, TlsConfig},
     model::FunctionConfiguration,
+    telemetry::access::{AccessFormat, AccessLogSettings, Destination},
 };
 
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tunnels");
@@ -242,6 +243,65 @@ async fn a_tunnel_ends_with_its_node_and_when_nothing_moves() {
     timeout(PATIENCE, node.stop()).await.unwrap();
     let end = timeout(PATIENCE, open.read_to_end(&mut rest)).await;
     assert!(end.is_ok());
+}
+
+/// How a request for this path ended, as the access log has it.
+async fn logged(node: &Node, path: &str) -> Value {
+    let log = node.data().join("access.log");
+    eventually(async || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        let mut lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.find(|line| line["target"] == path)
+    })
+    .await["outcome"]
+        .clone()
+}
+
+#[tokio::test]
+async fn the_access_log_says_how_a_tunnel_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let origin = Origin::start().await;
+    let node = Node::start_in(folder, |config| {
+        config.access_log = Some(AccessLogSettings {
+            destination: Destination::File(log),
+            format: AccessFormat::Json,
+        });
+    })
+    .await;
+    let open = async |path: &str| {
+        let request = format!("{}\r\n", ASKING.replace("/chat", path));
+        let (stream, head) = answered(&node, &request).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        stream
+    };
+    let end = async |mut stream: TcpStream| {
+        let mut rest = Vec::new();
+        let end = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+        assert!(end.is_ok(), "{rest:?}");
+    };
+
+    put(&node, origin.websocket, |_| {}).await;
+    let mut stream = open("/closes").await;
+    // Text frames and frames of the protocol, masked with zeros: what makes the origin close, and what answers that it does.
+    stream.write_all(b"\x81\x85\0\0\0\0close").await.unwrap();
+    stream.write_all(b"\x88\x82\0\0\0\0\x0f\xa1").await.unwrap();
+    end(stream).await;
+    assert_eq!(logged(&node, "/closes").await, "ok");
+
+    let stream = open("/resets").await;
+    stream.set_zero_linger().unwrap();
+    drop(stream);
+    assert_eq!(logged(&node, "/resets").await, "cancelled");
+
+    put(&node, origin.websocket, |site| {
+        site["origins"]["main"]["timeouts"] = json!({"idle": {"secs": 1, "nanos": 0}});
+    })
+    .await;
+    end(open("/idles").await).await;
+    assert_eq!(logged(&node, "/idles").await, "origin_timeout");
 }
 
 #[tokio::test]

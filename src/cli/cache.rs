@@ -42,8 +42,9 @@ impl fmt::Display for Shown {
             }
         }
         for (name, counts) in &self.0.distributions {
-            let asked = counts.hits + counts.stale + counts.collapsed + counts.misses;
+            // As in the PromQL of docs/operations.md: without the origin having been asked for it.
             let served = counts.hits + counts.stale + counts.collapsed;
+            let asked = served + counts.revalidated + counts.misses;
             let share = (served * 100).checked_div(asked).unwrap_or(0);
             write!(
                 formatter,

@@ -21,7 +21,8 @@ pub(crate) struct PurgeArgs {
     #[arg(value_name = "NAME")]
     distribution: String,
 
-    /// What is stored for this URL; one that begins with `/` is meant on every host
+    /// What is stored for this URL, or was fetched for it where a hook made another URL of it; one that begins with `/` is meant
+    /// on every host
     #[arg(long = "url", value_name = "URL")]
     urls: Vec<String>,
 

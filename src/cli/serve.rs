@@ -134,7 +134,8 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "WHARF_CACHE_MEMORY", value_name = "SIZE")]
     cache_memory: Option<ByteSize>,
 
-    /// Answers of distributions that are kept on disk, in the data folder; 0 keeps none there [default: 1 GB]
+    /// Answers of distributions that are kept on disk, in the data folder; 0 keeps none there. One answer takes at most an
+    /// eighth of it [default: 1 GB]
     #[arg(long, env = "WHARF_CACHE_DISK", value_name = "SIZE")]
     cache_disk: Option<ByteSize>,
 

@@ -201,7 +201,7 @@ pub struct TierSummary {
     pub objects: u64,
 }
 
-/// What the cache did for a distribution: numbers of requests, but for `revalidated`.
+/// What the cache did for a distribution: numbers of requests that it answered, each in one of them.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct CacheCounts {
     /// Answered from what is stored and fresh.
@@ -210,7 +210,7 @@ pub struct CacheCounts {
     pub misses: u64,
     /// Answered from what is stored and stale.
     pub stale: u64,
-    /// Stored answers of which the origin said that they are still good.
+    /// Answered from what is stored, of which the origin was asked and said that it is still good.
     pub revalidated: u64,
     /// Answered with the answer to another request.
     pub collapsed: u64,

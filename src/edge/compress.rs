@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::cache::{self, Recoded};
 use crate::model::{Coding, Compression};
 
 /// Compressed bytes that are sent on in one piece.
@@ -120,8 +121,9 @@ pub(super) fn compress<B: Body<Data = Bytes>>(
     if !gains(compression, head.status, &head.headers, &body) {
         return Response::from_parts(head, Compressed::plain(body));
     }
-    vary(&mut head.headers);
+    cache::vary(&mut head.headers);
     let Some(coding) = coding else {
+        head.extensions.insert(Recoded::default());
         return Response::from_parts(head, Compressed::plain(body));
     };
     let headers = &mut head.headers;
@@ -131,18 +133,25 @@ pub(super) fn compress<B: Body<Data = Bytes>>(
     );
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::ACCEPT_RANGES);
-    // Other bytes want another validator: a weak one says that it is the same to a reader (RFC 9110 section 8.8.1).
-    if let Some(tag) = headers.get(header::ETAG)
-        && !tag.as_bytes().starts_with(b"W/")
-    {
-        match HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
-            Ok(weak) => headers.insert(header::ETAG, weak),
-            Err(_) => headers.remove(header::ETAG),
-        };
-    }
+    cache::strip_digests(headers);
+    let tag = weaken(headers);
+    head.extensions.insert(Recoded { tag });
     match method == Method::HEAD {
         true => Response::from_parts(head, Compressed::plain(body)),
         false => Response::from_parts(head, Compressed::new(body, coding)),
+    }
+}
+
+/// Other bytes want another validator: a weak one says that it is the same to a reader (RFC 9110 section 8.8.1). Gives the
+/// strong one, if it was.
+fn weaken(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let tag = headers.get(header::ETAG)?.as_bytes();
+    if tag.starts_with(b"W/") {
+        return None;
+    }
+    match HeaderValue::from_bytes(&[b"W/", tag].concat()) {
+        Ok(weak) => headers.insert(header::ETAG, weak),
+        Err(_) => headers.remove(header::ETAG),
     }
 }
 
@@ -176,22 +185,6 @@ fn gains<B: Body>(
         && !untouchable
         && text(header::CONTENT_TYPE).is_some_and(|kind| compression.takes(kind))
         && announced.is_none_or(|length| length >= compression.minimum.as_u64())
-}
-
-/// Says that the answer depends on `Accept-Encoding`.
-fn vary(headers: &mut HeaderMap) {
-    let said = headers
-        .get_all(header::VARY)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|name| {
-            let name = name.trim();
-            name == "*" || name.eq_ignore_ascii_case("accept-encoding")
-        });
-    if !said {
-        headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
-    }
 }
 
 pin_project! {
@@ -288,6 +281,9 @@ impl<B: Body<Data = Bytes>> Body for Compressed<B> {
                     }
                     Err(frame) => {
                         *this.trailers = frame.into_trailers().ok().map(Box::new);
+                        if let Some(trailers) = this.trailers {
+                            cache::strip_digests(trailers);
+                        }
                         let piece = encoder.finish();
                         *this.encoder = None;
                         piece
@@ -466,6 +462,10 @@ mod tests {
             .header("content-length", "100000")
             .header("etag", "\"1\"")
             .header("accept-ranges", "bytes")
+            .header("content-digest", "sha-256=:AAAA:")
+            .header("repr-digest", "sha-256=:AAAA:")
+            .header("digest", "SHA-256=AAAA")
+            .header("content-md5", "AAAA")
             .body(Full::from(vec![b'a'; 100_000]))
             .unwrap()
     }
@@ -480,6 +480,8 @@ mod tests {
             assert_eq!(headers["etag"], "W/\"1\"");
             assert!(!headers.contains_key("content-length"));
             assert!(!headers.contains_key("accept-ranges"));
+            let origins = response.extensions().get::<Recoded>().unwrap().tag.as_ref();
+            assert_eq!(origins.unwrap(), "\"1\"");
             assert!(response.body().len() < 1000);
             let decoded = decode(coding.as_str(), response.body()).unwrap();
             assert_eq!(decoded, vec![b'a'; 100_000]);
@@ -512,6 +514,32 @@ mod tests {
         assert_eq!(response.headers()["vary"], "accept-encoding");
         assert_eq!(response.headers()["etag"], "\"1\"");
         assert_eq!(response.body().size_hint().exact(), Some(100_000));
+    }
+
+    /// RFC 9530 sections 2 and 3: both digests are of the coded bytes, and so were those before them.
+    #[tokio::test]
+    async fn no_digest_of_other_bytes_is_passed_on() {
+        let digests = ["content-digest", "repr-digest", "digest", "content-md5"];
+        let response = compressed(Coding::Gzip, page()).await;
+        for name in digests {
+            assert!(!response.headers().contains_key(name), "{name}");
+        }
+        let plain = compress(&Compression::on(), None, &Method::GET, page());
+        for name in digests {
+            assert!(plain.headers().contains_key(name), "{name}");
+        }
+        // They may come behind the content, too.
+        let trailers: HeaderMap = [("repr-digest", "sha-256=:AAAA:"), ("x-other", "1")]
+            .into_iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect::<HeaderMap>();
+        let frames = [
+            Ok::<_, Infallible>(Frame::data(Bytes::from("hello"))),
+            Ok(Frame::trailers(trailers)),
+        ];
+        let body = Compressed::new(StreamBody::new(futures::stream::iter(frames)), Coding::Br);
+        let trailers = body.collect().await.unwrap().trailers().cloned().unwrap();
+        assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-other"]);
     }
 
     /// RFC 9110 section 9.3.2.

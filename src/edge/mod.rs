@@ -465,9 +465,7 @@ impl Edge {
             if let Some(cors) = &policy.cors {
                 // Two values of `Access-Control-Allow-Origin` are none to a browser: what the origin says does not count.
                 hop::remove_named(headers, |name| name.starts_with("access-control-"));
-                if let Some(page) = &page {
-                    cors.share(page, headers);
-                }
+                cors.share(page.as_ref(), headers);
             }
         };
         let refused = |failure: Arc<Failure>, mut headers| {
@@ -546,6 +544,7 @@ impl Passage<'_> {
         };
         let mut made_body = None;
         let at = &config.hooks.viewer_request;
+        let asked_for = (!at.is_empty()).then(|| head.uri.clone());
         let (decided, made) = match at.is_empty() {
             true => Default::default(),
             // In a box, as those after the cache: most requests need no room for it.
@@ -590,6 +589,7 @@ impl Passage<'_> {
             source: &source,
             policy: &self.behaviour.cache,
             key: decided.cache_key.as_deref(),
+            asked: asked_for.as_ref().filter(|asked| **asked != head.uri),
         };
         let asked = asked(head, config.hooks.viewer_response.is_empty());
         let limit = config.request_body.as_usize();

@@ -468,7 +468,14 @@ impl<H: Handler> Connection<'_, H> {
         match joined {
             Ok(()) => tracing::debug!(peer = %self.peer, received, sent, "tunnel closed"),
             Err(error) => {
-                tracing::debug!(peer = %self.peer, %error, received, sent, "tunnel broke off");
+                visit.failed(error.outcome());
+                tracing::debug!(
+                    peer = %self.peer,
+                    error = &error as &dyn std::error::Error,
+                    received,
+                    sent,
+                    "tunnel broke off"
+                );
             }
         }
     }

@@ -124,8 +124,8 @@ impl DataPlane {
                     .map(|body| ResponseBody::Complete(Some(body)))
             }
         };
-        if let (Some(cors), Some(origin)) = (cors, origin) {
-            cors.share(&origin, response.headers_mut());
+        if let Some(cors) = cors {
+            cors.share(origin.as_ref(), response.headers_mut());
         }
         response
     }

@@ -69,10 +69,16 @@ impl Cors {
         Some(headers)
     }
 
-    /// Adds to an answer what a page of that origin may do with it.
-    pub fn share(&self, origin: &HeaderValue, headers: &mut HeaderMap) {
-        headers.append(header::VARY, HeaderValue::from_static("Origin"));
-        let Some(allowed) = self.allowed_origin(origin) else {
+    /// Adds to an answer what a page of that origin may do with it. An answer that is not the same for every page says so, to a
+    /// request of no page too: a cache would give what it got to the next page (Fetch standard, "CORS protocol and HTTP caches").
+    pub fn share(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+        let allowed = if self.is_same_for_all() {
+            is_all(&self.allow_origins).then(|| HeaderValue::from_static("*"))
+        } else {
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+            origin.and_then(|origin| self.allowed_origin(origin))
+        };
+        let Some(allowed) = allowed else {
             return;
         };
         headers.append(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
@@ -85,6 +91,11 @@ impl Cors {
         if let Some(exposed) = listed(&self.expose_headers, None) {
             headers.append(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }
+    }
+
+    /// Whether an answer says the same to all origins, and to who has none: `*`, or nothing.
+    fn is_same_for_all(&self) -> bool {
+        self.allow_credentials != Some(true) && self.allow_origins.iter().all(|one| one == "*")
     }
 
     /// What stands for an origin in an answer, if the configuration has it.
@@ -234,7 +245,7 @@ mod tests {
             header::ACCESS_CONTROL_ALLOW_ORIGIN,
             HeaderValue::from_static("*"),
         );
-        cors(|_| {}).share(&origin, &mut headers);
+        cors(|_| {}).share(Some(&origin), &mut headers);
         assert_eq!(
             fields(&headers),
             pairs([
@@ -245,8 +256,65 @@ mod tests {
         );
         let mut headers = HeaderMap::new();
         let stranger = HeaderValue::from_static("https://b.example");
-        cors(|_| {}).share(&stranger, &mut headers);
+        cors(|_| {}).share(Some(&stranger), &mut headers);
         assert_eq!(fields(&headers), pairs([]));
         assert_eq!(headers[header::VARY], "Origin");
+    }
+
+    /// Fetch standard, "CORS protocol and HTTP caches".
+    #[test]
+    fn an_answer_varies_by_origin_unless_all_get_the_same() {
+        let origins = |origins: &[&str], credentials| {
+            cors(|cors| {
+                cors.allow_origins = origins.iter().map(|&one| one.to_owned()).collect();
+                cors.allow_credentials = credentials;
+                cors.expose_headers = Vec::new();
+            })
+        };
+        let page = HeaderValue::from_static("https://b.example");
+        let with_credentials = [
+            ("allow-origin", "https://b.example"),
+            ("allow-credentials", "true"),
+        ];
+        for (cors, varies, to_page, to_nobody) in [
+            (
+                origins(&["https://a.example"], None),
+                true,
+                &[][..],
+                &[][..],
+            ),
+            (
+                origins(&["https://b.example"], None),
+                true,
+                &[("allow-origin", "https://b.example")],
+                &[],
+            ),
+            (origins(&["*"], Some(true)), true, &with_credentials, &[]),
+            (
+                origins(&["*", "https://a.example"], None),
+                true,
+                &[("allow-origin", "*")],
+                &[],
+            ),
+            (
+                origins(&["*"], None),
+                false,
+                &[("allow-origin", "*")],
+                &[("allow-origin", "*")],
+            ),
+            (origins(&[], None), false, &[], &[]),
+        ] {
+            for (origin, expected) in [(Some(&page), to_page), (None, to_nobody)] {
+                let mut headers = HeaderMap::new();
+                cors.share(origin, &mut headers);
+                let told: Vec<_> = expected
+                    .iter()
+                    .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect();
+                assert_eq!(fields(&headers), told, "{cors:?} {origin:?}");
+                let vary = headers.get(header::VARY);
+                assert_eq!(vary.is_some(), varies, "{cors:?} {origin:?}");
+            }
+        }
     }
 }

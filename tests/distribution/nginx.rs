@@ -215,6 +215,54 @@ async fn what_is_stored_is_revalidated_and_replaced_when_it_changed() {
     );
 }
 
+/// RFC 9111 section 4.3.4: nginx gives its files strong tags, and knows no other.
+#[tokio::test]
+async fn what_was_compressed_is_revalidated_with_one_request() {
+    let nginx = Nginx::start().await;
+    let (page, changed) = ("line\n".repeat(2000), "other line\n".repeat(2000));
+    nginx.file("asked/page.txt", &page);
+    let setup = Setup {
+        behaviour: "compress = true",
+        ..Setup::default()
+    };
+    let site = Site::with(&nginx.http1(), setup).await;
+    let curl = site.curl();
+    let path = "/asked/page.txt";
+    let coded_with = ["--compressed", "--header", "accept-encoding: gzip"];
+    let mut etag = String::new();
+    for expected in [
+        "fwd=uri-miss; fwd-status=200; stored",
+        "fwd=stale; fwd-status=304; stored",
+        "fwd=stale; fwd-status=304; stored",
+    ] {
+        let coded = curl.ask(path, &coded_with).await;
+        assert_eq!(coded.cache(), expected, "{coded:?}");
+        assert_eq!(coded.field("content-encoding"), "gzip", "{coded:?}");
+        assert_eq!(coded.text(), page);
+        etag = coded.field("etag");
+        assert!(etag.starts_with("W/\""), "{coded:?}");
+    }
+    nginx.file("asked/page.txt", &changed);
+    let coded = curl.ask(path, &coded_with).await;
+    assert_eq!(coded.cache(), "fwd=stale; fwd-status=200; stored");
+    assert_eq!(coded.text(), changed);
+    let logged = nginx.logged(4).await;
+    let asked: Vec<_> = logged
+        .iter()
+        .map(|request| (&*request.status, &*request.if_none_match))
+        .collect();
+    let theirs = etag.trim_start_matches("W/").replace('"', "\\x22");
+    assert_eq!(
+        asked,
+        [
+            ("200", "-"),
+            ("304", &theirs),
+            ("304", &theirs),
+            ("200", &theirs)
+        ]
+    );
+}
+
 #[tokio::test]
 async fn an_origin_that_is_down_is_stood_in_for_where_it_allows_that() {
     let mut nginx = Nginx::start().await;

@@ -24,7 +24,6 @@ use super::{
     range,
     reply::{Representation, reply},
     serve::{Answered, Exchange, Found, is_ahead, is_far},
-    statistics::count,
     status::{Handling, Why},
     stored::Stored,
     validator,
@@ -121,18 +120,17 @@ impl Cache {
         lead: Option<&Lead>,
     ) -> Fetch {
         let shared = &self.0;
-        let (distribution, counters) = shared.registry.of(exchange.scope.distribution);
         Fetch {
             shared: Arc::clone(shared),
+            label: exchange.label(shared, &request),
             request,
             demands: exchange.demands,
             base: found.base,
             key: found.key,
-            distribution,
             policy: Arc::clone(exchange.scope.policy),
             stale: found.stored,
             asked: lead.map_or_else(|| shared.log.generation(), Lead::asked),
-            counters,
+            counters: exchange.counters(shared),
         }
     }
 
@@ -171,9 +169,9 @@ impl Cache {
                 reader,
                 headers,
             } => {
-                count(&counters.misses);
                 handling.forward_status = Some(fill.head.status);
                 handling.stored = true;
+                counters.count(&handling);
                 let representation = Representation {
                     status: fill.head.status,
                     headers,
@@ -184,24 +182,23 @@ impl Cache {
                 reply(method, request, representation, &handling)
             }
             Answer::Revalidated(stored) => {
-                count(&counters.hits);
                 handling.forward_status = Some(StatusCode::NOT_MODIFIED);
                 handling.stored = true;
+                counters.count(&handling);
                 self.0
                     .stored(exchange, (method, request), &stored, handling)
             }
             Answer::Stale(stored, status) => {
-                count(&counters.stale);
                 handling.forward_status = status;
-                handling.detail = Some("stale-if-error");
-                handling.stale = true;
+                handling = handling.on_error();
+                counters.count(&handling);
                 self.0
                     .stored(exchange, (method, request), &stored, handling)
             }
             Answer::Unshared(response, refusal) => {
-                count(&counters.misses);
                 handling.forward_status = Some(response.status());
                 handling.detail = Some(refusal.as_str());
+                counters.count(&handling);
                 forwarded(exchange, response, &handling)
             }
             Answer::Failed(error) => return Err(error),
@@ -250,11 +247,11 @@ impl Cache {
                 self.0
                     .stored(exchange, (method, request), &stored, handling)
             }
-            Outcome::Stale(stored, status) if is_ours(&stored) && stored.on_error(now) => {
-                count(&counters.stale);
+            Outcome::Stale(stored, status)
+                if is_ours(&stored) && stored.on_error(now, &exchange.demands) =>
+            {
                 handling.forward_status = status;
-                handling.detail = Some("stale-if-error");
-                handling.stale = true;
+                handling = handling.on_error();
                 self.0
                     .stored(exchange, (method, request), &stored, handling)
             }
@@ -264,7 +261,7 @@ impl Cache {
                 return error.downcast::<F::Error>().ok().map(Err);
             }
         };
-        count(&counters.collapsed);
+        counters.count(&handling);
         Some(Ok(response))
     }
 }

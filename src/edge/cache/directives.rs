@@ -156,6 +156,8 @@ pub(super) struct Demands {
     pub(super) min_fresh: Option<Duration>,
     /// How stale a response may be.
     pub(super) max_stale: Option<Duration>,
+    /// How stale it may be when the origin fails (RFC 5861 section 4).
+    pub(super) stale_if_error: Option<Duration>,
 }
 
 impl Demands {
@@ -172,6 +174,9 @@ impl Demands {
             "no-cache" => demands.no_cache = true,
             "only-if-cached" => demands.only_if_cached = true,
             "max-age" => demands.max_age = demands.max_age.or(Some(freshness(value))),
+            "stale-if-error" => {
+                demands.stale_if_error = demands.stale_if_error.or(seconds(value));
+            }
             "min-fresh" => demands.min_fresh = demands.min_fresh.or(seconds(value)),
             "max-stale" => {
                 let most = match value {
@@ -195,7 +200,8 @@ fn freshness(value: Option<&str>) -> Duration {
     seconds(value).unwrap_or_default()
 }
 
-fn seconds(value: Option<&str>) -> Option<Duration> {
+/// A number of seconds (RFC 9111 section 1.2.2); none if it is no number.
+pub(super) fn seconds(value: Option<&str>) -> Option<Duration> {
     let digits = value?.trim();
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -379,19 +385,20 @@ mod tests {
         assert_eq!(directives.max_age, secs(5));
     }
 
-    /// RFC 9111 sections 5.2.1 and 5.4.
+    /// RFC 9111 sections 5.2.1 and 5.4, RFC 5861 section 4.
     #[test]
     fn a_request_says_what_it_accepts() {
         let demands = |lines: &[(&'static str, &str)]| Demands::of_request(&headers(lines));
         let all = demands(&[(
             "cache-control",
-            "no-cache, no-store, only-if-cached, max-age=1, min-fresh=2, max-stale=3",
+            "no-cache, no-store, only-if-cached, max-age=1, min-fresh=2, max-stale=3, stale-if-error=4",
         )]);
         assert!(all.no_cache && all.no_store && all.only_if_cached);
         assert_eq!(
             (all.max_age, all.min_fresh, all.max_stale),
             (secs(1), secs(2), secs(3))
         );
+        assert_eq!(all.stale_if_error, secs(4));
         let any = demands(&[("cache-control", "max-stale")]);
         assert_eq!(any.max_stale, Some(Duration::MAX));
         assert!(demands(&[("pragma", "no-cache")]).no_cache);

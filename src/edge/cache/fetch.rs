@@ -18,10 +18,11 @@ use super::{
     flight::{Lead, Outcome},
     freshness::Reuse,
     index::Label,
-    key::{self, Key},
+    key::Key,
     memory::Slot,
     purge::Generation,
-    statistics::{Counters, count},
+    recoded::Recoded,
+    statistics::Counters,
     storable::{self, Refusal, Storable},
     stored::{self, Head, Stored, Varying},
     validator,
@@ -42,7 +43,8 @@ pub(super) struct Fetch {
     pub(super) base: Key,
     /// What it waits under.
     pub(super) key: Key,
-    pub(super) distribution: Arc<str>,
+    /// What it is stored under for purges, without tags.
+    pub(super) label: Label,
     pub(super) policy: Arc<CachePolicy>,
     pub(super) stale: Option<Arc<Stored>>,
     pub(super) asked: Generation,
@@ -134,7 +136,7 @@ impl Fetch {
         let mut result = forward.send(self.outgoing(self.stale.as_deref())).await;
         let update = result.as_ref().ok().and_then(not_modified);
         if let (Some(update), Some(stale)) = (update, self.stale.clone()) {
-            if validator::is_about(&update, &stale.head.headers) {
+            if validator::is_about(&update, &stale.head.validators()) {
                 self.revalidated(&stale, update, requested, audience).await;
                 return None;
             }
@@ -144,7 +146,8 @@ impl Fetch {
             result = forward.send(self.outgoing(None)).await;
         }
         let received = self.shared.clock.now();
-        let stale = self.stale.clone().filter(|stale| stale.on_error(received));
+        let on_error = |stale: &Arc<Stored>| stale.on_error(received, &self.demands);
+        let stale = self.stale.clone().filter(on_error);
         let response = match (result, stale) {
             (Err(_), Some(stale)) => {
                 stale_instead(stale, None, audience);
@@ -175,18 +178,9 @@ impl Fetch {
     fn outgoing<R>(&self, stale: Option<&Stored>) -> Request<Option<R>> {
         let mut parts = Parts::clone(&self.request);
         parts.method = Method::GET;
-        validator::condition(&mut parts.headers, stale.map(|stale| &stale.head.headers));
+        let validators = stale.map(|stale| stale.head.validators());
+        validator::condition(&mut parts.headers, validators.as_ref());
         Request::from_parts(parts, None)
-    }
-
-    /// What it is stored under for purges, without tags.
-    fn label(&self) -> Label {
-        let Parts { uri, headers, .. } = &*self.request;
-        Label {
-            distribution: Arc::clone(&self.distribution),
-            url: key::url(&self.policy.key, uri, headers).into(),
-            tags: [].into(),
-        }
     }
 
     fn judge(
@@ -219,12 +213,14 @@ impl Fetch {
         audience: &mut Audience<F>,
     ) {
         if refusal.is_lasting() {
-            self.pass();
-            // The origin has something else now, unless it only failed to say what.
-            if let Some(stale) = &self.stale
-                && !is_failure(response.status())
-            {
-                self.shared.discard(stale).await;
+            match &self.stale {
+                None => self.pass(),
+                Some(stale) if is_of_the_resource(response.status()) => {
+                    self.shared.discard(stale).await;
+                    self.pass();
+                }
+                // It is of this one request: what is stored is no worse for the others.
+                Some(_) => {}
             }
         }
         audience.tell(Outcome::Unshared, Answer::Unshared(response, refusal));
@@ -248,7 +244,6 @@ impl Fetch {
         requested: Moment,
         audience: &mut Audience<F>,
     ) {
-        count(&self.counters.revalidated);
         let received = self.shared.clock.now();
         let (fresh, is_kept) = self.refreshed(stale, &update, requested, received);
         if is_kept
@@ -273,17 +268,23 @@ impl Fetch {
         }
     }
 
-    /// What a response to HEAD says about a stored response: RFC 9111 section 4.3.5.
-    pub(super) async fn update(&self, stale: &Arc<Stored>, headers: &HeaderMap, requested: Moment) {
-        let length = storable::length(headers);
-        let is_same = length.is_none_or(|length| length == stale.length)
-            && validator::has_validator(headers)
-            && validator::is_about(headers, &stale.head.headers);
-        if !is_same {
-            return self.shared.discard(stale).await;
-        }
+    /// What a response to HEAD says about a stored response: RFC 9111 section 4.3.5. One that it does not match is stale.
+    pub(super) async fn update(
+        &self,
+        stale: &Stored,
+        (status, headers): (StatusCode, HeaderMap),
+        requested: Moment,
+    ) {
         let received = self.shared.clock.now();
-        let (fresh, is_kept) = self.refreshed(stale, headers, requested, received);
+        let length = storable::length(&headers);
+        let is_same = stale.head.status == status
+            && length.is_none_or(|length| length == stale.length)
+            && validator::has_validator(&headers)
+            && validator::is_about(&headers, &stale.head.validators());
+        if !is_same {
+            return self.shared.mark(stale, received).await;
+        }
+        let (fresh, is_kept) = self.refreshed(stale, &headers, requested, received);
         let slot = Slot::Response(fresh);
         if is_kept && self.shared.keep(&slot, self.asked, Comes::FromOrigin) {
             self.shared.write(slot, self.asked);
@@ -304,7 +305,10 @@ impl Fetch {
             // Otherwise it would be as old as what it updates.
             fields.insert(DATE, received.to_http_date());
         }
-        let fields = validator::updated(&fields, update);
+        let mut fields = validator::updated(&fields, update);
+        if let Some(recoded) = &stale.head.recoded {
+            recoded.redo(&stale.head.headers, &mut fields);
+        }
         let judged = self.judge(stale.head.status, &fields, requested, received);
         let mut head = stale.head.clone();
         head.label.tags = stored::tags(&fields);
@@ -337,9 +341,10 @@ impl Fetch {
         received: Moment,
         audience: &mut Audience<F>,
     ) -> Filling<F> {
+        let recoded = Recoded::of(&response);
         let (parts, body) = response.into_parts();
         let key = self.base.variant(&storable.vary, &self.request.headers);
-        let label = self.label();
+        let label = self.label.clone();
         let expose = self.policy.expose_tags;
         let (headers, hidden) =
             stored::storable_fields(&parts.headers, &storable, received, expose);
@@ -353,6 +358,7 @@ impl Fetch {
             status: parts.status,
             headers,
             hidden,
+            recoded,
             freshness,
             version: stored::version(),
             counters: Arc::clone(&self.counters),
@@ -407,7 +413,13 @@ fn not_modified<B>(response: &Response<B>) -> Option<HeaderMap> {
     (response.status() == StatusCode::NOT_MODIFIED).then(|| response.headers().clone())
 }
 
+/// Whether a status says what the origin has now, or that it has nothing any more (RFC 9110 section 15). Others say that a
+/// request was wrong, came too often, or met a failure: RFC 9111 section 4.3.3 takes none of these for a new response.
+fn is_of_the_resource(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200..=299 | 300..=303 | 305..=399 | 404 | 410)
+}
+
 /// RFC 5861 section 4.
-fn is_failure(status: StatusCode) -> bool {
+pub(super) fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }

@@ -106,6 +106,11 @@ impl Flights {
         self.lock().contains_key(&key.digest)
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Flight>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,7 +118,7 @@ impl Flights {
 
 fn is_purged(flight: &Flight, label: &Label, log: &Log) -> bool {
     let held = log.hold();
-    held.was_purged(flight.asked, &label.distribution, &label.url, None)
+    held.was_purged(flight.asked, &label.distribution, label.urls(), None)
 }
 
 /// The duty to say what came of a flight. Dropping it ends the flight: who still waits goes forward himself.

@@ -2,7 +2,7 @@
 //!
 //! What they say about stored responses is heeded: unsafe requests invalidate, and HEAD updates.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use http::{
     HeaderMap, Request, Response, StatusCode, Uri,
@@ -11,17 +11,20 @@ use http::{
 };
 
 use super::{
-    Body, Cache, Forward, PurgeMode, key,
+    Body, Cache, Forward, PurgeMode,
+    fetch::is_failure,
+    key,
     purge::Matcher,
+    recoded::Recoded,
     serve::{Answered, Exchange, Found},
-    statistics::count,
     status::{Handling, Why},
     stored,
 };
 use crate::model::KeyPolicy;
 
 impl Cache {
-    /// Sends a HEAD request forward, and updates what is stored: RFC 9111 section 4.3.5.
+    /// Sends a HEAD request forward, and updates what is stored: RFC 9111 section 4.3.5. Where the origin fails, what is stored
+    /// may do: RFC 5861 section 4.
     pub(super) async fn head<F: Forward>(
         &self,
         exchange: &Exchange<'_>,
@@ -30,19 +33,31 @@ impl Cache {
         forward: F,
     ) -> Answered<F> {
         let counters = exchange.counters(&self.0);
-        count(&counters.misses);
         let requested = self.0.clock.now();
-        let (why, stored) = (found.why, found.stored.clone());
-        let fetch = self.fetch(exchange, found, Arc::new(parts.clone()), None);
-        let response = forward.send(Request::from_parts(parts, None)).await;
-        let response = response.map_err(Arc::new)?;
+        let mut handling = Handling::forward(found.why);
+        let stored = found.stored.clone();
+        let request = Arc::new(parts.clone());
+        let fetch = self.fetch(exchange, found, Arc::clone(&request), None);
+        let result = forward.send(Request::from_parts(parts, None)).await;
+        let status = result.as_ref().ok().map(Response::status);
+        handling.forward_status = status;
+        if status.is_none_or(is_failure)
+            && let Some(stored) = &stored
+            && stored.on_error(self.0.clock.now(), &exchange.demands)
+        {
+            let handling = handling.on_error();
+            counters.count(&handling);
+            let asked = (&request.method, &request.headers);
+            return Ok(self.0.stored(exchange, asked, stored, handling));
+        }
+        let response = result.map_err(Arc::new)?;
+        counters.count(&handling);
         if let Some(stored) = &stored
             && response.status() == StatusCode::OK
         {
-            fetch.update(stored, response.headers(), requested).await;
+            let said = (response.status(), Recoded::undone(&response));
+            fetch.update(stored, said, requested).await;
         }
-        let mut handling = Handling::forward(why);
-        handling.forward_status = Some(response.status());
         Ok(forwarded(exchange, response, &handling))
     }
 
@@ -55,13 +70,6 @@ impl Cache {
         forward: F,
         why: Why,
     ) -> Answered<F> {
-        let counters = exchange.counters(&self.0);
-        match why {
-            Why::Bypass | Why::Method => count(&counters.bypass),
-            Why::UriMiss | Why::VaryMiss | Why::Miss | Why::Request | Why::Stale | Why::Partial => {
-                count(&counters.misses);
-            }
-        }
         let target = (!parts.method.is_safe()).then(|| (parts.uri.clone(), parts.headers.clone()));
         let response = forward.send(Request::from_parts(parts, body)).await;
         let response = response.map_err(Arc::new)?;
@@ -73,10 +81,12 @@ impl Cache {
         }
         let mut handling = Handling::forward(why);
         handling.forward_status = Some(response.status());
+        exchange.counters(&self.0).count(&handling);
         Ok(forwarded(exchange, response, &handling))
     }
 
-    /// RFC 9111 section 4.4: what a request changed is not served from the cache any more.
+    /// RFC 9111 section 4.4: what a request changed is not served from the cache any more, neither by the URL that the viewer
+    /// asked for nor by the one that a hook made of it.
     async fn invalidate(
         &self,
         exchange: &Exchange<'_>,
@@ -84,21 +94,30 @@ impl Cache {
         request: &HeaderMap,
         response: &HeaderMap,
     ) {
-        let target = key::url(&KeyPolicy::default(), uri, request);
-        let origin = format!("{}://{}", key::scheme(uri), key::authority(uri, request));
-        let others = [LOCATION, CONTENT_LOCATION]
-            .into_iter()
-            .filter_map(|name| resolve(&target, response.get(name)?.to_str().ok()?))
-            // Another origin's resources are not its to take away.
-            .filter(|url| {
-                let rest = url.strip_prefix(&origin);
-                rest.is_some_and(|rest| rest.starts_with('/'))
-            });
-        let mut urls: Vec<String> = others.filter(|url| *url != target).collect();
-        urls.push(target.clone());
+        let policy = &exchange.scope.policy.key;
+        let mut urls = BTreeSet::new();
+        for uri in [Some(uri), exchange.scope.asked].into_iter().flatten() {
+            let target = key::url(&KeyPolicy::default(), uri, request);
+            let origin = format!("{}://{}", key::scheme(uri), key::authority(uri, request));
+            let others = [LOCATION, CONTENT_LOCATION]
+                .into_iter()
+                .filter_map(|name| resolve(&target, response.get(name)?.to_str().ok()?))
+                // Another origin's resources are not its to take away.
+                .filter(|url| {
+                    let rest = url.strip_prefix(&origin);
+                    rest.is_some_and(|rest| rest.starts_with('/'))
+                });
+            for url in others.chain([target.clone()]) {
+                // As it is stored, with the query or some of it or none. To look through all that a path has, as a purge does, is
+                // not for anybody who may send a POST.
+                urls.extend(url.parse().map(|uri| key::url(policy, &uri, request)));
+                urls.extend(url.split_once('?').map(|(path, _)| path.to_owned()));
+                urls.insert(url);
+            }
+        }
         for url in urls {
             let distribution = exchange.scope.distribution;
-            self.take_away(distribution, Matcher::Url(url), PurgeMode::Hard)
+            self.take_away(distribution, Matcher::Exactly(url), PurgeMode::Hard)
                 .await;
         }
     }

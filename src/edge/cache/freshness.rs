@@ -16,7 +16,7 @@ use http::{
 
 use super::{
     clock::Moment,
-    directives::{Demands, Directives, Scoped},
+    directives::{Demands, Directives, Scoped, seconds},
 };
 use crate::model::CachePolicy;
 
@@ -93,10 +93,12 @@ impl Freshness {
         self.initial_age.saturating_add(now.since(self.received))
     }
 
-    /// For how many more seconds it is fresh; negative when it is stale.
-    pub(super) fn ttl(&self, now: Moment) -> i64 {
+    /// For how many more seconds it is fresh; not more than 0 when it is stale.
+    pub(super) fn ttl(&self, now: Moment, marked: Option<Moment>) -> i64 {
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        seconds(self.lifetime).saturating_sub(seconds(self.age(now)))
+        let by_age = seconds(self.lifetime).saturating_sub(seconds(self.age(now)));
+        let by_mark = marked.map_or(i64::MAX, |marked| -seconds(now.since(marked)));
+        by_age.min(by_mark)
     }
 
     /// For how long it has been stale, or none if it is fresh. A response that was marked stale is so from then on.
@@ -133,10 +135,12 @@ impl Freshness {
         }
     }
 
-    /// Whether it may be served because the origin failed.
-    pub(super) fn on_error(&self, now: Moment, marked: Option<Moment>) -> bool {
+    /// Whether it may be served to who has these demands because the origin failed.
+    pub(super) fn on_error(&self, now: Moment, demands: &Demands, marked: Option<Moment>) -> bool {
+        let asked = demands.stale_if_error.filter(|_| !self.strict);
+        let window = self.stale_if_error.max(asked.unwrap_or_default());
         let stale_for = self.stale_for(now, marked);
-        !self.validate && stale_for.is_none_or(|by| by < self.stale_if_error)
+        !self.validate && stale_for.is_none_or(|by| by < window)
     }
 }
 
@@ -198,8 +202,8 @@ fn initial_age(headers: &HeaderMap, date: Moment, requested: Moment, received: M
     let apparent = received.since(date);
     let said = headers
         .get(AGE)
-        .and_then(|age| age.to_str().ok()?.split(',').next()?.trim().parse().ok())
-        .map_or(Duration::ZERO, Duration::from_secs);
+        .and_then(|age| seconds(age.to_str().ok()?.split(',').next()))
+        .unwrap_or_default();
     apparent.max(said.saturating_add(received.since(requested)))
 }
 
@@ -315,6 +319,8 @@ mod tests {
         }
     }
 
+    /// RFC 9111 sections 3 and 4.2.2, RFC 9110 section 15.1: a cache decides how long what does not say is fresh, where its status
+    /// allows that, and errors are kept for no longer than asked for.
     #[test]
     fn the_policy_fills_in_and_sets_bounds() {
         let seconds = Duration::from_secs;
@@ -375,6 +381,12 @@ mod tests {
             164
         );
         assert_eq!(age(&[("age", "x")], 0), 100);
+        assert_eq!(age(&[("age", "-1")], 0), 100);
+        assert_eq!(age(&[("age", "30, 40")], 0), 130);
+        // RFC 9111 section 1.2.2: what is too large is 2^31, and not nothing.
+        for huge in ["2147483648", "2147483649", "99999999999999999999999"] {
+            assert_eq!(age(&[("age", huge)], 0), (1 << 31) + 100, "{huge}");
+        }
         assert_eq!(age(&[("date", "Sun, 06 Nov 1994 09:48:37 GMT")], 0), 100);
     }
 
@@ -432,8 +444,30 @@ mod tests {
                 window,
                 "{control}"
             );
-            assert_eq!(freshness.on_error(at(14), None), window > 0, "{control}");
-            assert!(!freshness.on_error(at(15), None), "{control}");
+            let on_error = |seconds| freshness.on_error(at(seconds), &Demands::default(), None);
+            assert_eq!(on_error(14), window > 0, "{control}");
+            assert!(!on_error(15), "{control}");
+        }
+    }
+
+    /// RFC 5861 section 4: the directive of a request.
+    #[test]
+    fn a_client_may_take_what_is_staler_when_the_origin_fails() {
+        let asks = Demands {
+            stale_if_error: Some(Duration::from_secs(5)),
+            ..Demands::default()
+        };
+        for (control, stale) in [
+            ("max-age=10", 15),
+            ("max-age=10, stale-if-error=3", 15),
+            ("max-age=10, stale-if-error=9", 19),
+            // RFC 9111 sections 5.2.2.2 and 5.2.2.10: nobody may have it.
+            ("max-age=10, must-revalidate", 10),
+            ("s-maxage=10", 10),
+        ] {
+            let freshness = of(200, &[("cache-control", control)], &CachePolicy::default());
+            let on_error = |seconds| freshness.on_error(at(seconds), &asks, None);
+            assert!(on_error(stale - 1) && !on_error(stale), "{control}");
         }
     }
 
@@ -532,38 +566,258 @@ mod tests {
         let reuse = |now| freshness.reuse(at(now), &none, Some(at(10)));
         assert_eq!(reuse(10), Reuse::WhileRevalidating);
         assert_eq!(reuse(15), Reuse::No);
+        // RFC 9211 section 2.4: what is left of its freshness.
+        for (now, marked, ttl) in [
+            (10, Some(at(10)), 0),
+            (14, Some(at(10)), -4),
+            (110, Some(at(109)), -10),
+            (10, None, 90),
+        ] {
+            assert_eq!(freshness.ttl(at(now), marked), ttl, "{now} {marked:?}");
+        }
+    }
+
+    /// A response and when it came, in seconds.
+    #[derive(Debug, Clone)]
+    struct Said {
+        status: u16,
+        s_maxage: Option<u64>,
+        max_age: Option<u64>,
+        /// From the date of the response on; what is no date is none.
+        expires: Option<Option<u64>>,
+        /// Before the beginning.
+        modified: Option<u64>,
+        flags: Flags,
+        windows: [Option<u64>; 2],
+        age: Option<u64>,
+        dated: bool,
+        requested: u64,
+        delay: u64,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    struct Flags {
+        public: bool,
+        must_revalidate: bool,
+        no_cache: bool,
+    }
+
+    fn said() -> impl Strategy<Value = Said> {
+        let maybe = || prop::option::of(0_u64..1000);
+        let flags = prop::array::uniform3(prop::bool::weighted(0.2));
+        let lifetimes = (
+            maybe(),
+            maybe(),
+            prop::option::of(maybe()),
+            0_u64..1_500_000,
+        );
+        let rest = (maybe(), any::<bool>(), 0_u64..1000, 0_u64..100);
+        let statuses = prop::sample::select(vec![200_u16, 302, 404, 503]);
+        let windows = prop::array::uniform2(prop::option::of(0_u64..500));
+        (statuses, lifetimes, any::<bool>(), flags, windows, rest).prop_map(
+            |(status, lifetimes, is_dated, flags, windows, rest)| {
+                let (s_maxage, max_age, expires, modified) = lifetimes;
+                let [public, must_revalidate, no_cache] = flags;
+                let (age, dated, requested, delay) = rest;
+                Said {
+                    status,
+                    s_maxage,
+                    max_age,
+                    expires,
+                    modified: is_dated.then_some(modified),
+                    flags: Flags {
+                        public,
+                        must_revalidate,
+                        no_cache,
+                    },
+                    windows,
+                    age,
+                    dated,
+                    requested,
+                    delay,
+                }
+            },
+        )
+    }
+
+    impl Said {
+        fn received(&self) -> u64 {
+            self.requested + self.delay
+        }
+
+        fn headers(&self) -> HeaderMap {
+            let mut control = vec!["x".to_owned()];
+            for (name, value) in [
+                ("s-maxage", self.s_maxage),
+                ("max-age", self.max_age),
+                ("stale-while-revalidate", self.windows[0]),
+                ("stale-if-error", self.windows[1]),
+            ] {
+                control.extend(value.map(|value| format!("{name}={value}")));
+            }
+            for (name, is_said) in [
+                ("public", self.flags.public),
+                ("must-revalidate", self.flags.must_revalidate),
+                ("no-cache", self.flags.no_cache),
+            ] {
+                control.extend(is_said.then(|| name.to_owned()));
+            }
+            let mut headers = headers(&[("cache-control", &control.join(", "))]);
+            if let Some(expires) = self.expires {
+                let date = if self.dated { 0 } else { self.received() };
+                let value = expires.map(|after| at(date + after).to_http_date());
+                headers.insert("expires", value.unwrap_or_else(|| "soon".parse().unwrap()));
+            }
+            if let Some(before) = self.modified {
+                let modified = Moment::from_millis(NOW.as_millis() - before * 1000);
+                headers.insert(LAST_MODIFIED, modified.to_http_date());
+            }
+            if let Some(age) = self.age {
+                headers.insert(AGE, age.into());
+            }
+            if self.dated {
+                headers.insert("date", at(0).to_http_date());
+            }
+            headers
+        }
+
+        /// RFC 9111 sections 4.2.1 and 4.2.2, in milliseconds.
+        fn lifetime(&self, policy: &Policy) -> u64 {
+            let is_error = self.status >= 400;
+            let explicit = [
+                self.s_maxage,
+                self.max_age,
+                self.expires.map(Option::unwrap_or_default),
+            ];
+            let seconds = match explicit.into_iter().flatten().next() {
+                Some(seconds) => seconds * 1000,
+                None if self.status == 404 && policy.negative.is_some() => {
+                    policy.negative.unwrap() * 1000
+                }
+                None if !self.flags.public && ![200, 404].contains(&self.status) => 0,
+                None if policy.default > 0 && !is_error => policy.default * 1000,
+                None => {
+                    let date = if self.dated { 0 } else { self.received() };
+                    let unchanged = self.modified.map_or(0, |before| before + date);
+                    (unchanged * 1000 / 10).min(24 * 60 * 60 * 1000)
+                }
+            };
+            let least = if is_error { 0 } else { policy.minimum * 1000 };
+            seconds.max(least).min(policy.maximum * 1000)
+        }
+
+        /// RFC 9111 section 4.2.3, in milliseconds.
+        fn age(&self, stay: u64) -> u64 {
+            let apparent = if self.dated { self.received() } else { 0 };
+            let corrected = self.age.unwrap_or(0) + self.delay;
+            (apparent.max(corrected) + stay) * 1000
+        }
+    }
+
+    /// What a policy says, in seconds.
+    #[derive(Debug, Clone)]
+    struct Policy {
+        minimum: u64,
+        default: u64,
+        maximum: u64,
+        negative: Option<u64>,
+        windows: [u64; 2],
+    }
+
+    fn policy() -> impl Strategy<Value = Policy> {
+        let bounds = (0_u64..200, 0_u64..500, 200_u64..2000);
+        let windows = prop::array::uniform2(0_u64..500);
+        (bounds, prop::option::of(0_u64..500), windows).prop_map(
+            |((minimum, default, maximum), negative, windows)| Policy {
+                minimum,
+                default,
+                maximum,
+                negative,
+                windows,
+            },
+        )
+    }
+
+    impl From<&Policy> for CachePolicy {
+        fn from(policy: &Policy) -> Self {
+            let seconds = Duration::from_secs;
+            Self {
+                ttl: crate::model::Ttl {
+                    minimum: seconds(policy.minimum),
+                    default: seconds(policy.default),
+                    maximum: seconds(policy.maximum),
+                },
+                negative: policy
+                    .negative
+                    .map(|time| (404, seconds(time)))
+                    .into_iter()
+                    .collect(),
+                stale_while_revalidate: seconds(policy.windows[0]),
+                stale_if_error: seconds(policy.windows[1]),
+                ..Self::default()
+            }
+        }
+    }
+
+    fn demands() -> impl Strategy<Value = (bool, [Option<u64>; 4])> {
+        let maybe = prop::option::weighted(0.3, 0_u64..1500);
+        (prop::bool::weighted(0.1), prop::array::uniform4(maybe))
     }
 
     proptest! {
-        /// Against the sums of RFC 9111 section 4.2.3 in whole seconds without limits.
+        /// Against the rules of RFC 9111 sections 4.2 and 5.2 and of RFC 5861, one after the other, in whole numbers without limits.
         #[test]
         fn freshness_is_the_arithmetic_of_the_rfc(
-            said in 0_u64..1000, age in 0_u64..1000, delay in 0_u64..100, stay in 0_u64..2000,
-            skew in 0_u64..1000, window in 0_u64..500,
+            said in said(), policy in policy(), demands in demands(), stay in 0_u64..2000,
         ) {
-            let headers = headers(&[
-                ("cache-control", &format!("max-age={said}, stale-while-revalidate={window}")),
-                ("age", &age.to_string()),
-                ("date", at(0).to_http_date().to_str().unwrap()),
-            ]);
-            let directives = Directives::of_response(&headers);
-            let (requested, received) = (at(skew), at(skew + delay));
+            let (no_cache, [max_age, min_fresh, max_stale, if_error]) = demands;
+            let headers = said.headers();
             let freshness = Freshness::new(
-                StatusCode::OK, &headers, &directives, &CachePolicy::default(), requested, received,
+                StatusCode::from_u16(said.status).unwrap(), &headers, &Directives::of_response(&headers),
+                &CachePolicy::from(&policy), at(said.requested), at(said.received()),
             );
-            let current = (skew + delay).max(age + delay) + stay;
-            let now = at(skew + delay + stay);
-            prop_assert_eq!(freshness.age(now).as_secs(), current);
-            let expected = if current < said {
+            let now = at(said.received() + stay);
+            let (lifetime, age) = (said.lifetime(&policy), said.age(stay));
+            prop_assert_eq!(freshness.lifetime.as_millis(), u128::from(lifetime));
+            prop_assert_eq!(freshness.age(now).as_millis(), u128::from(age));
+            let ttl = i64::try_from(lifetime / 1000).unwrap() - i64::try_from(age / 1000).unwrap();
+            prop_assert_eq!(freshness.ttl(now, None), ttl);
+
+            // RFC 9111 section 4.2.4: what is stale is served only where nobody forbids it.
+            let must = said.flags.must_revalidate;
+            let strict = must || said.s_maxage.is_some();
+            let window = |place: usize| match said.windows[place] {
+                _ if must => 0,
+                Some(window) => window * 1000,
+                None if strict => 0,
+                None => policy.windows[place] * 1000,
+            };
+            let (is_fresh, by) = (age < lifetime, age.saturating_sub(lifetime));
+            let refused = said.flags.no_cache || no_cache
+                || max_age.is_some_and(|most| age > most * 1000)
+                || min_fresh.is_some_and(|least| !is_fresh || lifetime - age < least * 1000);
+            let expected = if refused {
+                Reuse::No
+            } else if is_fresh || (!strict && max_stale.is_some_and(|most| by <= most * 1000)) {
                 Reuse::Yes
-            } else if current - said < window {
+            } else if by < window(0) {
                 Reuse::WhileRevalidating
             } else {
                 Reuse::No
             };
-            prop_assert_eq!(freshness.reuse(now, &Demands::default(), None), expected);
-            let ttl = i64::try_from(said).unwrap() - i64::try_from(current).unwrap();
-            prop_assert_eq!(freshness.ttl(now), ttl);
+            let seconds = |seconds: Option<u64>| seconds.map(Duration::from_secs);
+            let demands = Demands {
+                no_cache,
+                max_age: seconds(max_age),
+                min_fresh: seconds(min_fresh),
+                max_stale: seconds(max_stale),
+                stale_if_error: seconds(if_error),
+                ..Demands::default()
+            };
+            prop_assert_eq!(freshness.reuse(now, &demands, None), expected);
+            let asked = if strict { 0 } else { if_error.unwrap_or(0) * 1000 };
+            let on_error = !said.flags.no_cache && (is_fresh || by < window(1).max(asked));
+            prop_assert_eq!(freshness.on_error(now, &demands, None), on_error);
         }
     }
 }

@@ -28,7 +28,16 @@ pub(super) enum Tier {
 pub(super) struct Label {
     pub(super) distribution: Arc<str>,
     pub(super) url: Arc<str>,
+    /// The URL that the viewer asked for, if a hook made another of it.
+    pub(super) asked: Option<Arc<str>>,
     pub(super) tags: Arc<[Arc<str>]>,
+}
+
+impl Label {
+    /// The URLs that it is known by.
+    pub(super) fn urls(&self) -> impl Iterator<Item = &Arc<str>> + Clone {
+        std::iter::once(&self.url).chain(&self.asked)
+    }
 }
 
 /// All stored responses, by what purges ask for.
@@ -98,7 +107,7 @@ impl Index {
     /// The responses of a distribution that a purge takes.
     pub(super) fn find(&self, distribution: &str, matcher: &Matcher) -> Vec<Digest> {
         let inner = self.lock();
-        match matcher {
+        let mut found = match matcher {
             Matcher::Nothing => Vec::new(),
             Matcher::Tag(tag) => inner
                 .tags
@@ -114,22 +123,31 @@ impl Index {
             Matcher::PathPrefix(prefix) => inner.stretch(distribution, "", |stored| {
                 local(stored).starts_with(prefix.as_str())
             }),
+            Matcher::Exactly(url) => inner.under(distribution, url).collect(),
             Matcher::Url(url) => {
-                let path = url.split('?').next().unwrap_or_default();
-                let alone = (distribution.into(), path.into());
-                let alone = inner.urls.get(&alone).into_iter().flatten().copied();
-                let mut found: Vec<Digest> = alone.collect();
-                let queries = format!("{path}?");
-                found.extend(inner.stretch(distribution, &queries, |stored| covers(url, stored)));
+                let (path, has_query) = match url.split_once('?') {
+                    Some((path, _)) => (path, true),
+                    None => (url.as_str(), false),
+                };
+                let mut found: Vec<Digest> = inner.under(distribution, path).collect();
+                if has_query {
+                    let queries = format!("{path}?");
+                    let covered = |stored: &str| covers(url, stored);
+                    found.extend(inner.stretch(distribution, &queries, covered));
+                }
                 found
             }
-        }
+        };
+        // One may be known by two URLs.
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         let inner = self.lock();
-        assert!(inner.urls.len() <= inner.entries.len());
+        assert!(inner.urls.len() <= 2 * inner.entries.len());
         inner.entries.len()
     }
 
@@ -140,16 +158,14 @@ impl Index {
 
 impl Inner {
     fn remember(&mut self, digest: Digest, entry: Entry) {
-        let Label {
-            distribution,
-            url,
-            tags,
-        } = &entry.label;
-        let named = |name: &Arc<str>| (Arc::clone(distribution), Arc::clone(name));
-        for tag in tags.iter() {
+        let label = &entry.label;
+        let named = |name: &Arc<str>| (Arc::clone(&label.distribution), Arc::clone(name));
+        for tag in label.tags.iter() {
             self.tags.entry(named(tag)).or_default().insert(digest);
         }
-        self.urls.entry(named(url)).or_default().insert(digest);
+        for url in label.urls() {
+            self.urls.entry(named(url)).or_default().insert(digest);
+        }
         self.entries.insert(digest, entry);
     }
 
@@ -167,13 +183,21 @@ impl Inner {
                 }
             }
         }
-        let name = named(&label.url);
-        if let Some(digests) = self.urls.get_mut(&name) {
-            digests.remove(digest);
-            if digests.is_empty() {
-                self.urls.remove(&name);
+        for url in label.urls() {
+            let name = named(url);
+            if let Some(digests) = self.urls.get_mut(&name) {
+                digests.remove(digest);
+                if digests.is_empty() {
+                    self.urls.remove(&name);
+                }
             }
         }
+    }
+
+    /// The responses with that URL.
+    fn under(&self, distribution: &str, url: &str) -> impl Iterator<Item = Digest> {
+        let found = self.urls.get(&(distribution.into(), url.into()));
+        found.into_iter().flatten().copied()
     }
 
     /// The responses whose URLs begin so, in order, and are wanted.
@@ -201,6 +225,7 @@ mod tests {
         Label {
             distribution: distribution.into(),
             url: url.into(),
+            asked: None,
             tags: tags.iter().map(|tag| Arc::from(*tag)).collect(),
         }
     }
@@ -235,6 +260,9 @@ mod tests {
         for (matcher, expected) in [
             (Matcher::Url("http://h/x".into()), &[0][..]),
             (Matcher::Url("http://h/x?q=1".into()), &[0, 1]),
+            (Matcher::Exactly("http://h/x?q=1".into()), &[1]),
+            (Matcher::Exactly("http://h/x".into()), &[0]),
+            (Matcher::Exactly("http://h/x?".into()), &[]),
             (Matcher::Prefix("http://h/x".into()), &[0, 1, 2]),
             (Matcher::Prefix("http://h/x?".into()), &[1]),
             (Matcher::Tag("t".into()), &[0, 1]),
@@ -250,6 +278,32 @@ mod tests {
             assert_eq!(found(&index, "a", &matcher), expected, "{matcher:?}");
         }
         assert_eq!(found(&index, "b", &Matcher::All), [3]);
+    }
+
+    #[test]
+    fn a_response_is_found_once_by_either_of_its_urls() {
+        let index = Index::default();
+        for (number, url) in ["http://h/a/", "http://h/b/"].into_iter().enumerate() {
+            let label = Label {
+                asked: Some("http://h/".into()),
+                ..label("a", url, &[])
+            };
+            let digest = [u8::try_from(number).unwrap(); 32];
+            index.add(digest, &label, Tier::Memory, 1);
+        }
+        for (matcher, expected) in [
+            (Matcher::Url("http://h/".into()), &[0, 1][..]),
+            (Matcher::Path("/".into()), &[0, 1]),
+            (Matcher::Path("/b/".into()), &[1]),
+            (Matcher::Prefix("http://h/".into()), &[0, 1]),
+            (Matcher::All, &[0, 1]),
+        ] {
+            assert_eq!(found(&index, "a", &matcher), expected, "{matcher:?}");
+        }
+        for number in [0, 1] {
+            index.remove(&[number; 32], Tier::Memory, 1);
+        }
+        assert!(index.lock().urls.is_empty());
     }
 
     #[test]

@@ -63,13 +63,13 @@ pub fn response(request: &HeaderMap, status: StatusCode, response: &HeaderMap) {
         let is_young = freshness.age(then) < freshness.lifetime;
         assert_eq!(next == Reuse::Yes, is_young && !freshness.validate);
         assert!(
-            on_error || !freshness.on_error(then, None),
+            on_error || !freshness.on_error(then, &anybody, None),
             "it may be served again"
         );
         if directives.must_revalidate || directives.proxy_revalidate {
             assert!(next != Reuse::WhileRevalidating);
         }
-        (reuse, on_error) = (next, freshness.on_error(then, None));
+        (reuse, on_error) = (next, freshness.on_error(then, &anybody, None));
     }
 }
 

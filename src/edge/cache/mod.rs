@@ -9,7 +9,7 @@
 //! * `collapse`, `flight` and `fetch`: going forward, once for all who wait; `storable`: whether they may share what comes;
 //! * `fill` and `download`: a response on its way, and everyone who reads it;
 //! * `forward`: what goes forward and is not stored;
-//! * `validator`, `range`, `status`, `reply`, `body`: what the client gets;
+//! * `validator`, `range`, `status`, `reply`, `body`: what the client gets; `recoded`: what is not stored as the origin sent it;
 //! * `purge` and `index`: taking it away again.
 //!
 //! Always true: what its origin calls `private` or `no-store` is never stored and never shared, not even with who waits.
@@ -48,6 +48,7 @@ mod key;
 mod memory;
 mod purge;
 mod range;
+mod recoded;
 mod reply;
 mod serve;
 mod statistics;
@@ -69,11 +70,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use tokio::{sync::OnceCell, task::spawn_blocking, time::timeout};
 use tokio_util::task::TaskTracker;
 
-pub(super) use self::stored::strip_for_client;
 pub use self::{
     body::{Body, BodyError},
     clock::Clock,
@@ -81,6 +81,10 @@ pub use self::{
     purge::{Purge, PurgeMode, Purged},
     statistics::{Counts, Statistics, TierCounts},
     status::Handled,
+};
+pub(super) use self::{
+    recoded::{Recoded, strip_digests, vary},
+    stored::strip_for_client,
 };
 
 use self::{
@@ -172,6 +176,8 @@ pub struct Scope<'a> {
     pub policy: &'a Arc<CachePolicy>,
     /// What a hook chose to stand for path, query, headers and cookies in the key.
     pub key: Option<&'a str>,
+    /// What the viewer asked for, where a hook made another URL of it: a purge of either takes what is fetched.
+    pub asked: Option<&'a Uri>,
 }
 
 /// The way to the origin.
@@ -407,7 +413,7 @@ impl Shared {
     fn keep(&self, slot: &Slot, asked: Generation, comes: Comes) -> bool {
         let label = slot.label();
         let held = self.log.hold();
-        if held.was_purged(asked, &label.distribution, &label.url, Some(&label.tags)) {
+        if held.was_purged(asked, &label.distribution, label.urls(), Some(&label.tags)) {
             return false;
         }
         if comes == Comes::FromDisk && !self.disk.as_ref().is_some_and(|disk| disk.has(slot)) {
@@ -461,6 +467,18 @@ impl Shared {
             disk.store(document, asked);
             shared.waiting.fetch_sub(weight, Relaxed);
         }));
+    }
+
+    /// Marks that response stale in both tiers.
+    async fn mark(&self, stored: &stored::Stored, now: Moment) {
+        stored.mark(now);
+        if let Some(disk) = &self.disk {
+            let (digest, version) = (stored.head.key.digest, stored.head.version);
+            let disk = Arc::clone(disk);
+            let work = spawn_blocking(move || disk.mark_version(&digest, version, now));
+            // It ends early only when the node does.
+            let _ = work.await;
+        }
     }
 
     /// Removes that response from both tiers.

@@ -27,7 +27,8 @@ const MOST_NOTES: usize = 16 << 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purge {
     /// What is stored for this URL, in all its variants; also what is stored for it under fewer parameters, as a policy may
-    /// have left them out. One that begins with `/` is meant on every host.
+    /// have left them out. One that begins with `/` is meant on every host. Where a hook made another URL of the one that a
+    /// viewer asked for, what was fetched then is taken by both.
     Url(String),
     /// What is stored for URLs that begin so, on every host if it begins with `/`.
     Prefix(String),
@@ -57,6 +58,8 @@ pub struct Purged {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Matcher {
     Url(String),
+    /// What is stored for it as it is written, and nothing else.
+    Exactly(String),
     Prefix(String),
     /// On whatever host.
     Path(String),
@@ -86,6 +89,7 @@ impl Matcher {
     fn takes(&self, url: &str, tags: Option<&[Arc<str>]>) -> bool {
         match self {
             Self::Url(purged) => covers(purged, url),
+            Self::Exactly(purged) => purged == url,
             Self::Prefix(prefix) => url.starts_with(prefix.as_str()),
             Self::Path(purged) => covers(purged, local(url)),
             Self::PathPrefix(prefix) => local(url).starts_with(prefix.as_str()),
@@ -204,11 +208,11 @@ pub(super) struct Held<'a>(RwLockReadGuard<'a, Notes>);
 
 impl Held<'_> {
     /// Whether a purge since that generation takes a response, or may take it.
-    pub(super) fn was_purged(
+    pub(super) fn was_purged<'a>(
         &self,
         since: Generation,
         distribution: &str,
-        url: &str,
+        urls: impl Iterator<Item = &'a Arc<str>> + Clone,
         tags: Option<&[Arc<str>]>,
     ) -> bool {
         if since.0 < self.0.forgotten {
@@ -217,13 +221,21 @@ impl Held<'_> {
         let later = self.0.in_order.range(since.0 + 1..);
         later
             .filter(|(_, note)| note.distribution == distribution)
-            .any(|(_, note)| note.matcher.takes(url, tags))
+            .any(|(_, note)| urls.clone().any(|url| note.matcher.takes(url, tags)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
+
+    static URL: LazyLock<Arc<str>> = LazyLock::new(|| "http://a/x".into());
+
+    fn url() -> impl Iterator<Item = &'static Arc<str>> + Clone {
+        std::iter::once(&*URL)
+    }
 
     #[test]
     fn a_purge_of_a_url_takes_what_is_stored_under_fewer_of_its_parameters() {
@@ -261,7 +273,10 @@ mod tests {
     fn what_went_forward_before_a_purge_is_purged_and_what_went_after_is_not() {
         let log = Log::default();
         let tags: [Arc<str>; 1] = ["t".into()];
-        let was = |since, url, tags| log.hold().was_purged(since, "site", url, tags);
+        let was = |since, url, tags| {
+            let held = log.hold();
+            held.was_purged(since, "site", [&Arc::from(url)].into_iter(), tags)
+        };
         let before = log.generation();
         log.note("site", Matcher::Url("http://a/x".into()));
         log.note("other", Matcher::All);
@@ -276,6 +291,21 @@ mod tests {
     }
 
     #[test]
+    fn what_has_two_urls_is_purged_by_either() {
+        let log = Log::default();
+        let before = log.generation();
+        log.note("site", Matcher::Url("http://a/x".into()));
+        let urls = |urls: [&str; 2]| {
+            let urls = urls.map(Arc::from);
+            let held = log.hold();
+            held.was_purged(before, "site", urls.iter(), Some(&[]))
+        };
+        assert!(urls(["http://a/x", "http://a/y"]));
+        assert!(urls(["http://a/y", "http://a/x"]));
+        assert!(!urls(["http://a/y", "http://a/z"]));
+    }
+
+    #[test]
     fn what_is_older_than_the_log_is_taken_for_purged() {
         let log = Log::default();
         let before = log.generation();
@@ -284,8 +314,8 @@ mod tests {
         }
         let after = log.generation();
         log.note("other", Matcher::All);
-        assert!(log.hold().was_purged(before, "site", "http://a/x", None));
-        assert!(!log.hold().was_purged(after, "site", "http://a/x", None));
+        assert!(log.hold().was_purged(before, "site", url(), None));
+        assert!(!log.hold().was_purged(after, "site", url(), None));
     }
 
     #[test]
@@ -296,7 +326,7 @@ mod tests {
         for _ in 0..=MOST_NOTES {
             log.note("site", Matcher::All);
         }
-        assert!(!log.hold().was_purged(before, "other", "http://a/x", None));
-        assert!(log.hold().was_purged(before, "site", "http://a/x", None));
+        assert!(!log.hold().was_purged(before, "other", url(), None));
+        assert!(log.hold().was_purged(before, "site", url(), None));
     }
 }

@@ -20,7 +20,7 @@ use super::{
     memory::Slot,
     range,
     reply::{Representation, reply, respond},
-    statistics::{Counters, count},
+    statistics::Counters,
     status::{Handling, Why},
     stored::{Content, Stored},
     validator,
@@ -191,6 +191,7 @@ impl Exchange<'_> {
             source,
             policy,
             key,
+            asked: _,
         } = self.scope;
         let (uri, headers) = (request.uri(), request.headers());
         // What the content of a GET means is for the origin to say (RFC 9110 section 9.3.1).
@@ -203,9 +204,14 @@ impl Exchange<'_> {
     }
 
     pub(super) fn label(&self, shared: &Shared, parts: &Parts) -> Label {
+        let policy = &self.scope.policy.key;
+        let url = key::url(policy, &parts.uri, &parts.headers);
+        let asked = self.scope.asked;
+        let asked = asked.map(|asked| key::url(policy, asked, &parts.headers));
         Label {
             distribution: shared.registry.of(self.scope.distribution).0,
-            url: key::url(&self.scope.policy.key, &parts.uri, &parts.headers).into(),
+            asked: asked.filter(|asked| *asked != url).map(Arc::from),
+            url: url.into(),
             tags: [].into(),
         }
     }
@@ -236,15 +242,8 @@ impl Shared {
         request: &HeaderMap,
         stored: &Arc<Stored>,
     ) -> Response<Body<B>> {
-        let ttl = stored.head.freshness.ttl(exchange.now);
-        let is_stale = ttl <= 0 || stored.marked().is_some();
-        let counters = &stored.head.counters;
-        count(if is_stale {
-            &counters.stale
-        } else {
-            &counters.hits
-        });
-        let handling = Handling::hit(ttl, is_stale);
+        let handling = Handling::hit(stored.ttl(exchange.now));
+        stored.head.counters.count(&handling);
         self.stored(exchange, (method, request), stored, handling)
     }
 
@@ -298,16 +297,10 @@ pub(super) fn is_ahead(fill: &Fill, request: &HeaderMap) -> bool {
     first.is_some_and(|first| first > fill.received().saturating_add(RANGE_REACH))
 }
 
-/// RFC 9111 section 5.2.1.7.
+/// RFC 9111 section 5.2.1.7. It was neither stored nor came from an origin, and nothing went forward: `Cache-Status` is not of such
+/// responses (RFC 9211 section 2).
 fn gateway_timeout<B>() -> Response<Body<B>> {
     let mut headers = HeaderMap::new();
-    let handling = Handling {
-        detail: Some("only-if-cached"),
-        ..Handling::forward(Why::Miss)
-    };
     headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
-    handling.write(&mut headers);
-    let mut body = Body::empty();
-    body.set_handled(handling.handled());
-    respond(StatusCode::GATEWAY_TIMEOUT, headers, body)
+    respond(StatusCode::GATEWAY_TIMEOUT, headers, Body::empty())
 }

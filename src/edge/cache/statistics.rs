@@ -8,6 +8,9 @@ use std::{
     },
 };
 
+use super::status::Handling;
+use crate::model::CacheResult;
+
 /// What the cache did since it was opened, by distribution, and what it holds now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Statistics {
@@ -27,7 +30,7 @@ pub struct Statistics {
     pub disk_failures: u64,
 }
 
-/// What the cache did for one distribution.
+/// What the cache did for one distribution. Each request that it answered is in one of the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Requests answered from a fresh stored response.
@@ -36,7 +39,7 @@ pub struct Counts {
     pub misses: u64,
     /// Requests answered from a stale stored response.
     pub stale: u64,
-    /// Stored responses that the origin said are still good.
+    /// Requests answered from a stored response that the origin, asked for them, said is still good.
     pub revalidated: u64,
     /// Requests answered by the response to another request.
     pub collapsed: u64,
@@ -84,6 +87,18 @@ pub(super) struct TierCounters {
 }
 
 impl Counters {
+    /// Counts a request that is answered: as one thing, and as the same that the metrics and the access log call it.
+    pub(super) fn count(&self, handling: &Handling) {
+        count(match handling.handled().result {
+            CacheResult::Hit => &self.hits,
+            CacheResult::Stale => &self.stale,
+            CacheResult::Revalidated => &self.revalidated,
+            CacheResult::Collapsed => &self.collapsed,
+            CacheResult::Miss => &self.misses,
+            CacheResult::Bypass => &self.bypass,
+        });
+    }
+
     fn read(&self) -> Counts {
         Counts {
             hits: self.hits.load(Relaxed),
@@ -119,7 +134,7 @@ impl TierCounters {
     }
 }
 
-pub(super) fn count(counter: &AtomicU64) {
+fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
 }
 

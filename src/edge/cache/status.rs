@@ -20,8 +20,6 @@ pub(super) enum Why {
     UriMiss,
     /// What is stored for its key is for other requests.
     VaryMiss,
-    /// It is not known which of the two.
-    Miss,
     /// It does not want what is stored.
     Request,
     /// What is stored is stale.
@@ -37,7 +35,6 @@ impl Why {
             Self::Method => "method",
             Self::UriMiss => "uri-miss",
             Self::VaryMiss => "vary-miss",
-            Self::Miss => "miss",
             Self::Request => "request",
             Self::Stale => "stale",
             Self::Partial => "partial",
@@ -71,10 +68,10 @@ pub struct Handled {
 }
 
 impl Handling {
-    pub(super) fn hit(ttl: i64, stale: bool) -> Self {
+    pub(super) fn hit(ttl: i64) -> Self {
         Self {
             ttl: Some(ttl),
-            stale,
+            stale: ttl <= 0,
             ..Self::default()
         }
     }
@@ -83,6 +80,15 @@ impl Handling {
         Self {
             forward: Some(why),
             ..Self::default()
+        }
+    }
+
+    /// The same, but that what is stored was served because the origin failed.
+    pub(super) fn on_error(self) -> Self {
+        Self {
+            detail: Some("stale-if-error"),
+            stale: true,
+            ..self
         }
     }
 
@@ -144,7 +150,7 @@ mod tests {
     fn what_is_written_is_a_structured_list_with_this_cache_last() {
         let mut headers = HeaderMap::new();
         headers.insert(CACHE_STATUS, "Origin; hit".parse().unwrap());
-        Handling::hit(-3, true).write(&mut headers);
+        Handling::hit(-3).write(&mut headers);
         Handling {
             forward_status: Some(StatusCode::OK),
             stored: true,

@@ -8,7 +8,10 @@ use std::sync::{
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{AGE, CONNECTION, CONTENT_LENGTH, DATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    header::{
+        AGE, CONNECTION, CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED, TE, TRAILER, TRANSFER_ENCODING,
+        UPGRADE,
+    },
 };
 
 use super::{
@@ -18,6 +21,7 @@ use super::{
     freshness::{Freshness, Reuse},
     index::Label,
     key::Key,
+    recoded::Recoded,
     statistics::Counters,
     status::CACHE_STATUS,
     storable::Storable,
@@ -45,6 +49,8 @@ pub(super) struct Head {
     pub(super) headers: HeaderMap,
     /// Fields that clients do not get, and a later 304 builds on.
     pub(super) hidden: HeaderMap,
+    /// Without, it is stored as the origin sent it.
+    pub(super) recoded: Option<Recoded>,
     pub(super) freshness: Freshness,
     /// No two stored responses have the same.
     pub(super) version: u64,
@@ -74,11 +80,13 @@ impl Head {
             label: Label {
                 distribution: "site".into(),
                 url: "http://a/".into(),
+                asked: None,
                 tags: [].into(),
             },
             status: StatusCode::OK,
             headers,
             hidden: HeaderMap::new(),
+            recoded: None,
             freshness,
             version: 1,
             counters: Arc::new(Counters::default()),
@@ -104,6 +112,22 @@ pub(super) struct Varying {
     pub(super) version: u64,
 }
 
+impl Head {
+    /// The validators by which the origin knows the response.
+    pub(super) fn validators(&self) -> HeaderMap {
+        let mut validators = HeaderMap::new();
+        for name in [ETAG, LAST_MODIFIED] {
+            if let Some(value) = self.headers.get(&name) {
+                validators.insert(name, value.clone());
+            }
+        }
+        if let Some(recoded) = &self.recoded {
+            recoded.undo(&mut validators);
+        }
+        validators
+    }
+}
+
 impl Stored {
     pub(super) fn new(head: Head, content: Content, length: u64, marked: Option<Moment>) -> Self {
         Self {
@@ -126,12 +150,17 @@ impl Stored {
         self.marked.store(now.as_millis().max(1), SeqCst);
     }
 
+    /// For how many more seconds it is fresh; not more than 0 when it is stale, also by a mark.
+    pub(super) fn ttl(&self, now: Moment) -> i64 {
+        self.head.freshness.ttl(now, self.marked())
+    }
+
     pub(super) fn reuse(&self, now: Moment, demands: &Demands) -> Reuse {
         self.head.freshness.reuse(now, demands, self.marked())
     }
 
-    pub(super) fn on_error(&self, now: Moment) -> bool {
-        self.head.freshness.on_error(now, self.marked())
+    pub(super) fn on_error(&self, now: Moment, demands: &Demands) -> bool {
+        self.head.freshness.on_error(now, demands, self.marked())
     }
 }
 

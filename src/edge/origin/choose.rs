@@ -5,13 +5,9 @@
 
 use http::{Method, Response};
 
-use super::{Member, Origin, OriginBody, OriginError, balance::Turns, fields};
+use super::{Origin, OriginBody, OriginError, balance::Turns, fields};
 
 impl Origin {
-    pub(super) fn first_member(&self) -> Option<&Member> {
-        self.first().map(|index| &self.members[index])
-    }
-
     /// The server to begin with: one that is well; failing that, one that is not.
     pub(super) fn first(&self) -> Option<usize> {
         let tried = Tried::default();

@@ -43,6 +43,7 @@ struct Present {
     content_length: bool,
     host: bool,
     cdn_loop: bool,
+    alt_svc: bool,
     forwarded: [bool; 4],
 }
 
@@ -54,6 +55,7 @@ impl Present {
                 "content-length" => present.content_length = true,
                 "host" => present.host = true,
                 "cdn-loop" => present.cdn_loop = true,
+                "alt-svc" => present.alt_svc = true,
                 "x-forwarded-for" => present.forwarded[0] = true,
                 "x-forwarded-proto" => present.forwarded[1] = true,
                 "x-forwarded-host" => present.forwarded[2] = true,
@@ -153,6 +155,10 @@ pub(super) fn response(head: &mut response::Parts) -> Result<(), OriginError> {
     if present.hop_by_hop {
         check_codings(headers, present.content_length)?;
         hop::strip(headers);
+    }
+    if present.alt_svc {
+        // RFC 7838 section 3: other ways to the origin, past this node, and not to who was asked for.
+        headers.remove(header::ALT_SVC);
     }
     if present.content_length {
         one_length(headers)?;

@@ -69,7 +69,7 @@ pub use self::{
     health::ServerState,
     server::ServerStatistics,
     signature::is_loop,
-    upgrade::{Traffic, Tunnel, Upgrade},
+    upgrade::{Traffic, Tunnel, TunnelError, Upgrade},
 };
 use crate::{
     dial::{Resolve, SystemResolver},

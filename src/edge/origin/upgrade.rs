@@ -6,7 +6,7 @@
 use std::{
     io,
     pin::{Pin, pin},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,9 +20,10 @@ use tokio::{
 };
 
 use super::{
-    Origin, OriginBody, OriginError, Viewer, body::RequestBody, lease::Lease, message::Message,
+    Member, Origin, OriginBody, OriginError, Viewer, body::RequestBody, choose::Tried,
+    lease::Lease, message::Message,
 };
-use crate::model::hop;
+use crate::model::{Outcome, hop};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
@@ -51,7 +52,7 @@ impl std::fmt::Debug for Tunnel {
 
 impl Origin {
     /// Asks for a WebSocket. The request is a GET of HTTP/1.1 whose `Upgrade` named `websocket`; whether the hop-by-hop fields
-    /// that say so are still there does not matter. It is sent once.
+    /// that say so are still there does not matter. It is sent once: another server is asked only where nothing of it was sent.
     pub async fn upgrade(
         &self,
         request: Request<()>,
@@ -64,8 +65,7 @@ impl Origin {
         self.prepare(&mut head, viewer)?;
         let message = Message::new(head, RequestBody::Empty)?;
         let host = self.forwarded_host(viewer);
-        let member = self.first_member().ok_or(OriginError::CircuitOpen)?;
-        let mut lease = member.server.acquire_upgradable().await?;
+        let (member, mut lease) = self.upgradable().await?;
         let mut request = member.target.address(message, host.as_ref(), false)?;
         let headers = request.headers_mut();
         headers.insert(header::CONNECTION, UPGRADE);
@@ -109,39 +109,105 @@ impl Origin {
         };
         Ok(Upgrade::Switched(switched, tunnel))
     }
+
+    /// A connection that may become a tunnel, to the first server that has one. Those before it were sent nothing, so that the
+    /// request may go to a backup too.
+    async fn upgradable(&self) -> Result<(&Member, Lease), OriginError> {
+        let mut left = self.retries;
+        let mut tried = Tried::default();
+        let mut index = self.first().ok_or(OriginError::CircuitOpen)?;
+        loop {
+            tried.insert(index);
+            let member = &self.members[index];
+            let error = match member.server.acquire_upgradable().await {
+                Ok(lease) => return Ok((member, lease)),
+                Err(error) => error,
+            };
+            let next = match left {
+                0 => None,
+                _ => self.next(index, tried, true, &error),
+            };
+            index = next.ok_or(error)?;
+            self.retried.fetch_add(1, Relaxed);
+            left -= 1;
+        }
+    }
 }
 
 impl Tunnel {
     /// Copies bytes between the viewer's end and the origin's, until both are done. `traffic` counts them.
+    ///
+    /// # Errors
+    ///
+    /// One end failed, or nothing came from either for the origin's idle time.
     pub async fn join(
         self,
         viewer: impl AsyncRead + AsyncWrite + Unpin,
         traffic: &Traffic,
-    ) -> io::Result<()> {
+    ) -> Result<(), TunnelError> {
         let Self {
             upgraded,
             idle,
             lease,
         } = self;
-        let mut viewer = Counted::new(viewer, &traffic.from_viewer);
-        let mut origin = Counted::new(TokioIo::new(upgraded), &traffic.from_origin);
+        let (viewer_failed, origin_failed) = (AtomicBool::new(false), AtomicBool::new(false));
+        let mut viewer = Counted {
+            inner: viewer,
+            bytes: &traffic.from_viewer,
+            failed: &viewer_failed,
+        };
+        let mut origin = Counted {
+            inner: TokioIo::new(upgraded),
+            bytes: &traffic.from_origin,
+            failed: &origin_failed,
+        };
         let mut copied = pin!(copy_bidirectional(&mut viewer, &mut origin));
         let result = loop {
             let before = traffic.both();
             tokio::select! {
-                result = &mut copied => break result.map(drop),
+                result = &mut copied => break result.map(drop).map_err(Some),
                 () = sleep(idle) => {
                     if traffic.both() == before {
-                        break Err(io::ErrorKind::TimedOut.into());
+                        break Err(None);
                     }
                 }
             }
         };
+        let result = result.map_err(|error| match error {
+            None => TunnelError::Idle(idle),
+            Some(error) if origin_failed.load(Relaxed) => TunnelError::Origin(error),
+            Some(error) => TunnelError::Viewer(error),
+        });
         match result {
             Ok(()) => lease.complete(),
             Err(_) => drop(lease),
         }
         result
+    }
+}
+
+/// Why a tunnel broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelError {
+    /// The viewer's end failed.
+    #[error("the viewer's end of the tunnel failed")]
+    Viewer(#[source] io::Error),
+    /// The origin's end failed.
+    #[error("the origin's end of the tunnel failed")]
+    Origin(#[source] io::Error),
+    /// Nothing came from either end for this time.
+    #[error("nothing came through the tunnel for {0:?}")]
+    Idle(Duration),
+}
+
+impl TunnelError {
+    /// How the request ended that the tunnel is of.
+    pub const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Viewer(_) => Outcome::Cancelled,
+            Self::Origin(_) => Outcome::OriginBadResponse,
+            Self::Idle(_) => Outcome::OriginTimeout,
+        }
     }
 }
 
@@ -168,15 +234,19 @@ impl Traffic {
     }
 }
 
-/// A stream whose bytes are counted as they are read.
+/// A stream whose bytes are counted as they are read, and of which it is known whether it failed.
 struct Counted<'a, T> {
     inner: T,
     bytes: &'a AtomicU64,
+    failed: &'a AtomicBool,
 }
 
-impl<'a, T> Counted<'a, T> {
-    fn new(inner: T, bytes: &'a AtomicU64) -> Self {
-        Self { inner, bytes }
+impl<T> Counted<'_, T> {
+    fn note<R>(&self, done: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        if matches!(done, Poll::Ready(Err(_))) {
+            self.failed.store(true, Relaxed);
+        }
+        done
     }
 }
 
@@ -190,7 +260,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Counted<'_, T> {
         let read = Pin::new(&mut self.inner).poll_read(context, buffer);
         let bytes = buffer.filled().len() - before;
         self.bytes.fetch_add(bytes as u64, Relaxed);
-        read
+        self.note(read)
     }
 }
 
@@ -200,14 +270,17 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<'_, T> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        let written = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.note(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
+        let flushed = Pin::new(&mut self.inner).poll_flush(context);
+        self.note(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+        let shut_down = Pin::new(&mut self.inner).poll_shutdown(context);
+        self.note(shut_down)
     }
 }

@@ -20,6 +20,7 @@ use crate::edge::cache::{
     freshness::Freshness,
     index::Label,
     key::Key,
+    recoded::Recoded,
     statistics::Registry,
     stored::{Head, Varying},
     vary::Vary,
@@ -39,6 +40,12 @@ pub(super) const MOST_META: usize = 4 << 20;
 
 const RESPONSE: u8 = 1;
 const VARYING: u8 = 2;
+
+/// Beside the kind: what stands at the end of the meta. Files of earlier versions have none of it.
+const RECODED: u8 = 1 << 4;
+const WITH_TAG: u8 = 1 << 5;
+const WITH_ASKED: u8 = 1 << 6;
+const PARTS: u8 = RECODED | WITH_TAG | WITH_ASKED;
 
 /// What a file says, without the body behind it.
 #[derive(Debug)]
@@ -91,7 +98,19 @@ impl Prefix {
 
 /// The whole file of a response.
 pub(super) fn encode_response(head: &Head, length: u64, body: Body<'_>) -> Vec<u8> {
-    let mut meta = vec![RESPONSE];
+    let tag = head.recoded.as_ref().and_then(|one| one.tag.as_ref());
+    let mut kind = RESPONSE;
+    if head.recoded.is_some() {
+        kind |= RECODED;
+    }
+    if tag.is_some() {
+        kind |= WITH_TAG;
+    }
+    let asked = &head.label.asked;
+    if asked.is_some() {
+        kind |= WITH_ASKED;
+    }
+    let mut meta = vec![kind];
     put_common(&mut meta, &head.key, &head.label, head.version);
     meta.extend_from_slice(&head.status.as_u16().to_be_bytes());
     let freshness = &head.freshness;
@@ -108,18 +127,25 @@ pub(super) fn encode_response(head: &Head, length: u64, body: Body<'_>) -> Vec<u
     put_fields(&mut meta, &head.headers);
     put_fields(&mut meta, &head.hidden);
     put_number(&mut meta, length);
-    match body {
+    let inline: &[u8] = match body {
         Body::Inline(body) => {
             meta.push(0);
             meta.extend_from_slice(blake3::hash(body).as_bytes());
-            file(&meta, body)
+            body
         }
         Body::File(version) => {
             meta.push(1);
             put_number(&mut meta, version);
-            file(&meta, &[])
+            &[]
         }
+    };
+    if let Some(tag) = tag {
+        put(&mut meta, tag.as_bytes());
     }
+    if let Some(asked) = asked {
+        put(&mut meta, asked.as_bytes());
+    }
+    file(&meta, inline)
 }
 
 /// The body of a response that is written.
@@ -131,12 +157,17 @@ pub(super) enum Body<'a> {
 
 /// The whole file that says by what a resource varies.
 pub(super) fn encode_varying(varying: &Varying) -> Vec<u8> {
-    let mut meta = vec![VARYING];
+    let asked = &varying.label.asked;
+    let kind = asked.as_ref().map_or(VARYING, |_| VARYING | WITH_ASKED);
+    let mut meta = vec![kind];
     put_common(&mut meta, &varying.key, &varying.label, varying.version);
     let names = varying.vary.names();
     put_number(&mut meta, names.len() as u64);
     for name in names {
         put(&mut meta, name.as_str().as_bytes());
+    }
+    if let Some(asked) = asked {
+        put(&mut meta, asked.as_bytes());
     }
     file(&meta, &[])
 }
@@ -145,13 +176,15 @@ pub(super) fn encode_varying(varying: &Varying) -> Vec<u8> {
 pub(super) fn decode(meta: &[u8], registry: &Registry) -> Option<Meta> {
     let mut reader = Reader(meta);
     let kind = reader.byte()?;
+    let (kind, parts) = (kind & !PARTS, kind & PARTS);
     let key = Key::of_bytes(reader.text()?);
     let (distribution, counters) = registry.of(reader.str()?);
     let url = reader.str()?.into();
     let tags = reader.list(|reader| reader.str().map(Arc::from))?;
-    let label = Label {
+    let mut label = Label {
         distribution,
         url,
+        asked: None,
         tags: tags.into(),
     };
     let version = reader.number()?;
@@ -166,12 +199,19 @@ pub(super) fn decode(meta: &[u8], registry: &Registry) -> Option<Meta> {
                 1 => Place::File(reader.number()?),
                 _ => return None,
             };
+            let tag = match parts & WITH_TAG {
+                0 => None,
+                _ => Some(HeaderValue::from_bytes(reader.text()?).ok()?),
+            };
+            let recoded = (parts & RECODED != 0).then_some(Recoded { tag });
+            label.asked = reader.asked(parts)?;
             let head = Box::new(Head {
                 key,
                 label,
                 status,
                 headers,
                 hidden,
+                recoded,
                 freshness,
                 version,
                 counters,
@@ -180,6 +220,7 @@ pub(super) fn decode(meta: &[u8], registry: &Registry) -> Option<Meta> {
         }
         VARYING => {
             let names = reader.list(|reader| HeaderName::from_bytes(reader.text()?).ok())?;
+            label.asked = reader.asked(parts)?;
             Meta::Varying(Varying {
                 key,
                 label,
@@ -300,6 +341,14 @@ impl<'a> Reader<'a> {
         Some(fields)
     }
 
+    /// The URL that the viewer asked for, if there is one.
+    fn asked(&mut self, parts: u8) -> Option<Option<Arc<str>>> {
+        match parts & WITH_ASKED {
+            0 => Some(None),
+            _ => Some(Some(self.str()?.into())),
+        }
+    }
+
     fn freshness(&mut self) -> Option<Freshness> {
         let lifetime = self.duration()?;
         let initial_age = self.duration()?;
@@ -335,6 +384,7 @@ mod tests {
             label: Label {
                 distribution,
                 url: "http://a/".into(),
+                asked: Some("http://b/".into()),
                 tags: ["t".into(), "u".into()].into(),
             },
             status: StatusCode::NOT_FOUND,
@@ -342,6 +392,9 @@ mod tests {
             hidden: [(http::header::AGE, HeaderValue::from_static("1"))]
                 .into_iter()
                 .collect(),
+            recoded: Some(Recoded {
+                tag: Some(HeaderValue::from_static("\"a\"")),
+            }),
             freshness: Freshness {
                 lifetime: Duration::from_secs(1),
                 initial_age: Duration::from_millis(2),
@@ -379,6 +432,7 @@ mod tests {
         assert_eq!((&other.key, &other.label), (&head.key, &head.label));
         assert_eq!((&other.headers, other.status), (&head.headers, head.status));
         assert_eq!(other.hidden, head.hidden);
+        assert_eq!(other.recoded, head.recoded);
         assert_eq!((other.freshness, other.version), (head.freshness, 6));
         let body = Bytes::copy_from_slice(&file[file.len() - 5..]);
         assert_eq!(inline(body, length, &sum).unwrap(), "hello");
@@ -396,6 +450,24 @@ mod tests {
         ));
     }
 
+    /// Such as earlier versions wrote all of them.
+    #[test]
+    fn a_response_as_its_origin_sent_it_has_nothing_more_to_say() {
+        let registry = Registry::default();
+        let mut head = head(&registry);
+        for recoded in [None, Some(Recoded::default())] {
+            head.recoded = recoded;
+            head.label.asked = None;
+            let file = encode_response(&head, 5, Body::File(7));
+            assert_eq!(file[PREFIX] == RESPONSE, head.recoded.is_none());
+            let Some(Meta::Response { head: other, .. }) = read(&file, &registry) else {
+                panic!("it is a response");
+            };
+            assert_eq!(other.recoded, head.recoded);
+            assert_eq!(other.label, head.label);
+        }
+    }
+
     #[test]
     fn what_a_resource_varies_by_is_read_as_it_was_written() {
         let registry = Registry::default();
@@ -410,6 +482,7 @@ mod tests {
         let Some(Meta::Varying(other)) = read(&encode_varying(&varying), &registry) else {
             panic!("it is a list of fields");
         };
+        assert_eq!(other.label, varying.label);
         assert_eq!(
             (other.key, other.vary, other.version),
             (varying.key, varying.vary, 9)

@@ -91,8 +91,8 @@ impl Disk {
             self.corrupt.fetch_add(1, Relaxed);
             return remove(path);
         };
-        let (url, tags) = (&label.url, Some(&*label.tags));
-        if held.was_purged(Log::beginning(), &label.distribution, url, tags) {
+        let (urls, tags) = (label.urls(), Some(&*label.tags));
+        if held.was_purged(Log::beginning(), &label.distribution, urls, tags) {
             // Its body has no head then, and goes with the others that have none.
             return remove(path);
         }

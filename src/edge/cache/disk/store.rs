@@ -151,7 +151,7 @@ impl Disk {
             counters,
         };
         let held = self.log.hold();
-        if held.was_purged(asked, &label.distribution, &label.url, Some(&label.tags)) {
+        if held.was_purged(asked, &label.distribution, label.urls(), Some(&label.tags)) {
             return Ok(());
         }
         let digest = key.digest;
@@ -178,9 +178,23 @@ impl Disk {
     /// Marks a response stale. Blocks.
     pub(in crate::edge::cache) fn mark(&self, digest: &Digest, now: Moment) {
         let _stripe = self.stripe(digest);
-        if !self.records.contains_key(digest) {
-            return;
+        if self.records.contains_key(digest) {
+            self.write_mark(digest, now);
         }
+    }
+
+    /// Marks that version of a response stale, and no other. Blocks.
+    pub(in crate::edge::cache) fn mark_version(&self, digest: &Digest, version: u64, now: Moment) {
+        let _stripe = self.stripe(digest);
+        let current = self.records.get(digest);
+        if current.is_some_and(|current| current.version == version) {
+            self.note_mark(digest, now);
+            self.write_mark(digest, now);
+        }
+    }
+
+    /// Its stripe is held.
+    fn write_mark(&self, digest: &Digest, now: Moment) {
         let marked = File::options()
             .write(true)
             .open(self.head_path(digest))

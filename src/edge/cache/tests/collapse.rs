@@ -447,3 +447,45 @@ async fn who_comes_when_the_beginning_is_gone_goes_forward_himself() {
     assert!(body.frame().await.is_none());
     assert_eq!(read, 4 * MB);
 }
+
+/// RFC 9111 section 4.3.3: an answer to one request says nothing of how the others are to wait.
+#[tokio::test]
+async fn a_refusal_does_not_keep_the_others_from_waiting_for_each_other() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let opened = Arc::clone(&gate);
+    let site = Site::new(Origin::new(move |parts: Parts| {
+        let gate = Arc::clone(&opened);
+        async move {
+            if parts.headers.contains_key("x-much") {
+                return Ok(response(400, &[("cache-control", "no-store")], "no"));
+            }
+            let fields = [("cache-control", "max-age=10")];
+            if parts.headers.contains_key("x-slow") {
+                gate.acquire().await.unwrap().forget();
+            }
+            Ok(response(200, &fields, "hello"))
+        }
+    }))
+    .await;
+    site.get("/x").await;
+    let asks = [("cache-control", "no-cache"), ("x-much", "too much")];
+    assert_eq!(site.get_with("/x", &asks).await.status, 400);
+    site.advance(11);
+    // The pass would last for ten seconds from the refusal on.
+    assert_eq!(site.get_with("/x", &asks).await.status, 400);
+    let waiting: Vec<_> = (0..5)
+        .map(|_| {
+            let site = site.clone();
+            tokio::spawn(async move { site.get_with("/x", &[("x-slow", "1")]).await })
+        })
+        .collect();
+    until(|| site.origin.count() >= 4).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    gate.add_permits(10);
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap().text(), "hello");
+    }
+    assert_eq!(site.origin.count(), 4);
+}

@@ -19,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
-use http::{HeaderMap, Method, Request, Response, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, request::Parts};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
 
@@ -89,6 +89,14 @@ pub(super) fn response(
 ) -> Response<Scripted> {
     let body = Full::new(body.into()).map_err(|never| match never {});
     with_body(status, fields, body.boxed_unsync())
+}
+
+/// A response that this node compressed: by another tag than its origin's.
+pub(super) fn recoded(fields: &[(&str, &str)], tag: Option<&'static str>) -> Response<Scripted> {
+    let mut response = response(200, fields, "coded");
+    let tag = tag.map(HeaderValue::from_static);
+    response.extensions_mut().insert(Recoded { tag });
+    response
 }
 
 pub(super) fn with_body(
@@ -194,6 +202,11 @@ impl Site {
         self.now.fetch_add(seconds * 1000, SeqCst);
     }
 
+    /// How many seconds the clock was advanced.
+    pub(super) fn now(&self) -> u64 {
+        (self.now.load(SeqCst) - START) / 1000
+    }
+
     pub(super) async fn begin(
         &self,
         method: Method,
@@ -205,9 +218,19 @@ impl Site {
         } else {
             ""
         };
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{base}{path}"));
+        let uri = format!("{base}{path}");
+        self.begin_as(method, &uri, fields, None).await
+    }
+
+    /// Asks for what a hook made of what a viewer asked for.
+    pub(super) async fn begin_as(
+        &self,
+        method: Method,
+        uri: &str,
+        fields: &[(&str, &str)],
+        asked: Option<&Uri>,
+    ) -> Result<Response<Body<Scripted>>, Arc<io::Error>> {
+        let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
@@ -216,6 +239,7 @@ impl Site {
             source: "",
             policy: &self.policy,
             key: None,
+            asked,
         };
         self.cache
             .serve(scope, request.body(Empty::new()).unwrap(), || {

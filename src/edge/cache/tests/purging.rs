@@ -68,9 +68,12 @@ async fn what_is_purged_softly_is_served_while_it_is_revalidated() {
     site.cache
         .purge("site", &Purge::Tag("news".into()), PurgeMode::Soft)
         .await;
-    assert!(site.get("/x").await.is_hit());
+    site.advance(3);
+    // RFC 9211 section 2.4: nothing is left of its freshness.
+    assert_eq!(site.get("/x").await.cache(), "hit; ttl=-3");
     site.settle().await;
     assert_eq!(site.origin.count(), 2);
+    assert_eq!(site.counts().stale, 1);
     site.cache.purge("site", &Purge::All, PurgeMode::Soft).await;
     site.advance(30);
     assert!(
@@ -165,4 +168,83 @@ async fn a_revalidation_that_began_before_a_purge_makes_nothing_fresh() {
         assert!(!site.get("/x").await.is_hit(), "{how:?}");
         assert_eq!(site.origin.count(), 3);
     }
+}
+
+/// Asks for `/` as a viewer for whom a hook makes another URL of it.
+async fn front(site: &Site, method: Method, url: &str) -> Got {
+    let viewers = Uri::from_static("http://site.example/");
+    let begun = site.begin_as(method, url, &[], Some(&viewers)).await;
+    got(begun.unwrap()).await
+}
+
+#[tokio::test]
+async fn what_a_hook_chose_the_url_of_is_purged_by_what_the_viewer_asked_for_too() {
+    let (a, b) = ("http://site.example/a/", "http://site.example/b/");
+    for fields in [FIELDS, &FIELDS[..1]] {
+        let folder = tempfile::tempdir().unwrap();
+        let origin = Origin::fixed(fields, "hello");
+        for (purge, left) in [
+            (Purge::Url("/".into()), [false, false]),
+            (Purge::Url("http://SITE.example".into()), [false, false]),
+            (Purge::Url("/b/".into()), [true, false]),
+            (Purge::Url("/c/".into()), [true, true]),
+        ] {
+            let site = Site::open(origin.clone(), config(Some(folder.path()))).await;
+            for url in [a, b] {
+                front(&site, Method::GET, url).await;
+                assert!(front(&site, Method::GET, url).await.is_hit());
+            }
+            site.settle().await;
+            site.close().await;
+            // What is on disk is known by both, too.
+            let site = Site::open(origin.clone(), config(Some(folder.path()))).await;
+            site.cache.purge("site", &purge, PurgeMode::Hard).await;
+            for (path, left) in ["/a/", "/b/"].iter().zip(left) {
+                assert_eq!(is_stored(&site, path).await, left, "{path} after {purge:?}");
+            }
+            site.close().await;
+        }
+    }
+}
+
+/// RFC 9111 section 4.4: the target is what the viewer asked for; the origin knows it by what a hook made of that.
+#[tokio::test]
+async fn an_unsafe_request_invalidates_what_the_viewer_asked_for_and_what_a_hook_made_of_it() {
+    let (a, b) = ("http://site.example/a/", "http://site.example/b/");
+    for (target, viewers) in [(a, true), (a, false)] {
+        let site = Site::new(Origin::fixed(FIELDS, "hello")).await;
+        for url in [a, b] {
+            front(&site, Method::GET, url).await;
+        }
+        match viewers {
+            true => front(&site, Method::POST, target).await,
+            false => site.send(Method::POST, target, &[]).await,
+        };
+        assert!(!is_stored(&site, "/a/").await);
+        assert_eq!(is_stored(&site, "/b/").await, !viewers);
+    }
+}
+
+#[tokio::test]
+async fn a_purge_by_what_the_viewer_asked_for_keeps_out_what_was_asked_for_before_it() {
+    let (sender, body) = streamed();
+    let body = Mutex::new(Some(body));
+    let site = Site::new(Origin::new(move |_| {
+        let body = body.lock().unwrap().take();
+        let body = body.unwrap_or_else(|| response(200, &[], "new").into_body());
+        std::future::ready(Ok(with_body(200, &FIELDS[..1], body)))
+    }))
+    .await;
+    let (url, viewers) = (
+        "http://site.example/a/",
+        Uri::from_static("http://site.example/"),
+    );
+    let old = site.begin_as(Method::GET, url, &[], Some(&viewers)).await;
+    let purge = Purge::Url("/".into());
+    site.cache.purge("site", &purge, PurgeMode::Hard).await;
+    send(&sender, "old");
+    drop(sender);
+    assert_eq!(got(old.unwrap()).await.text(), "old");
+    site.settle().await;
+    assert_eq!(front(&site, Method::GET, url).await.text(), "new");
 }

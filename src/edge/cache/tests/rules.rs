@@ -54,7 +54,9 @@ async fn a_stale_response_is_revalidated_and_takes_the_fields_of_the_304() {
     assert_eq!(revalidated.field("content-type"), "text/plain");
     site.advance(9);
     assert_eq!(site.get("/x").await.cache(), "hit; ttl=1");
-    assert_eq!(site.counts().revalidated, 1);
+    // Each is counted once, as what the metrics call it.
+    let counts = site.counts();
+    assert_eq!((counts.misses, counts.revalidated, counts.hits), (1, 1, 1));
 }
 
 /// RFC 9111 section 4.3.4: a 304 about another response selects none.
@@ -245,6 +247,9 @@ async fn only_if_cached_never_goes_forward() {
     let only = [("cache-control", "only-if-cached")];
     let got = site.get_with("/x", &only).await;
     assert_eq!((got.status, site.origin.count()), (504, 0));
+    // RFC 9211 section 2: it is made here, and of nothing that is stored.
+    assert!(!got.headers.contains_key("cache-status"), "{got:?}");
+    assert_eq!(site.cache.counts("site"), Counts::default());
     site.get("/x").await;
     assert!(site.get_with("/x", &only).await.is_hit());
 }
@@ -301,10 +306,44 @@ async fn a_stale_response_is_served_when_the_origin_fails() {
     );
     site.advance(100);
     assert!(site.begin(Method::GET, "/x", &[]).await.is_err());
+    // The directive of a request.
+    let asks = [("cache-control", "stale-if-error=200")];
+    assert_eq!(site.get_with("/x", &asks).await.text(), "hello");
     broken.store(1, SeqCst);
     assert_eq!(site.get("/x").await.status, 503);
     broken.store(2, SeqCst);
     assert_eq!(site.get("/x").await.status, 404);
+}
+
+/// RFC 5861 section 4: HEAD is answered as GET is.
+#[tokio::test]
+async fn a_stale_response_answers_head_when_the_origin_fails() {
+    let broken = Arc::new(AtomicU64::new(0));
+    let state = Arc::clone(&broken);
+    let site = Site::new(Origin::new(move |_| {
+        let fields = [("cache-control", "max-age=10, stale-if-error=100")];
+        std::future::ready(match state.load(SeqCst) {
+            0 => Ok(response(200, &fields, "hello")),
+            1 => Ok(response(503, &[], "")),
+            _ => Err(io::Error::other("unreachable")),
+        })
+    }))
+    .await;
+    site.get("/x").await;
+    site.advance(20);
+    for (state, said) in [(1, "fwd=stale; fwd-status=503;"), (2, "fwd=stale;")] {
+        broken.store(state, SeqCst);
+        let head = site.send(Method::HEAD, "/x", &[]).await;
+        assert_eq!((head.status, head.text()), (200, ""));
+        assert_eq!(head.field("content-length"), "5");
+        assert_eq!(head.cache(), format!("{said} detail=stale-if-error"));
+    }
+    let counts = site.counts();
+    assert_eq!((counts.stale, counts.misses), (2, 1));
+    site.advance(100);
+    assert!(site.begin(Method::HEAD, "/x", &[]).await.is_err());
+    broken.store(1, SeqCst);
+    assert_eq!(site.send(Method::HEAD, "/x", &[]).await.status, 503);
 }
 
 /// RFC 9111 section 5.2.2.2.
@@ -330,7 +369,8 @@ async fn what_must_be_revalidated_is_not_served_when_the_origin_fails() {
     assert!(got.is_err());
 }
 
-/// Errors are kept for as long as the policy says, and no longer.
+/// RFC 9111 section 3, RFC 9110 section 15.1: of a status that says nothing of caching, the policy of the cache may. Errors are kept
+/// for as long, and no longer.
 #[tokio::test]
 async fn an_error_is_cached_for_as_long_as_the_policy_says() {
     let site = Site::new(Origin::new(async |_| Ok(response(503, &[], "down"))))
@@ -451,12 +491,8 @@ async fn head_is_answered_from_a_stored_get_and_updates_it() {
     }
     let updated = site.get("/x").await;
     assert_eq!((updated.text(), updated.cache()), ("hello", "hit; ttl=60"));
-    assert!(
-        site.get("/changed")
-            .await
-            .cache()
-            .starts_with("fwd=uri-miss")
-    );
+    let changed = site.get("/changed").await;
+    assert_eq!(changed.cache(), "fwd=stale; fwd-status=200; stored");
 }
 
 /// RFC 9111 section 4.4.
@@ -523,6 +559,7 @@ async fn nothing_is_shared_between_distributions() {
             source: "",
             policy: &site.policy,
             key,
+            asked: None,
         };
         let got = got(site
             .cache
@@ -553,6 +590,7 @@ async fn what_is_fresh_in_memory_is_answered_at_once() {
         source: "",
         policy: &site.policy,
         key: None,
+        asked: None,
     };
     let request = Request::get("http://site.example/x")
         .body(Empty::new())

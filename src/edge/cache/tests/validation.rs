@@ -444,3 +444,193 @@ async fn whatever_may_have_changed_something_invalidates_it_with_its_variants() 
         }
     }
 }
+
+/// What this node made of a response: other bytes, with a weak tag.
+const CODED: &[(&str, &str)] = &[
+    ("cache-control", "max-age=10"),
+    ("content-encoding", "gzip"),
+    ("etag", "W/\"a\""),
+    ("vary", "x-one"),
+    ("vary", "accept-encoding"),
+];
+
+/// RFC 9111 section 4.3.4, RFC 9110 section 8.8.1: the origin's tag stays strong, whatever this node made of its response.
+#[tokio::test]
+async fn what_was_compressed_here_is_revalidated_by_the_tag_of_the_origin() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = Origin::new(async |parts: Parts| {
+        Ok(match parts.headers.get("if-none-match") {
+            // What a 304 says of other fields is of what the origin sent.
+            Some(tag) if tag == "\"a\"" => {
+                let fields = [
+                    ("cache-control", "max-age=10"),
+                    ("etag", "\"a\""),
+                    ("vary", "x-one"),
+                    ("content-digest", "sha-256=:AAAA:"),
+                ];
+                response(304, &fields, "")
+            }
+            Some(tag) => panic!("{tag:?} is not the origin's"),
+            None => recoded(CODED, Some("\"a\"")),
+        })
+    });
+    let site = Site::open(origin.clone(), config(Some(folder.path()))).await;
+    let check = async |site: &Site, asked: usize| {
+        site.advance(11);
+        let got = site.get_with("/x", &[("if-none-match", "W/\"b\"")]).await;
+        assert_eq!(got.cache(), "fwd=stale; fwd-status=304; stored");
+        assert_eq!((got.status, got.text()), (200, "coded"));
+        assert_eq!(got.field("etag"), "W/\"a\"");
+        assert_eq!(got.field("content-digest"), "");
+        assert!(site.get("/x").await.is_hit());
+        assert_eq!(site.origin.count(), asked);
+    };
+    site.get("/x").await;
+    for asked in [2, 3] {
+        check(&site, asked).await;
+    }
+    let now = site.now();
+    site.settle().await;
+    site.close().await;
+    // It is known after a restart, too.
+    let site = Site::open(origin, config(Some(folder.path()))).await;
+    site.advance(now);
+    check(&site, 4).await;
+}
+
+/// RFC 9111 section 4.3.4: another tag is of another response.
+#[tokio::test]
+async fn what_was_compressed_here_is_replaced_when_the_origin_has_another() {
+    for (tag, other) in [("\"a\"", "\"b\""), ("\"a\"", "W/\"b\"")] {
+        let site = Site::new(Origin::new(move |parts: Parts| {
+            std::future::ready(Ok(if parts.headers.contains_key("if-none-match") {
+                response(304, &[("etag", other)], "")
+            } else {
+                recoded(CODED, Some(tag))
+            }))
+        }))
+        .await;
+        site.get("/x").await;
+        site.advance(11);
+        let got = site.get("/x").await;
+        assert_eq!(got.cache(), "fwd=stale; fwd-status=200; stored", "{other}");
+        assert_eq!(site.origin.count(), 3);
+    }
+}
+
+/// RFC 9111 section 4.1: what this node may compress varies by `Accept-Encoding`, also after a 304 that does not know.
+#[tokio::test]
+async fn what_may_be_compressed_here_keeps_its_variants_when_it_is_revalidated() {
+    let fields = &[
+        ("cache-control", "max-age=10"),
+        ("etag", "\"a\""),
+        ("vary", "x-one, accept-encoding"),
+    ];
+    let site = Site::new(Origin::new(async |parts: Parts| {
+        Ok(if parts.headers.contains_key("if-none-match") {
+            let update = [("etag", "\"a\""), ("vary", "x-one")];
+            response(304, &[&update[..], &fields[..1]].concat(), "")
+        } else {
+            recoded(fields, None)
+        })
+    }))
+    .await;
+    site.get("/x").await;
+    site.advance(11);
+    let got = site.get("/x").await;
+    assert_eq!(got.cache(), "fwd=stale; fwd-status=304; stored");
+    assert!(site.get("/x").await.is_hit());
+}
+
+/// RFC 9111 section 4.3.5.
+#[tokio::test]
+async fn head_updates_what_was_compressed_here() {
+    let site = Site::new(Origin::new(async |parts: Parts| {
+        let is_head = parts.method == Method::HEAD;
+        Ok(match parts.uri.path() {
+            // Its answer to HEAD does not say its length, so that it is not known whether it is worth compressing.
+            "/plain" if is_head => {
+                let fields = [("cache-control", "max-age=10"), ("etag", "\"a\"")];
+                response(200, &fields, "")
+            }
+            _ => recoded(CODED, Some("\"a\"")),
+        })
+    }))
+    .await;
+    for path in ["/coded", "/plain"] {
+        site.get(path).await;
+        site.advance(11);
+        site.send(Method::HEAD, path, &[]).await;
+        let got = site.get(path).await;
+        assert_eq!((got.text(), got.field("etag")), ("coded", "W/\"a\""));
+        assert!(got.is_hit(), "{path}: {got:?}");
+    }
+}
+
+/// RFC 9111 section 4.3.5: what a response to HEAD does not match is stale, and not gone.
+#[tokio::test]
+async fn head_makes_stale_what_it_does_not_match() {
+    for (update, status) in [
+        (&[][..], 304),
+        (&[("etag", "\"b\"")], 304),
+        (&[("etag", "\"a\""), ("content-length", "6")], 304),
+    ] {
+        let first = &[("cache-control", "max-age=60"), ("etag", "\"a\"")];
+        let site = Site::new(origin(first, move |parts| match parts.method {
+            Method::HEAD => response(200, update, ""),
+            _ => response(status, &[], ""),
+        }))
+        .await;
+        site.get("/x").await;
+        let now = [("cache-control", "no-cache")];
+        site.send(Method::HEAD, "/x", &now).await;
+        let got = site.get("/x").await;
+        assert_eq!(
+            (got.text(), got.cache()),
+            ("hello", "fwd=stale; fwd-status=304; stored"),
+            "{update:?}"
+        );
+    }
+}
+
+/// RFC 9111 section 4.3.3: only what the origin has instead takes the place of what is stored.
+#[tokio::test]
+async fn a_refusal_takes_nothing_away_from_those_who_were_not_refused() {
+    for (status, kept) in [
+        (200, false),
+        (301, false),
+        (404, false),
+        (410, false),
+        (400, true),
+        (401, true),
+        (403, true),
+        (429, true),
+        (431, true),
+        (501, true),
+        (505, true),
+    ] {
+        let first = &[("cache-control", "max-age=60"), ("etag", "\"a\"")];
+        let no_store = [("cache-control", "no-store")];
+        let site = Site::new(origin(first, move |_| response(status, &no_store, "no"))).await;
+        site.get("/x").await;
+        let asks = [("cache-control", "no-cache"), ("x-much", "too much")];
+        let refused = site.get_with("/x", &asks).await;
+        assert_eq!((refused.status, refused.text()), (status, "no"));
+        let got = site.get("/x").await;
+        assert_eq!(got.is_hit(), kept, "{status}: {got:?}");
+    }
+}
+
+/// RFC 5861 section 3: a revalidation that is turned away is tried again, with what is stored still there.
+#[tokio::test]
+async fn what_is_stale_stays_when_the_origin_has_no_time_to_revalidate_it() {
+    let first = &[("cache-control", "max-age=10, stale-while-revalidate=60")];
+    let site = Site::new(origin(first, |_| response(429, &[], "later"))).await;
+    site.get("/x").await;
+    site.advance(11);
+    for asked in 2..5 {
+        let got = site.get("/x").await;
+        assert_eq!((got.text(), got.cache()), ("hello", "hit; ttl=-1"));
+        until(|| site.origin.count() == asked && site.cache.0.flights.is_empty()).await;
+    }
+}

@@ -4,6 +4,7 @@ use hyper::server::conn::http1;
 use tokio::net::TcpSocket;
 
 use super::*;
+use crate::model::Outcome;
 
 const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\n\
     connection: Upgrade\r\nsec-websocket-accept: abc\r\nx-hop: 1\r\n\r\nhello ";
@@ -46,7 +47,10 @@ async fn shouting() -> Script {
 /// A node: answers an upgrade as the origin does and joins the two ends.
 async fn node(
     origin: Arc<Origin>,
-) -> (SocketAddr, tokio::task::JoinHandle<io::Result<(u64, u64)>>) {
+) -> (
+    SocketAddr,
+    tokio::task::JoinHandle<Result<(u64, u64), TunnelError>>,
+) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (joined, mut tunnels) = tokio::sync::mpsc::unbounded_channel();
@@ -159,8 +163,77 @@ async fn a_tunnel_through_which_nothing_comes_is_closed() {
     }
     assert!(!tunnel.is_finished(), "it is used");
     let error = tunnel.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert!(matches!(error, TunnelError::Idle(BRIEF)), "{error}");
+    assert_eq!(error.outcome(), Outcome::OriginTimeout);
     assert_eq!(origin.server(0).in_use, 0);
+}
+
+#[tokio::test]
+async fn who_broke_a_tunnel_off_is_known() {
+    // A reset is an error, where an end is none.
+    let script = Script::once(SWITCH, End::Reset).await;
+    let (address, tunnel) = node(Arc::new(origin(&config(&[&script.url])))).await;
+    let viewer = connect(address).await;
+    let error = tunnel.await.unwrap().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::OriginBadResponse, "{error}");
+    drop(viewer);
+
+    let script = shouting().await;
+    let (address, tunnel) = node(Arc::new(origin(&config(&[&script.url])))).await;
+    let mut viewer = connect(address).await;
+    let mut head = String::new();
+    while !head.ends_with("hello ") {
+        head.push(char::from(viewer.read_u8().await.unwrap()));
+    }
+    viewer.set_zero_linger().unwrap();
+    drop(viewer);
+    let error = tunnel.await.unwrap().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Cancelled, "{error}");
+}
+
+/// A server that refuses connections.
+async fn gone() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+/// RFC 9110 §9.2.2 is about what was sent: here nothing was.
+#[tokio::test]
+async fn where_no_connection_can_be_had_the_next_server_is_asked() {
+    for is_backup in [false, true] {
+        let script = Script::once(SWITCH, End::Hold).await;
+        let mut config = config(&[&gone().await, &script.url]);
+        config.servers[1].backup = is_backup;
+        config.retries = 1;
+        let origin = origin(&config);
+        for _ in 0..4 {
+            let answer = origin.upgrade(request(), &viewer()).await.unwrap();
+            assert!(matches!(answer, Upgrade::Switched(..)), "{answer:?}");
+        }
+        assert_eq!(script.connections(), 4);
+    }
+    // As often as it may be tried again, and no more.
+    let mut config = config(&[&gone().await, &gone().await, &gone().await]);
+    config.retries = 1;
+    let origin = origin(&config);
+    let error = origin.upgrade(request(), &viewer()).await.unwrap_err();
+    assert!(matches!(error, OriginError::Unreachable(_)), "{error}");
+    assert_eq!(origin.statistics().retries, 1);
+}
+
+/// What was sent is not sent again: the server may have acted upon it.
+#[tokio::test]
+async fn what_a_server_was_sent_goes_to_no_other() {
+    let (one, two) = (
+        Script::once(b"", End::Close).await,
+        Script::once(b"", End::Close).await,
+    );
+    let mut config = config(&[&one.url, &two.url]);
+    config.retries = 3;
+    let origin = origin(&config);
+    let error = origin.upgrade(request(), &viewer()).await.unwrap_err();
+    assert!(matches!(error, OriginError::Failed(_)), "{error}");
+    assert_eq!(one.connections() + two.connections(), 1);
 }
 
 #[tokio::test]

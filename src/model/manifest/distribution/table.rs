@@ -210,7 +210,7 @@ pub(super) struct HealthTable {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table, such as { failures = 10 }")]
 pub(super) struct EjectionTable {
-    /// Failures in a row; 0 is never. Default: 5; at most 1000.
+    /// Failures in a row; 0 is never, and then connecting is tried again for each request too. Default: 5; at most 1000.
     #[schemars(range(max = 1000))]
     pub(super) failures: Option<u32>,
     /// How long the first time, doubled each time after. Default: `10 s`; 1 s to 1 h.
