@@ -16,7 +16,7 @@
 //! | --- | --- | --- |
 //! | [`cli`] | one file a verb; turns flags, environment and files into values, and errors into exit codes | reads settings, prints |
 //! | [`node`] | binds everything, wires it, runs, drains | |
-//! | [`ingress`] | HTTP in and out: listener, TLS, connection, deadlines, [`request`](ingress::DataPlane) | speaks HTTP to clients (hyper) |
+//! | [`ingress`] | HTTP in and out: listener, TLS, connection, deadlines, [`request`](ingress::DataPlane) | speaks HTTP to clients (hyper, h3) |
 //! | [`control`] | the API: who may call it, deploy, invoke, logs, health, metrics; and its client | has axum |
 //! | [`events`] | asynchronous invocation: takes events from the queue, runs them, tries again | |
 //! | [`acme`] | automatic certificates: an account, orders, renewals | orders certificates |

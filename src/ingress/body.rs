@@ -37,8 +37,8 @@ pub struct RequestBody {
 pub(super) enum Source {
     /// HTTP/1 or HTTP/2.
     Hyper(Incoming),
-    /// HTTP/3.
-    Http3(http3::Body),
+    /// HTTP/3. Apart, so that the others are small.
+    Http3(Box<http3::Body>),
 }
 
 impl Source {

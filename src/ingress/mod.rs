@@ -14,7 +14,7 @@
 //!
 //! What a request means is for its [`Handler`]; it begins with [`sanitize::request()`] and every failure ends in [`error`].
 //! An HTTP/1.1 connection may become a WebSocket to a distribution's origin. Any other `Upgrade` is ignored, as RFC 9110 §7.8
-//! allows. [`http3`] is off unless a listener with TLS asks for it. Not here: CONNECT (WebSockets on HTTP/2 and HTTP/3 neither,
+//! allows. HTTP/3 is off unless a listener with TLS asks for it. Not here: CONNECT (WebSockets on HTTP/2 and HTTP/3 neither,
 //! RFC 8441 and RFC 9220).
 
 mod body;

@@ -8,6 +8,7 @@ Does what a scenario says and prints what it saw, as JSON. It trusts the certifi
 import asyncio
 import hashlib
 import json
+import socket
 import sys
 import time
 
@@ -17,6 +18,7 @@ from aioquic.buffer import Buffer, encode_uint_var
 from aioquic.h3.connection import FrameType, H3Connection
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import (
     ConnectionTerminated,
     StopSendingReceived,
@@ -453,15 +455,28 @@ async def busy():
         return [status, refused, (await again.get("/")).status]
 
 
-async def many():
-    """More connections at once than may be half open."""
+async def crowd():
+    """Connections that are begun and left there, and then some that go on."""
 
-    async def one():
+    async def retried():
         async with to_node() as client:
-            return (await client.get("/")).status
+            status = (await client.get("/")).status
+            return [status, client._quic._retry_source_connection_id is not None]
 
-    seen = await asyncio.gather(*(one() for _ in range(int(sys.argv[4]))))
-    return seen.count(200)
+    before = await retried()
+    host, port = sys.argv[2].rsplit(":", 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        for _ in range(int(sys.argv[4])):
+            configuration = QuicConfiguration(
+                is_client=True, alpn_protocols=["h3"], server_name="a.example"
+            )
+            connection = QuicConnection(configuration=configuration)
+            connection.connect((host, int(port)), now=0)
+            for datagram, address in connection.datagrams_to_send(now=0):
+                silent.sendto(datagram, address)
+            await asyncio.sleep(0.005)
+        seen = await asyncio.gather(*(retried() for _ in range(10)))
+    return [before, seen]
 
 
 async def early_data():

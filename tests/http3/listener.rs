@@ -173,7 +173,12 @@ async fn connections_have_the_limit_of_the_listener() {
 #[tokio::test]
 async fn a_crowd_has_to_show_its_address_and_is_served() {
     let node = Listening::start();
-    assert_eq!(node.seen("many", &["100"]).await, 100);
+    let seen = node.seen("crowd", &["100"]).await;
+    let (served, retried) = (json!([200, false]), json!([200, true]));
+    assert_eq!(seen, json!([served, vec![retried; 10]]));
+    // No more than those that need not show it, and those that did.
+    let accepted = node.stats.accepted.get();
+    assert!(accepted <= 1 + 64 + 10, "{accepted}");
 }
 
 #[tokio::test]

@@ -277,7 +277,7 @@ impl<H: Handler> Requests<H> {
         let mut answer = Answer::new(send);
         let in_flight = InFlight::begin(&self.progress);
         let unacknowledged = in_flight.again();
-        let body = Source::Http3(Body::begin(receive, length).await);
+        let body = Source::Http3(Box::new(Body::begin(receive, length).await));
         let body = RequestBody::new(body, deadlines.body, &shared.stats, &self.progress);
         let request = Request::from_parts(head, body);
 
