@@ -94,6 +94,8 @@ impl Origin {
                 return Err(error);
             }
         };
+        // However the tunnel ends, which may be in hours.
+        member.server.succeeded();
         let (mut head, _) = response.into_parts();
         hop::strip(&mut head.headers);
         head.headers.remove(header::CONTENT_LENGTH);
