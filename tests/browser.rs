@@ -1,4 +1,4 @@
-//! A distribution as a browser sees it: Chromium, over TLS.
+//! A distribution as a browser sees it: Chromium, over TLS and QUIC.
 //!
 //! Chromium is large, so these tests are behind the feature `browser`:
 //!
@@ -162,7 +162,7 @@ fn certify(folder: &Path) -> String {
 }
 
 /// Chromium on a page. It ends when dropped.
-fn visit(url: &str, key: &str, profile: &Path, more: &[&str]) -> Child {
+fn visit(url: &str, key: &str, profile: &Path, more: &[String]) -> Child {
     let program = std::env::var("CHROMIUM").unwrap_or_else(|_| "chromium".to_owned());
     let mut command = Command::new(&program);
     command
@@ -192,11 +192,28 @@ fn visit(url: &str, key: &str, profile: &Path, more: &[&str]) -> Child {
 
 #[tokio::test]
 async fn a_page_finds_everything_as_pages_do() {
+    finds_everything("h2", |_| Vec::new()).await;
+}
+
+#[tokio::test]
+async fn a_page_finds_everything_over_http3() {
+    finds_everything("h3", |port| {
+        vec![format!("--origin-to-force-quic-on=site.example:{port}")]
+    })
+    .await;
+}
+
+/// Opens the page over `protocol`, with more arguments for Chromium by the node's port.
+async fn finds_everything(protocol: &str, more: impl Fn(u16) -> Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let key = certify(folder.path());
     let certificates = CertificateSource::Folder(folder.path().to_owned());
     let node = Node::start_with(|config| {
-        config.https = Some((([127, 0, 0, 1], 0).into(), TlsConfig::new(certificates)));
+        let tls = TlsConfig {
+            http3: protocol == "h3",
+            ..TlsConfig::new(certificates)
+        };
+        config.https = Some((([127, 0, 0, 1], 0).into(), tls));
     })
     .await;
     let port = node.https.unwrap().port();
@@ -229,7 +246,7 @@ async fn a_page_finds_everything_as_pages_do() {
 
     let profile = tempfile::tempdir().unwrap();
     let url = format!("https://site.example:{port}/");
-    let mut browser = visit(&url, &key, profile.path(), &[]);
+    let mut browser = visit(&url, &key, profile.path(), &more(port));
     let seen = timeout(PATIENCE, origin.seen.recv())
         .await
         .unwrap()
@@ -238,7 +255,7 @@ async fn a_page_finds_everything_as_pages_do() {
     assert_eq!(
         seen,
         json!({
-            "protocol": "h2",
+            "protocol": protocol,
             "compressed": {"coding": "br", "items": 5000, "smaller": true},
             "revalidated": {"status": 200, "items": 5000, "small": true},
             "range": [206, "bytes 2-4/8", "cde"],
