@@ -12,6 +12,8 @@
     reason = "what fails in a test's own work fails the test"
 )]
 
+#[path = "support/ports.rs"]
+mod ports;
 mod process;
 
 use process::{App, Node, Reply};
@@ -93,9 +95,7 @@ async fn typescript_prices_an_order_or_says_what_is_wrong_with_it() {
 async fn a_site_has_an_origin_of_its_own_and_hooks_in_rust_and_javascript() {
     let app = App::example("cdn");
     // Any free port, so that nothing else on this machine matters.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port().to_string();
-    drop(free);
+    let port = ports::free_address().port().to_string();
     for before in ["origin.py 8090", "127.0.0.1:8090"] {
         app.edit("wharf.toml", before, &before.replace("8090", &port));
     }

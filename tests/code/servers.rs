@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::Write as _,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Stdio},
     sync::LazyLock,
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
-use crate::support::{aws, debian, eventually};
+use crate::support::{aws, debian, eventually, ports::free_address};
 
 /// The node's key for S3.
 pub(crate) const KEY: &str = "AKIDEXAMPLE";
@@ -146,10 +145,4 @@ impl Drop for Registry {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// An address where nobody listens. Another process could take it meanwhile; then the registry does not start.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
 }

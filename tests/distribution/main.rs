@@ -22,6 +22,8 @@ mod debian;
 mod nginx;
 mod origins;
 mod poisoning;
+#[path = "../support/ports.rs"]
+mod ports;
 #[path = "../process/mod.rs"]
 mod process;
 mod requests;

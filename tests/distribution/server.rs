@@ -18,7 +18,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{debian, process::eventually};
+use crate::{debian, ports::free_address, process::eventually};
 
 /// nginx, with files in it and the settings that sites have.
 pub(crate) struct Nginx {
@@ -44,7 +44,7 @@ impl Nginx {
         let folder = tempfile::tempdir().unwrap();
         let files = folder.path().join("files");
         fs::create_dir(&files).unwrap();
-        let ports = [(); 4].map(|()| free_port());
+        let ports = [(); 4].map(|()| free_address().port());
         let certified = rcgen::generate_simple_self_signed(["origin.example".to_owned()]).unwrap();
         let write = |name: &str, text: &[u8]| fs::write(folder.path().join(name), text).unwrap();
         write("key.pem", certified.signing_key.serialize_pem().as_bytes());
@@ -157,12 +157,6 @@ impl Logged {
             if_none_match: word(),
         }
     }
-}
-
-/// A port where nobody listens. Another process could take it meanwhile; then the server does not start.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// What a server does next.

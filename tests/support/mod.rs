@@ -24,6 +24,7 @@
 pub mod aws;
 pub mod debian;
 pub mod guests;
+pub mod ports;
 pub mod zips;
 
 use std::{

@@ -11,6 +11,8 @@ mod debian;
 mod distributions;
 mod openssl;
 mod pebble;
+#[path = "../support/ports.rs"]
+mod ports;
 #[path = "../process/mod.rs"]
 mod process;
 

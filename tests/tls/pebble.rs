@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::SocketAddr,
     process::{Child, Command, Stdio},
 };
 
@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     Authority, connect, debian,
+    ports::free_address,
     process::{Node, eventually},
 };
 
@@ -153,10 +154,4 @@ impl Drop for Pebble {
             let _ = process.wait();
         }
     }
-}
-
-/// An address where nobody listens. Another process could take it meanwhile; then the authority does not start.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
 }
