@@ -15,10 +15,11 @@ pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let count = PORTS.end - PORTS.start;
     // Test files may run at the same time: each process begins somewhere else.
-    let begin = process::id().wrapping_mul(97) as u16;
-    let free = PORTS.find_map(|_| {
-        let next = begin.wrapping_add(NEXT.fetch_add(1, Relaxed));
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORTS.start + next % count));
+    let begin = process::id().wrapping_mul(97) % u32::from(count);
+    let begin = u16::try_from(begin).unwrap();
+    let free = (0..count).find_map(|_| {
+        let next = begin.wrapping_add(NEXT.fetch_add(1, Relaxed)) % count;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORTS.start + next));
         let is_free = TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok();
         is_free.then_some(address)
     });
