@@ -2,7 +2,7 @@
 //!
 //! Every request of a distribution may wait for four of them, so a call costs as little as it can: heads are lowered into the
 //! guest from where they lie, the future is polled where it is awaited, and a hook that was called and comes back goes to the
-//! same pool as other instances. What it answers is the guest's word until [`answer`] has made something of it.
+//! same pool as other instances. What it answers is the guest's word until `answer` has made something of it.
 
 mod answer;
 pub mod invariants;
