@@ -71,10 +71,8 @@ impl cache::Forward for Route {
     ) -> Result<Response<Forwarded>, Failure> {
         let behaviour = self.behaviour();
         // In a box: a request that the cache answers needs no room for it.
-        let answered = Box::pin(
-            self.answer(behaviour, request)
-                .instrument(self.span.clone()),
-        );
+        let answered = Box::pin(self.answer(behaviour, request));
+        let answered = answered.instrument(self.span.clone());
         match tokio::time::timeout(behaviour.config.timeout, answered).await {
             Ok(answered) => answered,
             Err(_elapsed) => Err(Failure::Timeout(match behaviour.config.target {
