@@ -54,16 +54,16 @@ impl Cache {
                 }
                 Joined::Wait(flight) => {
                     waits += 1;
-                    let waited = self.wait::<F>(exchange, &found, &parts, &flight);
-                    if let Some(answer) = Box::pin(waited).await {
+                    if let Some(answer) = self.wait::<F>(exchange, &found, &parts, &flight).await {
                         return answer;
                     }
                     if is_far(&parts.headers) {
-                        let passed = self.pass(exchange, parts, Some(body), forward, Why::Partial);
-                        return Box::pin(passed).await;
+                        return self
+                            .pass(exchange, parts, Some(body), forward, Why::Partial)
+                            .await;
                     }
                     let key = found.key;
-                    found = Box::pin(self.find(exchange, found.base, &parts)).await;
+                    found = self.find(exchange, found.base, &parts).await;
                     // Only another variant is worth another wait.
                     if found.key == key {
                         break;
@@ -86,7 +86,7 @@ impl Cache {
         let Some(answer) = answer else {
             // The task panicked in the origin's code: this request gets its own answer, or its own panic.
             let parts = Arc::unwrap_or_clone(parts);
-            return Box::pin(self.pass(exchange, parts, Some(body), forward, why)).await;
+            return self.pass(exchange, parts, Some(body), forward, why).await;
         };
         match answer {
             // The whole is not stored: then the part is enough.
@@ -95,8 +95,8 @@ impl Cache {
             {
                 drop(response);
                 let parts = Arc::unwrap_or_clone(parts);
-                let passed = self.pass(exchange, parts, Some(body), forward, Why::Partial);
-                Box::pin(passed).await
+                self.pass(exchange, parts, Some(body), forward, Why::Partial)
+                    .await
             }
             answer => self.lead(exchange, why, &parts, answer),
         }

@@ -76,8 +76,8 @@ impl Cache {
         if let Some((uri, headers)) = target
             && (response.status().is_success() || response.status().is_redirection())
         {
-            // In a box: most requests need no room for it.
-            Box::pin(self.invalidate(exchange, &uri, &headers, response.headers())).await;
+            self.invalidate(exchange, &uri, &headers, response.headers())
+                .await;
         }
         let mut handling = Handling::forward(why);
         handling.forward_status = Some(response.status());

@@ -111,7 +111,6 @@ impl Cache {
         request: Request<F::RequestBody>,
         forward: F,
     ) -> Answered<F> {
-        // What follows is in boxes, so that none of it needs room for the others.
         let (parts, body) = request.into_parts();
         let Some(key) = key else {
             let is_read = matches!(parts.method, Method::GET | Method::HEAD);
@@ -120,8 +119,7 @@ impl Cache {
             } else {
                 Why::Method
             };
-            let passed = self.pass(&exchange, parts, Some(body), forward, why);
-            return Box::pin(passed).await;
+            return self.pass(&exchange, parts, Some(body), forward, why).await;
         };
         let found = self.find(&exchange, key, &parts).await;
         if let Some(stored) = &found.stored {
@@ -140,17 +138,18 @@ impl Cache {
             return Ok(gateway_timeout());
         }
         if parts.method == Method::HEAD {
-            return Box::pin(self.head(&exchange, found, parts, forward)).await;
+            return self.head(&exchange, found, parts, forward).await;
         }
         let is_passing = self.0.passes(&found.key, exchange.now);
         if found.stored.is_none()
             && (self.0.is_far(&found.key, &parts.headers)
                 || (is_passing && is_for_less(&parts.headers)))
         {
-            let passed = self.pass(&exchange, parts, Some(body), forward, Why::Partial);
-            return Box::pin(passed).await;
+            return self
+                .pass(&exchange, parts, Some(body), forward, Why::Partial)
+                .await;
         }
-        Box::pin(self.get(&exchange, found, parts, body, forward)).await
+        self.get(&exchange, found, parts, body, forward).await
     }
 
     /// What is stored for a request, in memory or on disk.

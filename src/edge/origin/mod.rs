@@ -217,9 +217,8 @@ impl Origin {
             attempts += 1;
             let span =
                 tracing::debug_span!("attempt", server = member.server.url(), number = attempts);
-            // In a box: to be put into its span it is moved.
-            let attempt = Box::pin(self.attempt(member, message, host, fresh));
-            let unanswered = match attempt.instrument(span).await {
+            let attempt = self.attempt(member, message, host, fresh).instrument(span);
+            let unanswered = match attempt.await {
                 Ok(answer) => match (spare, self.backup_for(&answer, &method, index, tried)) {
                     (Some(spare), Some(backup)) => {
                         self.failed_over.fetch_add(1, Relaxed);
