@@ -1,10 +1,10 @@
 //! A distribution as a browser sees it: Chromium, over TLS and QUIC.
 //!
-//! Chromium is large, so these tests are behind the feature `browser`:
+//! Chromium is large, so these tests run only when they are asked for:
 //!
 //! ```console
 //! # apt-get install chromium
-//! $ cargo test --features browser --test browser
+//! $ cargo test --test browser -- --ignored
 //! ```
 
 #![expect(
@@ -191,11 +191,13 @@ fn visit(url: &str, key: &str, profile: &Path, more: &[String]) -> Child {
 }
 
 #[tokio::test]
+#[ignore = "it needs Chromium"]
 async fn a_page_finds_everything_as_pages_do() {
     finds_everything("h2", |_| Vec::new()).await;
 }
 
 #[tokio::test]
+#[ignore = "it needs Chromium"]
 async fn a_page_finds_everything_over_http3() {
     finds_everything("h3", |port| {
         vec![format!("--origin-to-force-quic-on=site.example:{port}")]

@@ -1,10 +1,10 @@
 //! The examples in other languages than Rust do what their READMEs say.
 //!
-//! They are built with what `.ci/toolchains` installs, so these tests are behind the feature `languages`:
+//! They are built with what `.ci/toolchains` installs, so these tests run only when they are asked for:
 //!
 //! ```console
 //! $ .ci/toolchains all
-//! $ cargo test --features languages --test languages
+//! $ cargo test --test languages -- --ignored
 //! ```
 
 #![expect(
@@ -52,26 +52,31 @@ async fn greets(language: &str) {
 }
 
 #[tokio::test]
+#[ignore = "it needs what `.ci/toolchains` installs"]
 async fn c_greets() {
     greets("c").await;
 }
 
 #[tokio::test]
+#[ignore = "it needs what `.ci/toolchains` installs"]
 async fn go_greets() {
     greets("go").await;
 }
 
 #[tokio::test]
+#[ignore = "it needs what `.ci/toolchains` installs"]
 async fn javascript_greets() {
     greets("js").await;
 }
 
 #[tokio::test]
+#[ignore = "it needs what `.ci/toolchains` installs"]
 async fn python_greets() {
     greets("python").await;
 }
 
 #[tokio::test]
+#[ignore = "it needs what `.ci/toolchains` installs"]
 async fn typescript_prices_an_order_or_says_what_is_wrong_with_it() {
     let app = App::example("order-js");
     let node = Node::up(app.path()).await;
@@ -92,6 +97,7 @@ async fn typescript_prices_an_order_or_says_what_is_wrong_with_it() {
 }
 
 #[tokio::test]
+#[ignore = "it needs what `.ci/toolchains` installs"]
 async fn a_site_has_an_origin_of_its_own_and_hooks_in_rust_and_javascript() {
     let app = App::example("cdn");
     // Any free port, so that nothing else on this machine matters.
