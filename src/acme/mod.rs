@@ -312,7 +312,7 @@ impl Acme {
             .map(|contact| format!("mailto:{contact}"))
             .collect();
         let contact: Vec<&str> = contacts.iter().map(String::as_str).collect();
-        let builder = Account::builder_with_http(Box::new(self.http.clone()));
+        let builder = || Account::builder_with_http(Box::new(self.http.clone()));
         let stored = self.catalog.get::<StoredAccount>(&directory).await?;
         // One whose key cannot be read is of no use.
         let kept = stored.and_then(|Stored { value, .. }| {
@@ -322,7 +322,7 @@ impl Acme {
         });
         let (account, sealed) = match kept {
             Some((stored, credentials)) => {
-                let account = builder.from_credentials(credentials).await;
+                let account = builder().from_credentials(credentials).await;
                 let account = account.context("find the directory")?;
                 if stored.contacts == contacts {
                     self.account = Some(account.clone());
@@ -342,8 +342,11 @@ impl Acme {
                     terms_of_service_agreed: true,
                     only_return_existing: false,
                 };
-                let made = builder.create(&wanted, directory.clone(), None).await;
-                let (account, credentials) = made.context("make an account")?;
+                let made = order::patiently(|| async {
+                    let made = builder().create(&wanted, directory.clone(), None).await;
+                    Ok(made?)
+                });
+                let (account, credentials) = made.await.context("make an account")?;
                 let credentials = serde_json::to_vec(&credentials)?;
                 tracing::info!(directory, id = account.id(), "an account was made");
                 (account, self.sealer.seal(&context, &credentials)?)

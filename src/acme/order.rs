@@ -97,14 +97,21 @@ pub(super) async fn obtain(
     proof: Proof,
     challenges: &Arc<Challenges>,
 ) -> Result<Issued, OrderError> {
-    // A nonce may be refused for no reason; instant-acme gives up after three in a row.
+    patiently(|| order(account, hosts, proof, challenges)).await
+}
+
+/// Begins again what failed for its nonce, which may be refused for no reason. instant-acme gives up after three in a row.
+pub(super) async fn patiently<T, F>(begin: impl Fn() -> F) -> Result<T, OrderError>
+where
+    F: Future<Output = Result<T, OrderError>>,
+{
     for _ in 0..2 {
-        match order(account, hosts, proof, challenges).await {
+        match begin().await {
             Err(error) if error.is("badNonce") => {}
             ended => return ended,
         }
     }
-    order(account, hosts, proof, challenges).await
+    begin().await
 }
 
 async fn order(
