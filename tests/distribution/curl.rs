@@ -61,6 +61,16 @@ impl Curl {
         self.ask(path, &[]).await
     }
 
+    /// Asks until the answer is a stored one: who got its last byte may be back before it is stored, and shares what comes.
+    pub(crate) async fn stored(&self, path: &str, arguments: &[&str]) -> Got {
+        loop {
+            let got = self.ask(path, arguments).await;
+            if !got.cache().ends_with("; collapsed") {
+                return got;
+            }
+        }
+    }
+
     /// A request with further arguments.
     pub(crate) async fn ask(&self, path: &str, arguments: &[&str]) -> Got {
         let folder = tempfile::tempdir().unwrap();

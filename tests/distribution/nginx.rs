@@ -64,7 +64,7 @@ async fn nginx_is_an_origin_in_each_protocol_that_it_speaks() {
         assert!(whole.body == large, "{name}");
         assert_eq!(whole.field("content-length"), large.len().to_string());
         let range = ["--range", "1000000-1000009"];
-        let part = curl.ask(&format!("/{name}/large"), &range).await;
+        let part = curl.stored(&format!("/{name}/large"), &range).await;
         assert_eq!(part.body, &large[1_000_000..1_000_010], "{name}");
         assert!(part.is_hit(), "{name}: {part:?}");
         let page_path = format!("/{name}/page.txt");
@@ -104,7 +104,7 @@ async fn every_client_gets_wholes_parts_and_conditions_from_the_cache() {
         let first = curl.get(path).await;
         assert_eq!((first.exit, first.status), (0, 200), "{first:?}");
         assert_eq!(first.version, version);
-        let second = curl.get(path).await;
+        let second = curl.stored(path, &[]).await;
         assert!(second.is_hit(), "{second:?}");
         assert!(first.body == large && second.body == large);
         assert!(second.field("age").parse::<u64>().is_ok(), "{second:?}");
