@@ -63,12 +63,16 @@ impl Curl {
 
     /// Asks until the answer is a stored one: who got its last byte may be back before it is stored, and shares what comes.
     pub(crate) async fn stored(&self, path: &str, arguments: &[&str]) -> Got {
-        loop {
-            let got = self.ask(path, arguments).await;
-            if !got.cache().ends_with("; collapsed") {
-                return got;
+        let asking = async {
+            loop {
+                let got = self.ask(path, arguments).await;
+                if !got.cache().ends_with("; collapsed") {
+                    return got;
+                }
             }
-        }
+        };
+        let asked = tokio::time::timeout(PATIENCE, asking).await;
+        asked.expect("it is stored in time")
     }
 
     /// A request with further arguments.
