@@ -311,6 +311,11 @@ impl Instance {
         }
     }
 
+    /// Whether an invocation has used it.
+    pub(super) fn has_served(&self) -> bool {
+        self.served > 0
+    }
+
     /// Whether another invocation may use it.
     pub(super) fn is_reusable(&self) -> bool {
         let state = self.store.data();

@@ -90,7 +90,7 @@ impl BackOff {
     }
 }
 
-/// What waits for the threads of one core: the oldest stand first.
+/// What waits for the threads of one core: the last is taken first, the first ends first.
 type Shard = Vec<Instance>;
 
 impl Pool {
@@ -147,7 +147,12 @@ impl Pool {
         if self.closed.load(SeqCst) {
             return Some(instance);
         }
-        shard.push(instance);
+        // What the function keeps between invocations is in those that have served: they are taken first.
+        if self.reuse && !instance.has_served() {
+            shard.insert(0, instance);
+        } else {
+            shard.push(instance);
+        }
         self.idle.fetch_add(1, Relaxed);
         // Looked at last and under the lock: who begins to wait after this finds the instance with `evict`.
         if waiting.load(SeqCst) > 0 {
@@ -229,7 +234,6 @@ impl Pool {
                     ended.push(shard.remove(position));
                 }
             }
-            // The oldest stand first.
             excess = excess.saturating_sub(ended.len());
             let some = excess.min(shard.len());
             ended.extend(shard.drain(..some));

@@ -74,8 +74,15 @@ def a_function_is_created_active_and_found_as_it_was_described():
 
 def a_handler_keeps_what_it_has_between_invocations():
     create(lambda_, "kept")
-    for count in range(1, 4):
-        assert invoke(lambda_, "kept", {"do": "state"})["Payload"] == {"invocations": count}
+    counts = []
+
+    def counted_to_three():
+        counts.append(invoke(lambda_, "kept", {"do": "state"})["Payload"]["invocations"])
+        return counts[-1] == 3
+
+    # An instance that was made ahead may answer in between, with its own count.
+    eventually(counted_to_three)
+    assert counts.count(1) >= counts.count(2) >= counts.count(3) == 1, counts
 
 
 def what_cannot_be_done_is_refused_and_nothing_is_made():
