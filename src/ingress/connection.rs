@@ -70,8 +70,8 @@ fn is_among(networks: &[Network], address: IpAddr) -> bool {
 }
 
 /// An address of a list; some proxies write the port to it.
-fn address(text: &str) -> Option<IpAddr> {
-    let text = text.trim();
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?.trim();
     let address = text.parse().ok();
     let address = address.or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()));
     address.map(|address: IpAddr| address.to_canonical())
@@ -128,9 +128,10 @@ impl ConnectionInfo {
             return client;
         }
         let told = headers.get(super::sanitize::FORWARDED_FOR);
-        let told = told.and_then(|told| told.to_str().ok()).unwrap_or_default();
-        // The last is the peer.
-        for address in told.rsplit(',').skip(1).map_while(address) {
+        let told = told.map(HeaderValue::as_bytes).unwrap_or_default();
+        // The last is the peer. Each is read by itself: what a client wrote before it, whatever bytes these are, hides nobody.
+        let told = told.rsplit(|byte| *byte == b',').skip(1);
+        for address in told.map_while(address) {
             client = address;
             if !is_among(&self.proxies, client) {
                 break;

@@ -155,17 +155,12 @@ impl Present {
                 "host" => present.host = true,
                 "cookie" => present.cookie = true,
                 name if hop::is_for_one(name) => present.hop_by_hop = true,
-                name if is_forwarding(name) => present.forwarding = true,
+                name if hop::is_forwarding(name) => present.forwarding = true,
                 _ => {}
             }
         }
         present
     }
-}
-
-/// Fields by which a proxy says for whom it speaks.
-fn is_forwarding(name: &str) -> bool {
-    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
 }
 
 /// Makes one field of the several that HTTP/2 may send (RFC 9113 section 8.2.3): elsewhere there is one.
@@ -311,7 +306,7 @@ fn forward(
     present: bool,
 ) -> Scheme {
     if present && !connection.is_trusted() {
-        hop::remove_named(headers, is_forwarding);
+        hop::remove_named(headers, hop::is_forwarding);
     }
     let before = present && connection.is_trusted();
     let scheme = match headers.get(FORWARDED_PROTO).filter(|_| before) {
@@ -511,7 +506,7 @@ mod tests {
             .headers
             .keys()
             .map(HeaderName::as_str)
-            .filter(|name| !is_forwarding(name))
+            .filter(|name| !hop::is_forwarding(name))
             .collect();
         names.sort_unstable();
         assert_eq!(names, ["accept", "content-length", "te", "trailer"]);
@@ -621,6 +616,8 @@ mod tests {
             (Some("198.51.100.1, unknown"), "192.0.2.7"),
             (Some("198.51.100.1, unknown, 192.0.2.8"), "192.0.2.8"),
             (Some(""), "192.0.2.7"),
+            // What a client says before it, be it no text at all, hides nobody.
+            (Some("\u{ff}, 198.51.100.1"), "198.51.100.1"),
         ] {
             let mut fields = vec![("host", "h")];
             fields.extend(told.map(|told| ("x-forwarded-for", told)));
@@ -631,6 +628,17 @@ mod tests {
                 "{told:?}"
             );
         }
+        // A proxy that hands its client's `Connection` on.
+        let fields = [
+            ("host", "h"),
+            ("connection", "x-forwarded-for, x-forwarded-proto"),
+            ("x-forwarded-for", "198.51.100.1"),
+            ("x-forwarded-proto", "https"),
+        ];
+        let head = check(Version::HTTP_11, "GET", "/", &fields, &connection).unwrap();
+        assert_eq!(connection.client(&head.headers).to_string(), "198.51.100.1");
+        assert_eq!(head.uri.scheme_str(), Some("https"));
+
         connection.proxies = Arc::default();
         let fields = [("host", "h"), ("x-forwarded-for", "198.51.100.1")];
         let head = check(Version::HTTP_11, "GET", "/", &fields, &connection).unwrap();

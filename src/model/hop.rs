@@ -27,6 +27,11 @@ pub fn is_framing(name: &str) -> bool {
     is_for_one(name) || name == "trailer"
 }
 
+/// Whether a field, its name in lower case, is one by which a proxy says for whom it speaks.
+pub fn is_forwarding(name: &str) -> bool {
+    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
+}
+
 /// Takes out the fields for this hop, and those that `Connection` names.
 pub fn strip(headers: &mut HeaderMap) {
     let stripped: Vec<HeaderName> = headers
@@ -34,8 +39,9 @@ pub fn strip(headers: &mut HeaderMap) {
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        // The framing is hyper's: a length is not taken away from a message by naming it here.
-        .filter(|name| *name != header::CONTENT_LENGTH)
+        // The framing is hyper's: a length is not taken away from a message by naming it here. Nor is what the proxy before
+        // this node wrote, by a client whose `Connection` it hands on.
+        .filter(|name| *name != header::CONTENT_LENGTH && !is_forwarding(name.as_str()))
         .collect();
     for name in stripped {
         headers.remove(name);
