@@ -1167,6 +1167,30 @@ async fn certificates_are_reloaded_and_a_bad_file_keeps_the_old_one() {
     );
 }
 
+/// Who may read it may have changed, which a file does not show.
+#[tokio::test]
+async fn a_certificate_that_could_not_be_read_is_tried_again_though_its_file_looks_the_same() {
+    let folder = TempDir::new().unwrap();
+    let old = write_certificate(folder.path(), "a", &["a.example"]);
+    let node = tls_node(&folder);
+    let new = write_certificate(folder.path(), "a", &["a.example"]);
+    let chain = folder.path().join("a.crt");
+    let good = fs::read(&chain).unwrap();
+    let written = |bytes: &[u8]| {
+        fs::write(&chain, bytes).unwrap();
+        let file = fs::File::options().write(true).open(&chain).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + SECOND).unwrap();
+    };
+    written(&vec![b' '; good.len()]);
+    sleep(SECOND / 2).await;
+    let served = handshake(&node, &connector(&[&old], &[]), "a.example").await;
+    served.unwrap();
+    written(&good);
+    sleep(SECOND / 2).await;
+    let served = handshake(&node, &connector(&[&new], &[]), "a.example").await;
+    served.unwrap();
+}
+
 #[tokio::test]
 async fn a_listener_without_usable_certificates_is_not_bound() {
     let folder = TempDir::new().unwrap();

@@ -115,6 +115,9 @@ pub struct Certificates {
 struct Parts {
     files: Vec<FilePair>,
     seen: Fingerprint,
+    /// Whether all that was seen is in use. What is not may be of use the next time, though nothing of its file changes: who may
+    /// read it, what time it is.
+    whole: bool,
     published: Vec<HostCertificate>,
 }
 
@@ -128,6 +131,8 @@ struct Snapshot {
 struct FilePair {
     files: CertificateFiles,
     pair: Pair,
+    /// Why the OCSP response that is there is not stapled.
+    unstapled: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 /// What the files looked like: who they are, when they were written, how long they are.
@@ -144,6 +149,8 @@ impl Certificates {
                 .into_iter()
                 .map(FilePair::load)
                 .collect::<Result<_, _>>()?;
+            parts.whole = parts.files.iter().all(FilePair::is_whole);
+            parts.files.iter().for_each(FilePair::warn);
             if parts.files.is_empty() {
                 return Err(TlsError::Empty);
             }
@@ -212,21 +219,33 @@ impl Certificates {
         };
         // Taken before the files are read: what changes in between is seen the next time.
         let seen = fingerprint(&files);
-        if seen == before.seen {
+        let again = seen == before.seen;
+        if again && before.whole {
             self.unstaple(Timestamp::now());
             return;
         }
+        let mut whole = true;
         let files: Vec<FilePair> = files
             .into_iter()
             .filter_map(|files| match FilePair::load(files.clone()) {
-                Ok(pair) => Some(pair),
+                Ok(pair) => {
+                    whole &= pair.is_whole();
+                    if !again {
+                        pair.warn();
+                    }
+                    Some(pair)
+                }
                 Err(error) => {
+                    whole = false;
                     let kept = before.files.iter().find(|pair| pair.files == files);
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        kept = kept.is_some(),
-                        "certificate not loaded"
-                    );
+                    // It is said once, and not each time that it is tried.
+                    if !again {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            kept = kept.is_some(),
+                            "certificate not loaded"
+                        );
+                    }
                     kept.cloned()
                 }
             })
@@ -235,10 +254,13 @@ impl Certificates {
             tracing::warn!("certificates kept: no usable pair is there any more");
             return;
         }
-        tracing::info!(certificates = files.len(), "certificates reloaded");
+        if whole || !again {
+            tracing::info!(certificates = files.len(), "certificates reloaded");
+        }
         self.change(|parts| {
             parts.files = files;
             parts.seen = seen;
+            parts.whole = whole;
         });
     }
 
@@ -334,23 +356,41 @@ impl FilePair {
             };
             TlsError::Unusable(blamed.clone(), error)
         })?;
-        let pair = staple(pair, &files.staple());
-        Ok(Self { files, pair })
+        let stapled = staple(&pair, &files.staple());
+        let (pair, unstapled) = match stapled {
+            Ok(stapled) => (stapled.unwrap_or(pair), None),
+            Err(error) => (pair, Some(error.into())),
+        };
+        Ok(Self {
+            files,
+            pair,
+            unstapled,
+        })
+    }
+
+    /// Whether all its files are in use.
+    fn is_whole(&self) -> bool {
+        self.unstapled.is_none()
+    }
+
+    fn warn(&self) {
+        if let Some(error) = &self.unstapled {
+            let file = self.files.staple();
+            tracing::warn!(file = %file.display(), %error, "an OCSP response is not stapled");
+        }
     }
 }
 
-/// The pair with the OCSP response in a file, if there is one that is of use.
-fn staple(pair: Pair, file: &Path) -> Pair {
-    let error: Box<dyn std::error::Error> = match fs::read(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return pair,
-        Err(error) => error.into(),
-        Ok(response) => match pair.clone().stapled(response, Timestamp::now()) {
-            Ok(stapled) => return stapled,
-            Err(error) => error.into(),
-        },
-    };
-    tracing::warn!(file = %file.display(), %error, "an OCSP response is not stapled");
-    pair
+/// The pair with the OCSP response in a file, if there is one.
+fn staple(
+    pair: &Pair,
+    file: &Path,
+) -> Result<Option<Pair>, Box<dyn std::error::Error + Send + Sync>> {
+    match fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+        Ok(response) => Ok(Some(pair.clone().stapled(response, Timestamp::now())?)),
+    }
 }
 
 /// What shakes hands with the clients of a listener.
