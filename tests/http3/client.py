@@ -319,6 +319,21 @@ async def flood():
         return {"closed": client.closed, "sent": sent}
 
 
+async def headless():
+    """Streams that end before a request has begun, again and again."""
+    async with to_node() as client:
+        for sent in range(2000):
+            stream, answer = client.open()
+            client._quic.send_stream_data(stream, b"", end_stream=True)
+            client.transmit()
+            if sent % 20 == 19:
+                await asyncio.sleep(0.01)
+            if client.gone.is_set():
+                break
+        await within(client.gone.wait())
+        return {"closed": client.closed, "sent": sent}
+
+
 async def polite():
     """Requests that are given up now and then: nothing wrong with it."""
     async with to_node() as client:

@@ -186,6 +186,14 @@ async fn a_flood_of_resets_closes_the_connection() {
 }
 
 #[tokio::test]
+async fn a_flood_of_streams_without_a_request_closes_the_connection() {
+    let node = Listening::start();
+    let seen = node.seen("headless", &[]).await;
+    assert_eq!(seen["closed"], EXCESSIVE_LOAD, "{seen}");
+    assert_eq!(node.handler.handled.load(SeqCst), 0);
+}
+
+#[tokio::test]
 async fn frames_that_are_wrong_end_the_stream_or_the_connection() {
     let node = Listening::start();
     let seen = node.seen("frames", &[]).await;

@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt as _, future::OptionFuture};
 use h3::{
-    error::{Code, StreamError},
+    error::Code,
     ext,
     server::{RequestResolver, RequestStream},
 };
@@ -49,6 +49,9 @@ const REPROACHES: [RangeInclusive<u64>; 2] = [0x101..=0x110, 0x200..=0x202];
 
 /// How long a client may take to acknowledge what it got, beside the way (RFC 9000 section 18.2).
 const ACKNOWLEDGED: Duration = Duration::from_millis(25);
+
+/// How many streams without a request a connection may have had: h3 keeps some bytes of each.
+const MOST_HEADLESS: usize = 10_000;
 
 type Http3 = h3::server::Connection<Quic, Bytes>;
 
@@ -98,6 +101,7 @@ pub(super) async fn serve<H: Handler>(
         progress: Arc::clone(progress),
         connection: quic,
         cancelled: AtomicUsize::new(0),
+        headless: AtomicUsize::new(0),
     };
     let leave = CancellationToken::new();
     let serving = Serving {
@@ -173,6 +177,7 @@ struct Requests<H> {
     connection: quinn::Connection,
     /// Requests that the client gave up before they were answered, less those that were answered; never below 0.
     cancelled: AtomicUsize,
+    headless: AtomicUsize,
 }
 
 impl<H: Handler> Requests<H> {
@@ -250,24 +255,24 @@ impl<H: Handler> Requests<H> {
         let deadlines = shared.config.limits.deadlines;
         let resolved = tokio::select! {
             resolved = timeout(deadlines.head, request.resolve_request()) => resolved,
-            _ = &mut stopped => return self.cancelled(),
+            _ = &mut stopped => return self.headless(),
         };
         let (head, mut stream) = match resolved {
             Ok(Ok((request, stream))) => (request.into_parts().0, stream),
             Ok(Err(error)) => {
-                if matches!(error, StreamError::RemoteTerminate { .. }) {
-                    self.cancelled();
-                }
+                self.headless();
                 tracing::debug!(peer = %info.peer, %error, "no request");
                 return;
             }
             Err(_elapsed) => {
+                self.headless();
                 shared.stats.head_timeouts.increment();
                 tracing::debug!(peer = %info.peer, "no request in time");
                 return;
             }
         };
         let Ok(length) = check(&head) else {
+            self.cancelled();
             tracing::debug!(peer = %info.peer, "malformed request");
             stream.stop_stream(Code::H3_MESSAGE_ERROR);
             stream.stop_sending(Code::H3_MESSAGE_ERROR);
@@ -315,6 +320,18 @@ impl<H: Handler> Requests<H> {
         if self.cancelled.fetch_add(1, Relaxed) >= self.shared.config.limits.reset_streams {
             self.connection
                 .close(varint(Code::H3_EXCESSIVE_LOAD), b"too many requests reset");
+        }
+    }
+
+    /// Counts a stream that ended without the head of a request: as one that was given up, and for good, since h3 keeps a little of
+    /// each until the connection ends.
+    fn headless(&self) {
+        self.cancelled();
+        if self.headless.fetch_add(1, Relaxed) >= MOST_HEADLESS {
+            self.connection.close(
+                varint(Code::H3_EXCESSIVE_LOAD),
+                b"too many streams without a request",
+            );
         }
     }
 
