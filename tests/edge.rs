@@ -342,7 +342,22 @@ async fn hooks_see_requests_and_answers_on_their_way() {
     assert_eq!((made.status(), made.text()), (418, "made by the hook\n"));
     let trapped = get(&node, "/hook/trap").await;
     assert_eq!((trapped.status(), trapped.error()), (502, "trap"));
+    let late = get(&node, "/hook/late-key").await;
+    assert_eq!((late.status(), late.error()), (502, "bad_response"));
     assert_eq!(origin.asked(), 1);
+    // What they cost, and how they went.
+    for (point, result, calls) in [
+        ("viewer_request", "ok", 3.0),
+        ("viewer_request", "failed", 1.0),
+        ("origin_request", "failed", 1.0),
+        ("viewer_response", "ok", 2.0),
+    ] {
+        let name = "wharf_distribution_hook_calls_total";
+        let line = format!(r#"{name}{{distribution="site",point="{point}",result="{result}"}}"#);
+        assert_eq!(node.metric(&line).await, calls, "{line}");
+    }
+    let cpu = r#"wharf_invocation_cpu_seconds_total{function="probe"}"#;
+    assert!(node.metric(cpu).await > 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -481,6 +496,118 @@ async fn what_is_wrong_with_a_distribution_is_told_with_its_key() {
     hooked["default"]["hooks"] = json!({"viewer_request": [{"function": "page"}]});
     let said = put(hooked).await;
     assert!(said.contains("has no hook viewer-request"), "{said}");
+}
+
+/// Puts a distribution with the origins `main` and `other` in place, whose default behaviour has these hooks.
+async fn hooked(node: &Node, main: &Origin, other: &Origin, hooks: Value) {
+    let server = |origin: &Origin| json!({"servers": [{"url": format!("http://{}", origin.address)}], "private": true});
+    let site = json!({
+        "name": "site",
+        "hosts": ["site.example"],
+        "origins": {"main": server(main), "other": server(other)},
+        "default": {"target": {"origin": "main"}, "hooks": hooks},
+    });
+    let put = node.authorized(Method::PUT, "/wharf/v1/distributions/site");
+    assert_eq!(Reply::of(put.json(&site)).await.status(), 204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_picks_the_origin_and_the_cache_key() {
+    let (node, main) = site(|_| {}).await;
+    let other = Origin::start().await;
+    let probe = FunctionConfiguration::default();
+    node.function("probe", guests::HOOK_PROBE, probe).await;
+    let hook = json!([{"function": "probe"}]);
+    hooked(
+        &node,
+        &main,
+        &other,
+        json!({"viewer_request": hook, "origin_request": hook}),
+    )
+    .await;
+    // One key for both, so the second is answered with the first.
+    for path in ["/hook/origin?a", "/hook/origin?b"] {
+        assert_eq!(get(&node, path).await.text(), "1 GET /hook/origin?a\n");
+    }
+    assert_eq!((main.asked(), other.asked()), (0, 1));
+    // After a miss, too; the key is still that of the URL.
+    for (path, number) in [("/hook/late-origin?a", 2), ("/hook/late-origin?b", 3)] {
+        for _ in 0..2 {
+            let expected = format!("{number} GET {path}\n");
+            assert_eq!(get(&node, path).await.text(), expected);
+        }
+    }
+    assert_eq!((main.asked(), other.asked()), (0, 3));
+    let nowhere = get(&node, "/hook/nowhere").await;
+    assert_eq!((nowhere.status(), nowhere.error()), (502, "bad_response"));
+    assert_eq!((main.asked(), other.asked()), (0, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_hooks_follow_each_other_until_one_answers_or_fails() {
+    let (node, main) = site(|_| {}).await;
+    let other = Origin::start().await;
+    let probe = FunctionConfiguration::default();
+    node.function("probe", guests::HOOK_PROBE, probe).await;
+    let viewer_request = |hooks: &[&str]| {
+        let hooks = hooks.iter();
+        let hooks = hooks.map(|on_failure| json!({"function": "probe", "on_failure": on_failure}));
+        json!({"viewer_request": hooks.collect::<Vec<_>>()})
+    };
+    let calls = async |result: &str| {
+        let labels = format!(r#"distribution="site",point="viewer_request",result="{result}""#);
+        node.metric(&format!("wharf_distribution_hook_calls_total{{{labels}}}"))
+            .await
+    };
+    hooked(&node, &main, &other, viewer_request(&["fail", "fail"])).await;
+    // Each sees what the one before made of the request.
+    get(&node, "/hook/chain").await;
+    assert_eq!(main.last("x-viewer-request").as_deref(), Some("seen, seen"));
+    assert_eq!(calls("ok").await, 2.0);
+    assert_eq!(get(&node, "/hook/respond").await.status(), 418);
+    assert_eq!(calls("ok").await, 3.0, "the second was not asked");
+    assert_eq!(get(&node, "/hook/trap").await.status(), 502);
+    assert_eq!((calls("failed").await, main.asked()), (1.0, 1));
+
+    hooked(&node, &main, &other, viewer_request(&["bypass", "bypass"])).await;
+    assert_eq!(get(&node, "/hook/trap").await.text(), "2 GET /hook/trap\n");
+    assert_eq!(calls("bypassed").await, 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_country_of_a_client_is_told_to_hooks_and_to_access_rules() {
+    let database = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/edge/loopback.mmdb");
+    let node = Node::start_with(|config| config.countries = Some(database.into())).await;
+    let (main, other) = (Origin::start().await, Origin::start().await);
+    let probe = FunctionConfiguration::default();
+    node.function("probe", guests::HOOK_PROBE, probe).await;
+    let hook = json!([{"function": "probe"}]);
+    hooked(
+        &node,
+        &main,
+        &other,
+        json!({"viewer_request": hook, "viewer_response": hook}),
+    )
+    .await;
+    let asked = get(&node, "/hook/country").await;
+    assert_eq!(asked.text(), "127.0.0.1  NZ");
+    let answered = get(&node, "/hook/client").await;
+    assert_eq!(answered.header("x-client"), "127.0.0.1  NZ");
+    for (countries, status) in [
+        (json!({"only": ["NZ", "DE"]}), 200),
+        (json!({"only": ["DE"]}), 403),
+        (json!({"except": ["NZ"]}), 403),
+    ] {
+        let site = json!({
+            "name": "site",
+            "hosts": ["site.example"],
+            "origins": {"main": {"servers": [{"url": format!("http://{}", main.address)}], "private": true}},
+            "default": {"target": {"origin": "main"}, "access": {"countries": countries}},
+        });
+        let put = node.authorized(Method::PUT, "/wharf/v1/distributions/site");
+        assert_eq!(Reply::of(put.json(&site)).await.status(), 204);
+        assert_eq!(get(&node, "/page").await.status(), status, "{site}");
+    }
 }
 
 /// A hook that rewrites a request leaves nothing where another behaviour, with other rules, would find it.

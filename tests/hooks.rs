@@ -28,8 +28,8 @@ use wharf::{
         Answer, ByteSize, Deployment, Digest, FunctionConfiguration, Isolation, Kind,
         LambdaSettings, Outcome, RequestId, Route, RoutePattern, Version, Vpc,
         hook::{
-            Client, Forward, HookResponse, Point, Points, RequestAction, RequestHead,
-            ResponseAction, ResponseHead,
+            Client, Forward, HookResponse, Point, Points, RequestAction, ResponseAction,
+            ResponseHead, Seen,
         },
     },
     runtime::{CompileLimits, EngineSettings, Runtime, RuntimeSettings},
@@ -117,6 +117,19 @@ impl Door {
     }
 }
 
+/// What a hook is shown of a request.
+fn seen(head: &Parts) -> Seen<'_> {
+    Seen {
+        request: head.into(),
+        client: Client {
+            address: [192, 0, 2, 1].into(),
+            tls_version: Some("TLSv1.3"),
+            country: Some("NZ"),
+        },
+        body: None,
+    }
+}
+
 /// The probe, as one function.
 struct Hook<'a> {
     door: &'a Door,
@@ -126,14 +139,9 @@ struct Hook<'a> {
 impl Hook<'_> {
     async fn on_request(&self, point: Point, head: &Parts) -> Result<RequestAction, Outcome> {
         let id = RequestId::generate();
-        let client = Client {
-            address: [192, 0, 2, 1].into(),
-            tls_version: Some("TLSv1.3"),
-            country: None,
-        };
-        let head = RequestHead::from(head);
+        let seen = seen(head);
         (self.door.invoke)
-            .hook_request(&self.function, point, id, head, client, None)
+            .hook_request(&self.function, point, id, seen)
             .await
     }
 
@@ -162,7 +170,7 @@ impl Hook<'_> {
         let (request, response) = (request(path), response.into_parts().0);
         let head = ResponseHead::from(&response);
         (self.door.invoke)
-            .hook_response(&self.function, point, id, (&request).into(), head, None)
+            .hook_response(&self.function, point, id, seen(&request), head)
             .await
     }
 
@@ -258,7 +266,7 @@ async fn a_request_hook_lets_a_request_pass_changes_it_or_answers_it() {
     assert_eq!(elsewhere.cache_key.as_deref(), Some("key"));
     let cookie = forwarded(hook.ask("/hook/cookie").await);
     assert_eq!(cookie.headers["x-variant"], "b");
-    assert_eq!(hook.text("/hook/country").await, "192.0.2.1 TLSv1.3 ");
+    assert_eq!(hook.text("/hook/country").await, "192.0.2.1 TLSv1.3 NZ");
 
     let seen = hook
         .on_request(Point::OriginRequest, &request("/any"))
@@ -311,6 +319,9 @@ async fn a_response_hook_lets_a_response_pass_or_replaces_it() {
             .collect();
         assert_eq!(seen.headers, expected);
     }
+    let known = hook.on_response(Point::ViewerResponse, "/hook/client", response());
+    let known = replaced(known.await);
+    assert_eq!(known.headers["x-client"], "192.0.2.1 TLSv1.3 NZ");
     // A body of its own has a length of its own.
     let own = hook.on_response(Point::ViewerResponse, "/hook/replace", response());
     let own = replaced(own.await);

@@ -4,18 +4,17 @@
 //! distribution get a part. It leaves the room when all of it was sent on.
 
 use std::{
+    collections::HashMap,
     net::IpAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::rate::customer;
@@ -28,9 +27,8 @@ const ROOM: usize = 128 << 20;
 const OF_DISTRIBUTION: usize = ROOM / 2;
 const OF_CLIENT: usize = ROOM / 8;
 
-/// Clients that are remembered, and for how long after they last asked; a request takes 15 minutes at the most.
-const CLIENTS: u64 = 10_000;
-const REMEMBERED: Duration = Duration::from_hours(1);
+/// So many clients are remembered before those that hold nothing are looked for.
+const CLIENTS: usize = 1024;
 
 /// What is sent on at once.
 const PIECE: usize = 16 << 10;
@@ -39,7 +37,7 @@ const PIECE: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct Room {
     all: Arc<Semaphore>,
-    clients: Cache<IpAddr, Arc<Semaphore>>,
+    clients: Mutex<Clients>,
 }
 
 impl Room {
@@ -48,13 +46,9 @@ impl Room {
     }
 
     fn of(bytes: usize) -> Self {
-        let clients = Cache::builder()
-            .max_capacity(CLIENTS)
-            .time_to_idle(REMEMBERED)
-            .build();
         Self {
             all: Arc::new(Semaphore::new(bytes)),
-            clients,
+            clients: Mutex::default(),
         }
     }
 
@@ -65,6 +59,31 @@ impl Room {
             distribution,
             client,
         }
+    }
+}
+
+/// What clients have of the [`Room`]. Who holds something of it is never forgotten: he would get as much again.
+#[derive(Debug, Default)]
+struct Clients {
+    parts: HashMap<IpAddr, Weak<Semaphore>>,
+    /// When there are so many, those that hold nothing are forgotten.
+    most: usize,
+}
+
+impl Clients {
+    fn part(&mut self, client: IpAddr) -> Arc<Semaphore> {
+        if let Some(part) = self.parts.get(&client).and_then(Weak::upgrade) {
+            return part;
+        }
+        if self.parts.len() >= self.most {
+            self.parts.retain(|_, part| part.strong_count() > 0);
+            // Twice as many: so looking through them costs each of them the same, however many there are.
+            self.most = CLIENTS.max(2 * self.parts.len());
+            self.parts.shrink_to(self.most);
+        }
+        let part = Arc::new(Semaphore::new(OF_CLIENT));
+        self.parts.insert(client, Arc::downgrade(&part));
+        part
     }
 }
 
@@ -87,18 +106,12 @@ pub(super) struct Share<'a> {
 }
 
 impl Share<'_> {
-    /// Takes so many bytes of it. Nobody waits: those who have a part of what they need would wait for each other.
-    fn take(&self, bytes: usize) -> Option<Held> {
-        let bytes = u32::try_from(bytes).ok()?;
-        let new = || Arc::new(Semaphore::new(OF_CLIENT));
-        let client = self.room.clients.get_with(customer(self.client), new);
-        let distribution = Arc::clone(&self.distribution.0);
-        let all = Arc::clone(&self.room.all);
-        Some(Held {
-            client: client.try_acquire_many_owned(bytes).ok()?,
-            distribution: distribution.try_acquire_many_owned(bytes).ok()?,
-            all: all.try_acquire_many_owned(bytes).ok()?,
-        })
+    /// Takes so many bytes of it.
+    fn take<E>(&self, bytes: usize) -> Result<Held, AheadError<E>> {
+        let mut clients = (self.room.clients.lock()).unwrap_or_else(PoisonError::into_inner);
+        let client = clients.part(customer(self.client));
+        drop(clients);
+        Held::take(&client, &self.distribution.0, &self.room.all, bytes)
     }
 }
 
@@ -110,10 +123,34 @@ struct Held {
 }
 
 impl Held {
-    fn merge(&mut self, more: Self) {
+    /// Nobody waits: those who have a part of what they need would wait for each other.
+    fn take<E>(
+        client: &Arc<Semaphore>,
+        distribution: &Arc<Semaphore>,
+        all: &Arc<Semaphore>,
+        bytes: usize,
+    ) -> Result<Self, AheadError<E>> {
+        let bytes = u32::try_from(bytes).map_err(|_| AheadError::Full)?;
+        let of = |part: &Arc<Semaphore>| Arc::clone(part).try_acquire_many_owned(bytes);
+        Ok(Self {
+            client: of(client).map_err(|_| AheadError::Spent)?,
+            distribution: of(distribution).map_err(|_| AheadError::Full)?,
+            all: of(all).map_err(|_| AheadError::Full)?,
+        })
+    }
+
+    /// Takes so many more, from where it has the others: permits of two semaphores do not go together.
+    fn extend<E>(&mut self, bytes: usize) -> Result<(), AheadError<E>> {
+        let more = Self::take(
+            self.client.semaphore(),
+            self.distribution.semaphore(),
+            self.all.semaphore(),
+            bytes,
+        )?;
         self.client.merge(more.client);
         self.distribution.merge(more.distribution);
         self.all.merge(more.all);
+        Ok(())
     }
 }
 
@@ -122,7 +159,9 @@ impl Held {
 pub(super) enum AheadError<E> {
     /// It breaks off.
     Body(E),
-    /// There is no room.
+    /// The client holds all that it may.
+    Spent,
+    /// There is no room, whoever asks.
     Full,
 }
 
@@ -176,7 +215,7 @@ impl<B: Body<Data = Bytes> + Unpin> Ahead<B> {
         while self.read.len() < limit || (self.read.len() == limit && self.next.is_none()) {
             if let Some(mut next) = self.next.take() {
                 let taken = next.split_to(next.len().min(limit - self.read.len()));
-                self.keep(&taken, room).ok_or(AheadError::Full)?;
+                self.keep(&taken, room)?;
                 self.next = Some(next).filter(|next| !next.is_empty());
                 continue;
             }
@@ -197,14 +236,13 @@ impl<B: Body<Data = Bytes> + Unpin> Ahead<B> {
         })
     }
 
-    fn keep(&mut self, data: &[u8], room: Share<'_>) -> Option<()> {
-        let taken = room.take(data.len())?;
+    fn keep(&mut self, data: &[u8], room: Share<'_>) -> Result<(), AheadError<B::Error>> {
         match &mut self.held {
-            Some(held) => held.merge(taken),
-            None => self.held = Some(taken),
+            Some(held) => held.extend(data.len())?,
+            None => self.held = Some(room.take(data.len())?),
         }
         self.read.extend_from_slice(data);
-        Some(())
+        Ok(())
     }
 }
 
@@ -355,7 +393,7 @@ mod tests {
                 let mut body = large();
                 match body.read(1 << 20, room.share(part, client)).await {
                     Ok(_) => held.push(body),
-                    Err(AheadError::Full) => return held.len() - before,
+                    Err(AheadError::Spent | AheadError::Full) => return held.len() - before,
                     Err(AheadError::Body(error)) => panic!("{error}"),
                 }
             }
@@ -379,7 +417,7 @@ mod tests {
             .read(1 << 20, room.share(&one, client(1)))
             .await
             .err();
-        assert!(matches!(again, Some(AheadError::Full)));
+        assert!(matches!(again, Some(AheadError::Spent)));
         first.frame().await.unwrap().unwrap();
         let mut again = large();
         assert!(
@@ -388,5 +426,25 @@ mod tests {
                 .await
                 .is_ok()
         );
+    }
+
+    #[tokio::test]
+    async fn however_many_clients_come_between_two_pieces_a_body_holds_what_one_client_may() {
+        let (room, part) = (Room::new(), Part::new());
+        let share = room.share(&part, CLIENT);
+        let mut body = body(vec![data("abc"), data("def")]);
+        assert_eq!(body.read(2, share).await.unwrap().data, b"ab");
+        for number in 0..20_000_u32 {
+            let other = room.share(&part, IpAddr::from(((10 << 24) | number).to_be_bytes()));
+            for _ in 0..3 {
+                other.take::<()>(1).unwrap();
+            }
+        }
+        assert_eq!(body.read(6, share).await.unwrap().data, b"abcdef");
+        let error = share.take::<()>(OF_CLIENT - 5).err();
+        assert!(matches!(error, Some(AheadError::Spent)));
+        share.take::<()>(OF_CLIENT - 6).unwrap();
+        // Who holds nothing costs nothing for long.
+        assert!(room.clients.lock().unwrap().parts.len() <= CLIENTS);
     }
 }

@@ -54,6 +54,12 @@ pub(super) fn negotiate(compression: &Compression, request: &HeaderMap) -> Optio
         .map(|(coding, _)| coding)
 }
 
+/// The tags of what a viewer has, as its request lists them.
+pub(super) fn known(request: &HeaderMap) -> Vec<HeaderValue> {
+    let lists = request.get_all(header::IF_NONE_MATCH);
+    lists.iter().cloned().collect()
+}
+
 /// What `Accept-Encoding` says (RFC 9110 section 12.5.3): codings, and their weights in thousandths.
 struct Accepted<'a>(Vec<(&'a str, u16)>);
 
@@ -110,14 +116,26 @@ fn weight(parameters: &str) -> u16 {
 }
 
 /// Compresses an answer, where it gains by it. `coding` is what [`negotiate`] found; the answer says that another viewer may
-/// get another one.
+/// get another one. `known` is what the viewer has, by its `If-None-Match`.
 pub(super) fn compress<B: Body<Data = Bytes>>(
     compression: &Compression,
     coding: Option<Coding>,
+    known: &[HeaderValue],
     method: &Method,
     response: Response<B>,
 ) -> Response<Compressed<B>> {
     let (mut head, body) = response.into_parts();
+    if coding.is_some()
+        && head.status == StatusCode::NOT_MODIFIED
+        && may_change(&head.headers)
+        && has_compressed(known, &head.headers)
+    {
+        // As the answer would have been that it stands for (RFC 9110 section 15.4.5).
+        cache::vary(&mut head.headers);
+        let tag = recode(&mut head.headers);
+        head.extensions.insert(Recoded { tag });
+        return Response::from_parts(head, Compressed::plain(body));
+    }
     if !gains(compression, head.status, &head.headers, &body) {
         return Response::from_parts(head, Compressed::plain(body));
     }
@@ -131,15 +149,20 @@ pub(super) fn compress<B: Body<Data = Bytes>>(
         header::CONTENT_ENCODING,
         HeaderValue::from_static(coding.as_str()),
     );
-    headers.remove(header::CONTENT_LENGTH);
-    headers.remove(header::ACCEPT_RANGES);
-    cache::strip_digests(headers);
-    let tag = weaken(headers);
+    let tag = recode(headers);
     head.extensions.insert(Recoded { tag });
     match method == Method::HEAD {
         true => Response::from_parts(head, Compressed::plain(body)),
         false => Response::from_parts(head, Compressed::new(body, coding)),
     }
+}
+
+/// Takes from fields what is not true of other bytes. Gives the tag that was the origin's, if they have another now.
+fn recode(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::ACCEPT_RANGES);
+    cache::strip_digests(headers);
+    weaken(headers)
 }
 
 /// Other bytes want another validator: a weak one says that it is the same to a reader (RFC 9110 section 8.8.1). Gives the
@@ -155,6 +178,39 @@ fn weaken(headers: &mut HeaderMap) -> Option<HeaderValue> {
     }
 }
 
+/// Whether a viewer has what a 304 is about compressed: then it has it by the weak form of the strong tag. By the status alone
+/// nobody could tell whether the answer would have been worth it.
+fn has_compressed(known: &[HeaderValue], headers: &HeaderMap) -> bool {
+    let tag = headers.get(header::ETAG).map(HeaderValue::as_bytes);
+    let opaque = tag
+        .and_then(|tag| tag.strip_prefix(b"\""))
+        .and_then(|tag| tag.strip_suffix(b"\""));
+    opaque.is_some_and(|opaque| known.iter().any(|list| lists_weakly(list, opaque)))
+}
+
+/// Whether a list of tags has that one, and says that it is weak.
+fn lists_weakly(list: &HeaderValue, opaque: &[u8]) -> bool {
+    // No tag has a quotation mark in it.
+    let mut parts = list.as_bytes().split(|byte| *byte == b'"');
+    while let (Some(before), Some(tag)) = (parts.next(), parts.next()) {
+        if tag == opaque && before.ends_with(b"W/") {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether nobody says that an answer must not be changed, or has compressed it.
+fn may_change(headers: &HeaderMap) -> bool {
+    let must_not = headers
+        .get_all(header::CACHE_CONTROL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|directive| directive.trim().eq_ignore_ascii_case("no-transform"));
+    !must_not && !headers.contains_key(header::CONTENT_ENCODING)
+}
+
 /// Whether an answer may be compressed, and is worth it.
 fn gains<B: Body>(
     compression: &Compression,
@@ -163,12 +219,6 @@ fn gains<B: Body>(
     body: &B,
 ) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let untouchable = headers
-        .get_all(header::CACHE_CONTROL)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|directive| directive.trim().eq_ignore_ascii_case("no-transform"));
     let announced = text(header::CONTENT_LENGTH)
         .and_then(|length| length.parse().ok())
         .or_else(|| body.size_hint().exact());
@@ -180,9 +230,8 @@ fn gains<B: Body>(
                 | StatusCode::NOT_MODIFIED
                 | StatusCode::PARTIAL_CONTENT
         )
-        && !headers.contains_key(header::CONTENT_ENCODING)
         && !headers.contains_key(header::CONTENT_RANGE)
-        && !untouchable
+        && may_change(headers)
         && text(header::CONTENT_TYPE).is_some_and(|kind| compression.takes(kind))
         && announced.is_none_or(|length| length >= compression.minimum.as_u64())
 }
@@ -450,7 +499,13 @@ mod tests {
     }
 
     async fn compressed(coding: Coding, response: Response<Full<Bytes>>) -> Response<Bytes> {
-        let response = compress(&Compression::on(), Some(coding), &Method::GET, response);
+        let response = compress(
+            &Compression::on(),
+            Some(coding),
+            &[],
+            &Method::GET,
+            response,
+        );
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Response::from_parts(head, body)
@@ -510,7 +565,7 @@ mod tests {
             assert_eq!(response.body().len(), 100_000, "{what}");
         }
         // Another viewer may have got it compressed, and a cache has to know.
-        let response = compress(&Compression::on(), None, &Method::GET, page());
+        let response = compress(&Compression::on(), None, &[], &Method::GET, page());
         assert_eq!(response.headers()["vary"], "accept-encoding");
         assert_eq!(response.headers()["etag"], "\"1\"");
         assert_eq!(response.body().size_hint().exact(), Some(100_000));
@@ -524,7 +579,7 @@ mod tests {
         for name in digests {
             assert!(!response.headers().contains_key(name), "{name}");
         }
-        let plain = compress(&Compression::on(), None, &Method::GET, page());
+        let plain = compress(&Compression::on(), None, &[], &Method::GET, page());
         for name in digests {
             assert!(plain.headers().contains_key(name), "{name}");
         }
@@ -542,12 +597,79 @@ mod tests {
         assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-other"]);
     }
 
+    fn fields(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let fields = fields.iter().map(|&(name, value)| {
+            let name = header::HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        });
+        fields.collect()
+    }
+
+    /// The fields of a 304 to a request with these tags.
+    fn not_modified(coding: Option<Coding>, request: &HeaderMap, answer: HeaderMap) -> HeaderMap {
+        let mut response = Response::new(Full::<Bytes>::default());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.headers_mut() = answer;
+        let (known, method) = (known(request), Method::GET);
+        let response = compress(&Compression::on(), coding, &known, &method, response);
+        assert!(response.body().is_end_stream());
+        response.headers().clone()
+    }
+
+    /// RFC 9110 section 15.4.5.
+    #[tokio::test]
+    async fn a_304_has_the_tag_and_the_vary_of_the_answer_that_was_compressed() {
+        let whole = compressed(Coding::Br, page()).await;
+        for tags in [
+            vec![("if-none-match", "W/\"1\"")],
+            vec![("if-none-match", "\"a,b\",W/\"0\" , W/\"1\", \"2\"")],
+            vec![("if-none-match", "\"0\""), ("if-none-match", "W/\"1\"")],
+        ] {
+            let answer = fields(&[("etag", "\"1\""), ("repr-digest", "sha-256=:AAAA:")]);
+            let headers = not_modified(Some(Coding::Br), &fields(&tags), answer);
+            for name in ["etag", "vary", "repr-digest"] {
+                assert_eq!(headers.get(name), whole.headers().get(name), "{tags:?}");
+            }
+            assert!(!headers.contains_key("content-encoding"));
+        }
+    }
+
+    #[test]
+    fn a_304_that_is_not_about_what_was_compressed_here_is_left_as_it_is() {
+        let (br, weak, tag) = (Some(Coding::Br), "W/\"1\"", ("etag", "\"1\""));
+        let keep = ("cache-control", "no-transform");
+        for (what, coding, tags, answer) in [
+            ("no coding", None, weak, vec![tag]),
+            ("as the origin sent it", br, "\"1\"", vec![tag]),
+            ("another", br, "W/\"11\", \"1\", W/\"2\"", vec![tag]),
+            ("anything", br, "*", vec![tag]),
+            ("by a date", br, weak, vec![]),
+            ("weak before", br, weak, vec![("etag", weak)]),
+            ("not to be changed", br, weak, vec![tag, keep]),
+            (
+                "compressed already",
+                br,
+                weak,
+                vec![tag, ("content-encoding", "gzip")],
+            ),
+        ] {
+            let answer = fields(&answer);
+            let request = fields(&[("if-none-match", tags)]);
+            assert_eq!(
+                not_modified(coding, &request, answer.clone()),
+                answer,
+                "{what}"
+            );
+        }
+    }
+
     /// RFC 9110 section 9.3.2.
     #[test]
     fn the_head_of_an_answer_is_the_same_for_head() {
         let response = compress(
             &Compression::on(),
             Some(Coding::Br),
+            &[],
             &Method::HEAD,
             page().map(|_| Full::<Bytes>::default()),
         );

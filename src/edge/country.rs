@@ -190,6 +190,13 @@ mod tests {
         assert_eq!(find("192.0.2.1").as_deref(), Some("FR"));
     }
 
+    /// The file is what tests of whole nodes take.
+    #[test]
+    fn the_database_of_tests_has_the_loopback_in_new_zealand() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/edge/loopback.mmdb");
+        assert_eq!(fs::read(path).unwrap(), database(127, "NZ"));
+    }
+
     #[test]
     fn what_is_no_database_is_told_with_its_path() {
         let error = Countries::open(Path::new("/no/such.mmdb")).err().unwrap();

@@ -10,7 +10,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -21,6 +20,7 @@ use http::{
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Empty, Full, LengthLimitError};
 use pin_project_lite::pin_project;
+use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span};
 
 use super::{
@@ -65,15 +65,20 @@ impl cache::Forward for Route {
     type Body = Forwarded;
     type Error = Failure;
 
+    fn is_of_one(failure: &Failure) -> bool {
+        matches!(failure, Failure::Spent)
+    }
+
     async fn send(
         &self,
         request: Request<Option<RequestBody>>,
     ) -> Result<Response<Forwarded>, Failure> {
         let behaviour = self.behaviour();
         // In a box: a request that the cache answers needs no room for it.
-        let answered = Box::pin(self.answer(behaviour, request));
+        let until = Instant::now() + behaviour.config.timeout;
+        let answered = Box::pin(self.answer(behaviour, request, until));
         let answered = answered.instrument(self.span.clone());
-        match tokio::time::timeout(behaviour.config.timeout, answered).await {
+        match timeout_at(until, answered).await {
             Ok(answered) => answered,
             Err(_elapsed) => Err(Failure::Timeout(match behaviour.config.target {
                 Target::Function(_) if self.origin.is_none() => Outcome::Timeout,
@@ -92,6 +97,7 @@ impl Route {
         &self,
         behaviour: &Behaviour,
         request: Request<Option<RequestBody>>,
+        until: Instant,
     ) -> Result<Response<Forwarded>, Failure> {
         let (mut head, body) = request.into_parts();
         let hooks = Hooks {
@@ -104,6 +110,12 @@ impl Route {
         let room = self.edge.room.share(share, self.arrival.client);
         // What is stored is stored for what the cache was asked, whatever a hook makes of that.
         let coding = compress::negotiate(&config.compress, &head.headers);
+        // Not of what the cache asks for itself, which is a GET without a body: it knows the origin's tags.
+        let is_viewers = body.is_some() || head.method == Method::HEAD;
+        let known = match coding {
+            Some(_) if is_viewers => compress::known(&head.headers),
+            Some(_) | None => Vec::new(),
+        };
         if config.hooks.want_whole() {
             head.headers.remove(header::RANGE);
             head.headers.remove(header::IF_RANGE);
@@ -138,7 +150,7 @@ impl Route {
                     }),
                     None => Cow::Borrowed(self),
                 };
-                transform::pass(&route, 0, Request::from_parts(head, body)).await?
+                transform::pass(&route, 0, Request::from_parts(head, body), until).await?
             }
         };
         let response = match asked {
@@ -167,15 +179,17 @@ impl Route {
         Ok(compress::compress(
             &config.compress,
             coding,
+            &known,
             &method,
             response,
         ))
     }
 
-    /// Asks an origin or a function.
+    /// Asks an origin or a function. `until` then there is an answer waited for.
     pub(super) async fn ask(
         &self,
         request: Request<RequestBody>,
+        until: Instant,
     ) -> Result<Response<Answer>, Failure> {
         let target = &self.behaviour().config.target;
         let origin = match (self.origin.as_deref(), target) {
@@ -190,7 +204,7 @@ impl Route {
                     .origins
                     .get(name)
                     .ok_or_else(|| Failure::NoOrigin(name.to_owned()))?;
-                self.ask_origin(source, request).await
+                self.ask_origin(source, request, until).await
             }
             (None, Target::Function(name)) => {
                 let function = self.edge.invoke.find(name.as_str());
@@ -201,7 +215,7 @@ impl Route {
                 let arrival = invoke::Arrival {
                     request_id: self.arrival.request_id,
                     // The function's time begins when it is asked, and not when hooks and cache were.
-                    started: Instant::now(),
+                    started: std::time::Instant::now(),
                     source_ip: self.arrival.client,
                     path_parameters: &[],
                     url: None,
@@ -219,6 +233,7 @@ impl Route {
         &self,
         source: &Source,
         mut request: Request<RequestBody>,
+        until: Instant,
     ) -> Result<Response<Answer>, Failure> {
         trace::start(request.headers_mut(), self.arrival.request_id);
         let uri = request.uri();
@@ -229,6 +244,7 @@ impl Route {
                 .authority()
                 .cloned()
                 .unwrap_or_else(|| Authority::from_static("localhost")),
+            until,
         };
         let observed = self.arrival.observed.as_deref();
         if let Some(observed) = observed {

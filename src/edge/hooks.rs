@@ -18,7 +18,7 @@ use crate::{
         distribution::{Hook, OnFailure},
         hook::{
             Client, HookResponse, Point, RequestAction, RequestHead, ResponseAction, ResponseHead,
-            SeenBody,
+            Seen, SeenBody,
         },
     },
     telemetry::metrics::{DistributionMetrics, HookResult},
@@ -132,6 +132,7 @@ where
         match self.original.read(most, self.room).await {
             Ok(seen) => Ok(Some(seen)),
             Err(AheadError::Body(error)) => Err((self.broken)(error)),
+            Err(AheadError::Spent) => Err(Failure::Spent),
             Err(AheadError::Full) => Err(Failure::Outcome(Outcome::Overloaded)),
         }
     }
@@ -157,22 +158,16 @@ impl Hooks<'_> {
     ) -> Result<(Decided, Option<Response<Bytes>>), Failure> {
         let mut decided = Decided::default();
         for hook in hooks {
-            let client = Client {
-                address: self.arrival.client,
-                tls_version: self.arrival.tls_version,
-                country: self
-                    .arrival
-                    .country
-                    .as_ref()
-                    .map(|country| country.as_str()),
-            };
             let id = self.arrival.request_id;
             let action = match self.invoke.find(hook.function.as_str()) {
                 Some(function) => {
-                    let body = content.seen(hook.body).await?;
-                    let head = RequestHead::from(&*head);
+                    let seen = Seen {
+                        body: content.seen(hook.body).await?,
+                        request: RequestHead::from(&*head),
+                        client: self.client(),
+                    };
                     self.invoke
-                        .hook_request(&function, point, id, head, client, body)
+                        .hook_request(&function, point, id, seen)
                         .instrument(span(hook, point))
                         .await
                 }
@@ -222,9 +217,15 @@ impl Hooks<'_> {
                 Some(function) => {
                     let body = content.seen(hook.body).await?;
                     knows_coding = body.is_some();
+                    let client = self.client();
+                    let seen = Seen {
+                        request,
+                        client,
+                        body,
+                    };
                     let response = ResponseHead::from(&*head);
                     self.invoke
-                        .hook_response(&function, point, id, request, response, body)
+                        .hook_response(&function, point, id, seen, response)
                         .instrument(span(hook, point))
                         .await
                 }
@@ -257,6 +258,15 @@ impl Hooks<'_> {
             }
         }
         Ok(())
+    }
+
+    fn client(&self) -> Client<'_> {
+        let country = self.arrival.country.as_ref();
+        Client {
+            address: self.arrival.client,
+            tls_version: self.arrival.tls_version,
+            country: country.map(|country| country.as_str()),
+        }
     }
 
     fn count(&self, hook: &Hook, point: Point, is_ok: bool) {

@@ -240,6 +240,8 @@ pub enum Failure {
     Loop,
     /// A hook failed that must not.
     Hook(Outcome),
+    /// The client holds all the room that it may for bodies that hooks are given.
+    Spent,
     /// A hook asked for an origin that the distribution does not have.
     NoOrigin(String),
     /// The origin gave no answer.
@@ -259,6 +261,7 @@ impl Failure {
             Self::Hook(Outcome::Throttled | Outcome::Overloaded) => Outcome::Overloaded,
             Self::Hook(outcome) if outcome.status().is_server_error() => *outcome,
             Self::Hook(_) => Outcome::Trap,
+            Self::Spent => Outcome::Overloaded,
             Self::NoOrigin(_) => Outcome::BadResponse,
             Self::Origin(error) => error.outcome(),
             Self::Timeout(outcome) => *outcome,
@@ -272,9 +275,11 @@ impl Failure {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Origin(error) => error.status(),
-            Self::Outcome(_) | Self::Hook(_) | Self::NoOrigin(_) | Self::Timeout(_) => {
-                self.outcome().status()
-            }
+            Self::Outcome(_)
+            | Self::Hook(_)
+            | Self::Spent
+            | Self::NoOrigin(_)
+            | Self::Timeout(_) => self.outcome().status(),
         }
     }
 }

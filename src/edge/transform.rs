@@ -15,6 +15,7 @@ use std::{
 
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::{
@@ -26,7 +27,7 @@ use crate::{
     runtime::{Next, NextAnswer, NextRequestBody},
 };
 
-/// Sends a request past the middleware from `position` on, and to what answers.
+/// Sends a request past the middleware from `position` on, and to what answers. `until` then there is an answer waited for.
 ///
 /// # Errors
 ///
@@ -35,11 +36,12 @@ pub(super) async fn pass(
     route: &Route,
     position: usize,
     request: Request<RequestBody>,
+    until: Instant,
 ) -> Result<Response<Answer>, Failure> {
     match route.behaviour().config.hooks.transform.get(position) {
         // In a box: most requests need no room for it.
-        Some(name) => Box::pin(around(route, name, position, request)).await,
-        None => route.ask(request).await,
+        Some(name) => Box::pin(around(route, name, position, request, until)).await,
+        None => route.ask(request, until).await,
     }
 }
 
@@ -48,6 +50,7 @@ async fn around(
     name: &FunctionName,
     position: usize,
     request: Request<RequestBody>,
+    until: Instant,
 ) -> Result<Response<Answer>, Failure> {
     let function = route.edge.invoke.find(name.as_str());
     let function = function.ok_or(Failure::Hook(Outcome::Internal))?;
@@ -56,6 +59,7 @@ async fn around(
         route: route.clone(),
         position: position + 1,
         failure: failure.clone(),
+        until,
     });
     let noted = failure.clone();
     let request = request.map(|body| {
@@ -104,6 +108,7 @@ struct Rest {
     /// Of the first that does.
     position: usize,
     failure: Failed,
+    until: Instant,
 }
 
 impl Next for Rest {
@@ -111,11 +116,11 @@ impl Next for Rest {
         &self,
         request: Request<NextRequestBody>,
     ) -> Pin<Box<dyn Future<Output = NextAnswer> + Send>> {
-        let (route, position) = (self.route.clone(), self.position);
+        let (route, position, until) = (self.route.clone(), self.position, self.until);
         let failure = self.failure.clone();
         let span = route.span.clone();
         let passed = async move {
-            match pass(&route, position, request).await {
+            match pass(&route, position, request, until).await {
                 Ok(response) => Ok(response.map(|body| {
                     body.map_err(|error: AnswerError| error.outcome())
                         .boxed_unsync()

@@ -9,7 +9,7 @@ use super::{Function, Invoke, http::traceparent};
 use crate::{
     model::{
         Outcome, RequestId,
-        hook::{Client, Point, RequestAction, RequestHead, ResponseAction, ResponseHead, SeenBody},
+        hook::{Point, RequestAction, RequestHead, ResponseAction, ResponseHead, Seen},
     },
     runtime::Invocation,
     telemetry::logs::Level,
@@ -23,7 +23,7 @@ impl Function {
 }
 
 impl Invoke {
-    /// Has a hook see a request: at [`Point::ViewerRequest`] or [`Point::OriginRequest`], where it may be given a body too.
+    /// Has a hook see a request: at [`Point::ViewerRequest`], or with its body at [`Point::OriginRequest`].
     ///
     /// Its time begins when it has an instance. The invocation is recorded under the request's id, in the hook's log.
     ///
@@ -36,19 +36,17 @@ impl Invoke {
         function: &Arc<Function>,
         point: Point,
         request_id: RequestId,
-        request: RequestHead<'_>,
-        client: Client<'_>,
-        body: Option<SeenBody<'_>>,
+        seen: Seen<'_>,
     ) -> Result<RequestAction, Outcome> {
         let has = !point.sees_response() && function.has_hook(point);
-        let invocation = self.begin_hook(function, point, has, request_id, request)?;
+        let invocation = self.begin_hook(function, point, has, request_id, seen.request)?;
         self.runtime
-            .hook_request(&function.runtime, point, request, client, body, invocation)
+            .hook_request(&function.runtime, point, seen, invocation)
             .await
     }
 
-    /// Has a hook see a response, and the request that it answers: at [`Point::OriginResponse`], where it may be given a body
-    /// too, or [`Point::ViewerResponse`].
+    /// Has a hook see a response, and the request that it answers: with its body at [`Point::OriginResponse`], with the client at
+    /// [`Point::ViewerResponse`].
     ///
     /// # Errors
     ///
@@ -58,21 +56,13 @@ impl Invoke {
         function: &Arc<Function>,
         point: Point,
         request_id: RequestId,
-        request: RequestHead<'_>,
+        seen: Seen<'_>,
         response: ResponseHead<'_>,
-        body: Option<SeenBody<'_>>,
     ) -> Result<ResponseAction, Outcome> {
         let has = point.sees_response() && function.has_hook(point);
-        let invocation = self.begin_hook(function, point, has, request_id, request)?;
+        let invocation = self.begin_hook(function, point, has, request_id, seen.request)?;
         self.runtime
-            .hook_response(
-                &function.runtime,
-                point,
-                request,
-                response,
-                body,
-                invocation,
-            )
+            .hook_response(&function.runtime, point, seen, response, invocation)
             .await
     }
 

@@ -194,6 +194,17 @@ pub struct SeenBody<'a> {
     pub truncated: bool,
 }
 
+/// What a hook is shown, but for the response at the points that see one.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// The request, as the hooks before made it.
+    pub request: RequestHead<'a>,
+    /// Who sent it.
+    pub client: Client<'a>,
+    /// The body of what passes the point, where the hook may be given one.
+    pub body: Option<SeenBody<'a>>,
+}
+
 /// What happens after a hook at [`Point::ViewerRequest`] or [`Point::OriginRequest`].
 #[derive(Debug, Clone)]
 pub enum RequestAction {

@@ -70,7 +70,7 @@ use pool::Lease;
 use crate::{
     model::{
         Deployment, Digest, Kind, Limits, Outcome, Vpc,
-        hook::{Client, Point, RequestAction, RequestHead, ResponseAction, ResponseHead, SeenBody},
+        hook::{Point, RequestAction, ResponseAction, ResponseHead, Seen},
     },
     store::{Blobs, KeyValue},
     telemetry::{logs::FunctionLog, metrics::NodeMetrics},
@@ -503,9 +503,7 @@ impl Runtime {
         &self,
         function: &Arc<Function>,
         point: Point,
-        request: RequestHead<'_>,
-        client: Client<'_>,
-        body: Option<SeenBody<'_>>,
+        seen: Seen<'_>,
         invocation: Invocation,
     ) -> Result<RequestAction, Outcome> {
         let account = open(function, &invocation);
@@ -513,7 +511,7 @@ impl Runtime {
         let action = match self.lease(function, invocation, &account, None).await {
             Ok(lease) => {
                 let bounds = hook_bounds(function);
-                hook::on_request(lease, point, request, client, body, account, bounds).await
+                hook::on_request(lease, point, seen, account, bounds).await
             }
             Err(outcome) => Err(outcome),
         };
@@ -530,9 +528,8 @@ impl Runtime {
         &self,
         function: &Arc<Function>,
         point: Point,
-        request: RequestHead<'_>,
+        seen: Seen<'_>,
         response: ResponseHead<'_>,
-        body: Option<SeenBody<'_>>,
         invocation: Invocation,
     ) -> Result<ResponseAction, Outcome> {
         let account = open(function, &invocation);
@@ -540,7 +537,7 @@ impl Runtime {
         let action = match self.lease(function, invocation, &account, None).await {
             Ok(lease) => {
                 let bounds = hook_bounds(function);
-                hook::on_response(lease, point, request, response, body, account, bounds).await
+                hook::on_response(lease, point, seen, response, account, bounds).await
             }
             Err(outcome) => Err(outcome),
         };

@@ -73,7 +73,7 @@ pub mod origin_response {
 pub mod viewer_response {
     pub use crate::{
         bindings::{
-            imports::wharf::edge::types::{Request, Response, ResponseAction},
+            imports::wharf::edge::types::{Client, Request, Response, ResponseAction},
             viewer_response as bindings,
             viewer_response::{
                 export_viewer_response as export, exports::wharf::edge::viewer_response::Guest,

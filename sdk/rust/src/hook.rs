@@ -50,8 +50,12 @@
 //!     }
 //! }
 //!
+//! /// Over TLS, browsers are to come by TLS the next time too.
 //! #[wharf_sdk::viewer_response]
-//! fn harden(_request: Request, mut response: Response) -> ResponseAction {
+//! fn harden(_request: Request, mut response: Response, client: Client) -> ResponseAction {
+//!     if client.tls_version.is_none() {
+//!         return ResponseAction::Next;
+//!     }
 //!     response.headers.set("strict-transport-security", "max-age=63072000");
 //!     response.into()
 //! }
@@ -273,7 +277,7 @@ pub struct Forward {
     pub body: Option<Vec<u8>>,
     /// The origin to use, by its name in the distribution; none keeps the behaviour's.
     pub origin: Option<String>,
-    /// The cache key to use; none keeps the behaviour's.
+    /// The cache key to use, before the cache only; none keeps the behaviour's.
     pub cache_key: Option<String>,
 }
 
@@ -362,9 +366,12 @@ pub fn call_origin_response<A: Into<ResponseAction>>(
 pub fn call_viewer_response<A: Into<ResponseAction>>(
     request: wit::Request,
     response: wit::Response,
-    hook: impl FnOnce(Request, Response) -> A,
+    client: wit::Client,
+    hook: impl FnOnce(Request, Response, Client) -> A,
 ) -> wit::ResponseAction {
-    hook(request.into(), response.into()).into().into()
+    hook(request.into(), response.into(), client.into())
+        .into()
+        .into()
 }
 
 impl From<RequestAction> for wit::RequestAction {

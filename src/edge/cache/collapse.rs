@@ -25,6 +25,7 @@ use super::{
     reply::{Representation, reply},
     serve::{Answered, Exchange, Found, is_ahead, is_far},
     status::{Handling, Why},
+    storable::Refusal,
     stored::Stored,
     validator,
     vary::Vary,
@@ -181,9 +182,15 @@ impl Cache {
                 };
                 reply(method, request, representation, &handling)
             }
-            Answer::Revalidated(stored) => {
+            Answer::Revalidated {
+                stored,
+                is_kept,
+                refusal,
+            } => {
                 handling.forward_status = Some(StatusCode::NOT_MODIFIED);
-                handling.stored = true;
+                handling.revalidated = true;
+                handling.stored = is_kept;
+                handling.detail = refusal.map(Refusal::as_str);
                 counters.count(&handling);
                 self.0
                     .stored(exchange, (method, request), &stored, handling)

@@ -13,13 +13,13 @@ use tokio::task::{coop::consume_budget, spawn_blocking};
 use super::{
     Comes, Forward, Shared,
     disk::{Disk, Document, Spool},
-    fill::{Failure, Fill},
+    fill::{self, Failure, Fill},
     memory::Slot,
     purge::Generation,
     stored::{self, Content, Stored},
 };
 
-/// How much is written to disk at once.
+/// How much is written to disk at once, by what it takes in memory.
 const BATCH: u64 = 256 << 10;
 
 /// A body on its way into the cache.
@@ -99,11 +99,12 @@ impl Download {
         if self.fill.length.is_some_and(|length| received > length) {
             return Err(Failure::Length);
         }
+        let weight = fill::weight(&bytes);
         self.fill.push(bytes);
         if matches!(self.way, Way::Memory) {
-            self.held += length;
-            let before = self.shared.filling.fetch_add(length, Relaxed);
-            if received > self.shared.memory_object || before + length > self.shared.most_filling {
+            self.held += weight;
+            let before = self.shared.filling.fetch_add(weight, Relaxed);
+            if received > self.shared.memory_object || before + weight > self.shared.most_filling {
                 self.leave_memory();
             }
         }
@@ -114,7 +115,9 @@ impl Download {
         match &self.way {
             // A body that never waits would keep its readers from running.
             Way::Memory => consume_budget().await,
-            Way::Disk(_, spool, _) if received - spool.written() < BATCH => consume_budget().await,
+            Way::Disk(_, spool, _) if self.fill.weight_from(spool.written()) < BATCH => {
+                consume_budget().await;
+            }
             Way::Disk(..) => self.write().await,
             Way::Window => {
                 if !self.fill.advance().await {

@@ -12,11 +12,11 @@ use tokio::sync::oneshot;
 use super::{
     Comes, Forward, Shared,
     clock::Moment,
-    directives::Demands,
+    directives::{Demands, Directives},
     download::Download,
     fill::{Fill, FillReader},
     flight::{Lead, Outcome},
-    freshness::Reuse,
+    freshness::{Freshness, Reuse},
     index::Label,
     key::Key,
     memory::Slot,
@@ -60,12 +60,49 @@ pub(super) enum Answer<F: Forward> {
         headers: HeaderMap,
     },
     /// The origin says that what is stored is still good.
-    Revalidated(Arc<Stored>),
+    Revalidated {
+        /// With what the origin says of it now.
+        stored: Arc<Stored>,
+        /// Whether it is stored so.
+        is_kept: bool,
+        /// Why not, if it was refused.
+        refusal: Option<Refusal>,
+    },
     /// The origin failed; what is stored may be served nevertheless.
     Stale(Arc<Stored>, Option<StatusCode>),
     /// A response that is not stored.
     Unshared(Response<F::Body>, Refusal),
     Failed(Arc<F::Error>),
+}
+
+/// What an update makes of a stored response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It may be stored with the fields of the update.
+    Updated,
+    /// It has another list of fields that choose, and would need another key: the next miss brings it.
+    Moved,
+    /// It may not be stored with the fields of the update.
+    Refused(Refusal),
+}
+
+impl Fate {
+    /// Whether it is lost for everybody. What only this request is to blame for leaves it as it was: RFC 9111 section 5.2.1.5 says
+    /// so of `no-store`, and section 3.5 is about what is stored anew.
+    const fn is_loss(self) -> bool {
+        match self {
+            Self::Updated => false,
+            Self::Moved => true,
+            Self::Refused(refusal) => refusal.is_lasting(),
+        }
+    }
+
+    const fn refusal(self) -> Option<Refusal> {
+        match self {
+            Self::Updated | Self::Moved => None,
+            Self::Refused(refusal) => Some(refusal),
+        }
+    }
 }
 
 /// Tells everybody what comes of a fetch.
@@ -149,6 +186,10 @@ impl Fetch {
         let on_error = |stale: &Arc<Stored>| stale.on_error(received, &self.demands);
         let stale = self.stale.clone().filter(on_error);
         let response = match (result, stale) {
+            (Err(error), Some(stale)) if F::is_of_one(&error) => {
+                audience.tell(Outcome::Unshared, Answer::Stale(stale, None));
+                return None;
+            }
             (Err(_), Some(stale)) => {
                 stale_instead(stale, None, audience);
                 return None;
@@ -159,7 +200,10 @@ impl Fetch {
             }
             (Err(error), None) => {
                 let error = Arc::new(error);
-                let outcome = Outcome::Failed(Arc::clone(&error) as _);
+                let outcome = match F::is_of_one(&error) {
+                    true => Outcome::Unshared,
+                    false => Outcome::Failed(Arc::clone(&error) as _),
+                };
                 audience.tell(outcome, Answer::Failed(error));
                 return None;
             }
@@ -245,27 +289,28 @@ impl Fetch {
         audience: &mut Audience<F>,
     ) {
         let received = self.shared.clock.now();
-        let (fresh, is_kept) = self.refreshed(stale, &update, requested, received);
-        if is_kept
-            && self.shared.keep(
-                &Slot::Response(Arc::clone(&fresh)),
-                self.asked,
-                Comes::FromOrigin,
-            )
-        {
-            self.shared
-                .write(Slot::Response(Arc::clone(&fresh)), self.asked);
+        let (fresh, fate) = self.refreshed(stale, &update, requested, received);
+        let slot = Slot::Response(Arc::clone(&fresh));
+        let is_kept =
+            fate == Fate::Updated && self.shared.keep(&slot, self.asked, Comes::FromOrigin);
+        let outcome = if is_kept {
+            self.shared.write(slot, self.asked);
             if fresh.reuse(received, &Demands::default()) == Reuse::No {
                 self.pass();
             }
-            let outcome = Outcome::Revalidated(Arc::clone(&fresh));
-            audience.tell(outcome, Answer::Revalidated(fresh));
+            Outcome::Revalidated(Arc::clone(&fresh))
         } else {
-            if !is_kept {
+            if fate.is_loss() {
                 self.shared.discard(stale).await;
             }
-            audience.tell(Outcome::Unshared, Answer::Revalidated(fresh));
-        }
+            Outcome::Unshared
+        };
+        let answer = Answer::Revalidated {
+            stored: fresh,
+            is_kept,
+            refusal: fate.refusal(),
+        };
+        audience.tell(outcome, answer);
     }
 
     /// What a response to HEAD says about a stored response: RFC 9111 section 4.3.5. One that it does not match is stale.
@@ -284,21 +329,21 @@ impl Fetch {
         if !is_same {
             return self.shared.mark(stale, received).await;
         }
-        let (fresh, is_kept) = self.refreshed(stale, &headers, requested, received);
+        let (fresh, fate) = self.refreshed(stale, &headers, requested, received);
         let slot = Slot::Response(fresh);
-        if is_kept && self.shared.keep(&slot, self.asked, Comes::FromOrigin) {
+        if fate == Fate::Updated && self.shared.keep(&slot, self.asked, Comes::FromOrigin) {
             self.shared.write(slot, self.asked);
         }
     }
 
-    /// A stored response with the fields of an update, and whether it may still be stored.
+    /// A stored response with the fields of an update, and what that makes of the one that is stored.
     fn refreshed(
         &self,
         stale: &Stored,
         update: &HeaderMap,
         requested: Moment,
         received: Moment,
-    ) -> (Arc<Stored>, bool) {
+    ) -> (Arc<Stored>, Fate) {
         let mut fields = stale.head.headers.clone();
         fields.extend(stale.head.hidden.clone());
         if !update.contains_key(DATE) {
@@ -314,23 +359,35 @@ impl Fetch {
         head.label.tags = stored::tags(&fields);
         head.version = stored::version();
         let varies = Vary::of_response(&stale.head.headers);
-        let mut is_kept = false;
-        match judged {
+        let fate = match judged {
             Ok(storable) => {
-                // Another list of fields would need another key: the next miss brings it.
-                is_kept = varies.as_ref() == Some(&storable.vary);
                 head.freshness = storable.freshness;
                 let expose = self.policy.expose_tags;
                 (head.headers, head.hidden) =
                     stored::storable_fields(&fields, &storable, received, expose);
+                if varies.as_ref() == Some(&storable.vary) {
+                    Fate::Updated
+                } else {
+                    Fate::Moved
+                }
             }
-            Err(_) => {
+            Err(refusal) => {
+                // It is as old as the update says, stored or not.
+                head.freshness = Freshness::new(
+                    head.status,
+                    &fields,
+                    &Directives::of_response(&fields),
+                    &self.policy,
+                    requested,
+                    received,
+                );
                 head.headers = fields;
                 stored::strip_for_client(&mut head.headers, self.policy.expose_tags);
+                Fate::Refused(refusal)
             }
-        }
+        };
         let fresh = Stored::new(head, stale.content.clone(), stale.length, None);
-        (Arc::new(fresh), is_kept)
+        (Arc::new(fresh), fate)
     }
 
     /// Gives a response to everybody as it comes.
@@ -369,6 +426,7 @@ impl Fetch {
                 label,
                 vary: storable.vary,
                 version: stored::version(),
+                received,
             }));
             if self.shared.keep(&varying, self.asked, Comes::FromOrigin) {
                 self.shared.write(varying, self.asked);

@@ -22,8 +22,12 @@ use tokio::sync::Notify;
 
 use super::stored::Head;
 
-/// How much of a body is kept in memory when it is not kept there whole.
+/// How much of a body is kept in memory when it is not kept there whole, with what its [pieces](FRAME) take.
 pub(super) const WINDOW: u64 = 1 << 20;
+
+/// What a piece of a body takes beside its bytes: its entry, and the rest of the buffer that it is a part of. A body may come
+/// in pieces of one byte.
+pub(super) const FRAME: u64 = 256;
 
 /// How long the slowest reader may hold up the others where there is only a window.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -77,10 +81,41 @@ struct Reading {
     waker: Option<Waker>,
 }
 
+/// What a piece of a body takes in memory. An empty one is not kept.
+pub(super) fn weight(bytes: &Bytes) -> u64 {
+    match bytes.len() as u64 {
+        0 => 0,
+        length => length + FRAME,
+    }
+}
+
 impl State {
     /// The first byte that is in memory.
     fn base(&self) -> u64 {
         self.chunks.front().map_or(self.total, |(at, _)| *at)
+    }
+
+    /// The end of the first piece that is in memory.
+    fn first_end(&self) -> Option<u64> {
+        let first = self.chunks.front();
+        first.map(|(at, bytes)| at + bytes.len() as u64)
+    }
+
+    /// What is there from that place on, with what the pieces take that begin there.
+    fn weight_from(&self, at: u64) -> u64 {
+        let before = self.chunks.partition_point(|(start, _)| *start < at);
+        let frames = (self.chunks.len() - before) as u64;
+        self.total.saturating_sub(at) + frames * FRAME
+    }
+
+    /// Forgets what ends before that place, and leaves a window.
+    fn trim(&mut self, to: u64) {
+        while let Some(end) = self.first_end()
+            && end <= to
+            && self.weight_from(end) >= WINDOW
+        {
+            self.chunks.pop_front();
+        }
     }
 
     fn wake_all(&mut self) -> Vec<Waker> {
@@ -115,6 +150,11 @@ impl Fill {
     /// Bytes that came so far.
     pub(super) fn received(&self) -> u64 {
         self.lock().total
+    }
+
+    /// What came from that place on takes so much in memory.
+    pub(super) fn weight_from(&self, at: u64) -> u64 {
+        self.lock().weight_from(at)
     }
 
     /// Adds what came.
@@ -170,12 +210,7 @@ impl Fill {
         let mut state = self.lock();
         state.file.get_or_insert_with(|| Arc::clone(file));
         state.written = written;
-        let from = written.saturating_sub(WINDOW);
-        while let Some((at, bytes)) = state.chunks.front()
-            && at + bytes.len() as u64 <= from
-        {
-            state.chunks.pop_front();
-        }
+        state.trim(written);
     }
 
     /// Waits until all readers are within the window, and forgets what is before it. Who holds up others for too long is cut
@@ -194,15 +229,12 @@ impl Fill {
                 // Who reads the file needs what is behind it.
                 let places = state.readers.values().map(|reader| reader.at);
                 let slowest = places.min().unwrap_or(state.total).max(state.written);
-                while let Some((at, bytes)) = state.chunks.front()
-                    && at + bytes.len() as u64 <= slowest
-                {
+                while state.first_end().is_some_and(|end| end <= slowest) {
                     state.chunks.pop_front();
                 }
                 // A piece that reaches into the window stays as a whole.
-                let next = state.chunks.front();
-                let next = next.map_or(state.total, |(at, bytes)| at + bytes.len() as u64);
-                state.total - next >= WINDOW
+                let next = state.first_end().unwrap_or(state.total);
+                state.weight_from(next) >= WINDOW
             };
             if !waits {
                 return true;
@@ -219,15 +251,12 @@ impl Fill {
     /// Forgets what is before the window, if somebody reads within it and so waits for who needs that. False if nobody does.
     fn cut(&self) -> bool {
         let mut state = self.lock();
-        let from = state.total.saturating_sub(WINDOW);
-        if !state.readers.values().any(|reader| reader.at >= from) {
+        let is_within = |reader: &Reading| state.weight_from(reader.at) <= WINDOW;
+        if !state.readers.values().any(is_within) {
             return false;
         }
-        while let Some((at, bytes)) = state.chunks.front()
-            && at + bytes.len() as u64 <= from
-        {
-            state.chunks.pop_front();
-        }
+        let to = state.total;
+        state.trim(to);
         let wakers = state.wake_all();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
@@ -345,8 +374,12 @@ mod tests {
     }
 
     fn fill(pieces: usize) -> Arc<Fill> {
+        fill_of(pieces, PIECE)
+    }
+
+    fn fill_of(pieces: usize, length: usize) -> Arc<Fill> {
         let fill = Fill::new(Head::example(Key::of_bytes(b"one")), None);
-        (0..pieces).for_each(|_| fill.push(Bytes::from(vec![7; PIECE])));
+        (0..pieces).for_each(|_| fill.push(Bytes::from(vec![7; length])));
         Arc::new(fill)
     }
 
@@ -376,10 +409,46 @@ mod tests {
             FillReader::join(&fill, 0).unwrap(),
             FillReader::join(&fill, 0).unwrap(),
         );
-        let from = 8 * PIECE as u64 - WINDOW;
+        let from = 8 * PIECE as u64 - (WINDOW - 8 * FRAME);
         assert!(matches!(reads(&quick, from), Poll::Ready(Ok(At::Bytes(_)))));
         assert!(fill.advance().await);
         assert!(matches!(reads(&slow, 0), Poll::Ready(Err(Failure::Slow))));
         assert!(matches!(reads(&quick, from), Poll::Ready(Ok(At::Bytes(_)))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_of_single_bytes_fills_the_window_by_its_frames() {
+        const FRAMES: u64 = WINDOW / (FRAME + 1) + 10;
+        let fill = fill_of(usize::try_from(FRAMES).unwrap(), 1);
+        let reader = FillReader::join(&fill, 0).unwrap();
+        let waits = tokio::time::timeout(PATIENCE * 3, fill.advance()).await;
+        assert!(waits.is_err());
+        let bytes = reads(&reader, 20);
+        assert!(matches!(bytes, Poll::Ready(Ok(At::Bytes(_)))));
+        assert!(fill.advance().await);
+        // Who reads its end is held up by who does not, as in a body of large pieces.
+        let quick = FillReader::join(&fill, FRAMES).unwrap();
+        (0..20).for_each(|_| fill.push(Bytes::from_static(b"x")));
+        assert!(fill.advance().await);
+        assert!(matches!(
+            reads(&reader, 20),
+            Poll::Ready(Err(Failure::Slow))
+        ));
+        let bytes = reads(&quick, FRAMES);
+        assert!(matches!(bytes, Poll::Ready(Ok(At::Bytes(_)))));
+    }
+
+    #[test]
+    fn no_more_is_kept_of_single_bytes_that_are_on_disk_than_fits_into_the_window() {
+        let fill = fill_of(10_000, 1);
+        let pushed = fill.received();
+        assert_eq!(
+            fill.weight_from(0),
+            pushed * weight(&Bytes::from_static(b"x"))
+        );
+        fill.wrote(&Arc::new(tempfile::tempfile().unwrap()), pushed);
+        let kept = fill.since(0).len() as u64;
+        assert!(kept * FRAME < WINDOW + 2 * FRAME, "{kept}");
+        assert!(kept * (FRAME + 1) >= WINDOW, "{kept}");
     }
 }

@@ -71,7 +71,11 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use tokio::{sync::OnceCell, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::{OnceCell, watch},
+    task::spawn_blocking,
+    time::timeout,
+};
 use tokio_util::task::TaskTracker;
 
 pub use self::{
@@ -196,6 +200,11 @@ pub trait Forward: Clone + Send + Sync + 'static {
         &self,
         request: Request<Option<Self::RequestBody>>,
     ) -> impl Future<Output = Result<Response<Self::Body>, Self::Error>> + Send;
+
+    /// Whether an error is of nobody but who asked: others who wait for the same response then ask themselves.
+    fn is_of_one(_error: &Self::Error) -> bool {
+        false
+    }
 }
 
 /// An error of any kind.
@@ -217,6 +226,8 @@ struct Shared {
     passes: moka::sync::Cache<Digest, Moment>,
     /// What is being read from disk.
     loads: Mutex<HashMap<Digest, Load>>,
+    /// Nothing is sent: it is closed when all is found that an earlier run stored.
+    scanning: watch::Receiver<()>,
     clock: Clock,
     memory_object: u64,
     finish: Duration,
@@ -262,11 +273,17 @@ impl Cache {
                 Some(Arc::new(opened))
             }
         };
+        let (scan, scanning) = watch::channel(());
         if let Some(disk) = &disk {
             let disk = Arc::clone(disk);
-            let scan = spawn_blocking(move || disk.scan());
+            drop(spawn_blocking(move || {
+                disk.scan();
+                drop(disk);
+                // A scan that panics drops it too.
+                drop(scan);
+            }));
             // What is not found yet is a miss.
-            let _ = tokio::time::timeout(SCAN_PATIENCE, scan).await;
+            let _ = timeout(SCAN_PATIENCE, closed(&scanning)).await;
         }
         Ok(Self(Arc::new(Shared {
             memory: Memory::new(config.memory.as_u64(), &index),
@@ -277,6 +294,7 @@ impl Cache {
             flights: Arc::default(),
             passes: moka::sync::Cache::new(MOST_PASSES),
             loads: Mutex::default(),
+            scanning,
             clock: config.clock,
             memory_object: config.memory_object.as_u64().min(u64::from(u32::MAX / 2)),
             finish: config.finish,
@@ -289,10 +307,14 @@ impl Cache {
     }
 
     /// Takes stored responses of a distribution away, or marks them stale. What is on its way from the origin is not
-    /// stored either. When this returns, nothing of it comes back, not even after the process is killed.
+    /// stored either. When this returns, nothing of it comes back, not even after the process is killed: so it waits while what an
+    /// earlier run stored is still looked for.
     pub async fn purge(&self, distribution: &str, what: &Purge, how: PurgeMode) -> Purged {
         let matcher = Matcher::new(what);
-        self.take_away(distribution, matcher, how).await
+        let purged = self.take_away(distribution, matcher, how).await;
+        // What is found from now on sees the purge in the log, and is removed.
+        closed(&self.0.scanning).await;
+        purged
     }
 
     async fn take_away(&self, distribution: &str, matcher: Matcher, how: PurgeMode) -> Purged {
@@ -335,9 +357,11 @@ impl Cache {
         self.0.registry.counts(distribution)
     }
 
-    /// Forgets what it did for a distribution that is gone. What it holds of it is for [`purge`](Self::purge).
+    /// Forgets what it did for a distribution that is gone, and what was purged of it. What it holds of it is for
+    /// [`purge`](Self::purge).
     pub fn forget(&self, distribution: &str) {
         self.0.registry.forget(distribution);
+        self.0.log.forget(distribution);
     }
 
     /// Waits until what is on its way has come, and what was stored is on disk, for as long as `patience`. To be called when nobody
@@ -492,6 +516,11 @@ impl Shared {
             let _ = work.await;
         }
     }
+}
+
+/// Waits until the sender is gone.
+async fn closed(receiver: &watch::Receiver<()>) {
+    let _ = receiver.clone().changed().await;
 }
 
 /// What is read from disk, for all who ask for it.

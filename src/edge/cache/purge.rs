@@ -8,19 +8,20 @@
 //! record goes, or is marked, before what is in memory; and whoever takes a response from disk into memory holds the log and looks at
 //! the record.
 //!
-//! The log is short. A request that has been under way for longer than the log reaches back is taken for purged.
+//! The log is short. A request that has been under way for longer than the log reaches back is taken for purged. What is noted for
+//! one distribution does not shorten the log of another: anybody who may send a POST fills it.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard,
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
 };
 
 use super::key;
 
-/// How many different purges the log reaches back.
+/// How many different purges of a distribution the log reaches back.
 const MOST_NOTES: usize = 16 << 10;
 
 /// What is to be purged of a distribution.
@@ -140,23 +141,38 @@ pub(super) struct Generation(u64);
 /// The purges of late.
 #[derive(Debug, Default)]
 pub(super) struct Log {
+    /// Of all distributions.
     count: AtomicU64,
-    notes: RwLock<Notes>,
+    notes: RwLock<Distributions>,
 }
+
+/// The notes of each distribution that was ever purged. Of one that is gone there is no more than its name and a number: only who
+/// may remove distributions makes these more.
+type Distributions = HashMap<String, Notes>;
 
 /// Each purge stands once, at the time when it was made last: unsafe requests purge the same URLs again and again.
 #[derive(Debug, Default)]
 struct Notes {
-    in_order: BTreeMap<u64, Arc<Note>>,
-    latest: HashMap<Arc<Note>, u64>,
+    in_order: BTreeMap<u64, Arc<Matcher>>,
+    latest: HashMap<Arc<Matcher>, u64>,
     /// Purges up to this one are not all here.
     forgotten: u64,
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Note {
-    distribution: String,
-    matcher: Matcher,
+impl Notes {
+    fn add(&mut self, number: u64, matcher: Matcher) {
+        let matcher = Arc::new(matcher);
+        if let Some(earlier) = self.latest.insert(Arc::clone(&matcher), number) {
+            self.in_order.remove(&earlier);
+        }
+        self.in_order.insert(number, matcher);
+        if self.in_order.len() > MOST_NOTES
+            && let Some((number, matcher)) = self.in_order.pop_first()
+        {
+            self.latest.remove(&matcher);
+            self.forgotten = number;
+        }
+    }
 }
 
 impl Log {
@@ -172,28 +188,32 @@ impl Log {
 
     /// When this returns, whoever stores sees the purge.
     pub(super) fn note(&self, distribution: &str, matcher: Matcher) {
-        let note = Arc::new(Note {
-            distribution: distribution.to_owned(),
-            matcher,
-        });
-        let mut notes = self.notes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut distributions = self.write();
         let number = self.count.load(SeqCst) + 1;
-        if let Some(earlier) = notes.latest.insert(Arc::clone(&note), number) {
-            notes.in_order.remove(&earlier);
-        }
-        notes.in_order.insert(number, note);
-        if notes.in_order.len() > MOST_NOTES
-            && let Some((number, note)) = notes.in_order.pop_first()
-        {
-            notes.latest.remove(&note);
-            notes.forgotten = number;
-        }
+        let notes = distributions.entry(distribution.to_owned()).or_default();
+        notes.add(number, matcher);
         self.count.store(number, SeqCst);
+    }
+
+    /// Forgets the purges of a distribution that is gone. What has been under way since before the last of them is taken for
+    /// purged: another distribution may have that name by now.
+    pub(super) fn forget(&self, distribution: &str) {
+        if let Some(notes) = self.write().get_mut(distribution) {
+            let last = notes.in_order.last_key_value().map(|(number, _)| *number);
+            *notes = Notes {
+                forgotten: last.unwrap_or(notes.forgotten),
+                ..Notes::default()
+            };
+        }
     }
 
     /// Waits for whoever holds it now.
     pub(super) fn pass(&self) {
-        drop(self.notes.write().unwrap_or_else(PoisonError::into_inner));
+        drop(self.write());
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Distributions> {
+        self.notes.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps purges out. What is in the index when this is dropped is seen by the next purge.
@@ -204,7 +224,7 @@ impl Log {
 
 /// While it lives, nothing is purged.
 #[derive(Debug)]
-pub(super) struct Held<'a>(RwLockReadGuard<'a, Notes>);
+pub(super) struct Held<'a>(RwLockReadGuard<'a, Distributions>);
 
 impl Held<'_> {
     /// Whether a purge since that generation takes a response, or may take it.
@@ -215,13 +235,14 @@ impl Held<'_> {
         urls: impl Iterator<Item = &'a Arc<str>> + Clone,
         tags: Option<&[Arc<str>]>,
     ) -> bool {
-        if since.0 < self.0.forgotten {
+        let Some(notes) = self.0.get(distribution) else {
+            return false;
+        };
+        if since.0 < notes.forgotten {
             return true;
         }
-        let later = self.0.in_order.range(since.0 + 1..);
-        later
-            .filter(|(_, note)| note.distribution == distribution)
-            .any(|(_, note)| urls.clone().any(|url| note.matcher.takes(url, tags)))
+        let mut later = notes.in_order.range(since.0 + 1..);
+        later.any(|(_, matcher)| urls.clone().any(|url| matcher.takes(url, tags)))
     }
 }
 
@@ -235,6 +256,13 @@ mod tests {
 
     fn url() -> impl Iterator<Item = &'static Arc<str>> + Clone {
         std::iter::once(&*URL)
+    }
+
+    /// One more than the log has room for; none takes a response without tags.
+    fn fill(log: &Log, distribution: &str) {
+        for number in 0..=MOST_NOTES {
+            log.note(distribution, Matcher::Tag(number.to_string()));
+        }
     }
 
     #[test]
@@ -309,13 +337,42 @@ mod tests {
     fn what_is_older_than_the_log_is_taken_for_purged() {
         let log = Log::default();
         let before = log.generation();
-        for number in 0..=MOST_NOTES {
-            log.note("other", Matcher::Tag(number.to_string()));
-        }
+        fill(&log, "site");
         let after = log.generation();
         log.note("other", Matcher::All);
         assert!(log.hold().was_purged(before, "site", url(), None));
         assert!(!log.hold().was_purged(after, "site", url(), None));
+    }
+
+    #[test]
+    fn a_log_that_one_distribution_fills_reaches_back_as_far_as_before_for_the_others() {
+        let log = Log::default();
+        let was = |since, distribution| {
+            let held = log.hold();
+            held.was_purged(since, distribution, url(), Some(&[]))
+        };
+        let first = log.generation();
+        log.note("site", Matcher::All);
+        let second = log.generation();
+        fill(&log, "other");
+        assert!(was(first, "site"));
+        assert!(!was(second, "site"));
+        assert!(!was(first, "a third"));
+        assert!(was(second, "other"));
+    }
+
+    #[test]
+    fn what_is_on_its_way_for_a_distribution_that_is_gone_is_purged_without_its_notes() {
+        let log = Log::default();
+        let before = log.generation();
+        fill(&log, "site");
+        log.forget("site");
+        log.forget("other");
+        let after = log.generation();
+        assert!(log.hold().was_purged(before, "site", url(), Some(&[])));
+        assert!(!log.hold().was_purged(after, "site", url(), None));
+        let held = log.hold();
+        assert_eq!((held.0.len(), held.0["site"].latest.len()), (1, 0));
     }
 
     #[test]
@@ -324,9 +381,10 @@ mod tests {
         let before = log.generation();
         log.note("site", Matcher::Tag("t".into()));
         for _ in 0..=MOST_NOTES {
-            log.note("site", Matcher::All);
+            log.note("site", Matcher::Exactly("http://a/y".into()));
         }
-        assert!(!log.hold().was_purged(before, "other", url(), None));
-        assert!(log.hold().was_purged(before, "site", url(), None));
+        let was = |tags: &[Arc<str>]| log.hold().was_purged(before, "site", url(), Some(tags));
+        assert!(!was(&[]));
+        assert!(was(&["t".into()]));
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Handling {
     /// Remaining freshness in seconds.
     pub(super) ttl: Option<i64>,
     pub(super) stored: bool,
+    /// What it was answered with was stored before, and its origin said that it is still good.
+    pub(super) revalidated: bool,
     pub(super) collapsed: bool,
     /// What it was answered with is stale.
     pub(super) stale: bool,
@@ -98,9 +100,7 @@ impl Handling {
             _ if self.collapsed => CacheResult::Collapsed,
             None => CacheResult::Hit,
             Some(Why::Bypass | Why::Method) => CacheResult::Bypass,
-            Some(_) if self.stored && self.forward_status == Some(StatusCode::NOT_MODIFIED) => {
-                CacheResult::Revalidated
-            }
+            Some(_) if self.revalidated => CacheResult::Revalidated,
             Some(_) => CacheResult::Miss,
         };
         Handled {

@@ -89,11 +89,12 @@ pub(super) fn judge(
     if directives.no_store && !directives.must_understand {
         return Err(Refusal::NoStore);
     }
-    if demands.no_store {
-        return Err(Refusal::RequestNoStore);
-    }
     if directives.private == Scoped::Whole {
         return Err(Refusal::Private);
+    }
+    // After what the origin forbids: that is so for the next request too.
+    if demands.no_store {
+        return Err(Refusal::RequestNoStore);
     }
     let for_all = directives.public || directives.s_maxage.is_some();
     if request.contains_key(AUTHORIZATION) && !for_all && !directives.must_revalidate {
@@ -255,13 +256,16 @@ mod tests {
 
     /// RFC 9111 section 5.2.1.5.
     #[test]
-    fn a_client_can_forbid_storing() {
-        let judged = judged(
-            &[("cache-control", "no-store")],
-            200,
-            &[("cache-control", "max-age=9")],
-        );
-        assert_eq!(judged.err(), Some(Refusal::RequestNoStore));
+    fn a_client_can_forbid_storing_what_its_origin_does_not() {
+        for (control, expected) in [
+            ("max-age=9", Refusal::RequestNoStore),
+            ("max-age=9, private", Refusal::Private),
+            ("max-age=9, no-store", Refusal::NoStore),
+        ] {
+            let asked = [("cache-control", "no-store")];
+            let judged = judged(&asked, 200, &[("cache-control", control)]);
+            assert_eq!(judged.err(), Some(expected), "{control}");
+        }
     }
 
     /// RFC 9111 section 4.1.

@@ -110,6 +110,8 @@ pub(super) struct Varying {
     pub(super) label: Label,
     pub(super) vary: Vary,
     pub(super) version: u64,
+    /// When the response came that says so. What is read from disk does not know it: it is older than what comes.
+    pub(super) received: Moment,
 }
 
 impl Head {

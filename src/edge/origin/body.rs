@@ -28,7 +28,7 @@ pub(super) enum RequestBody {
     Empty,
     Stream {
         inner: UnsyncBoxBody<Bytes, BoxError>,
-        upload: Arc<Upload>,
+        upload: Sending,
     },
 }
 
@@ -42,7 +42,7 @@ impl RequestBody {
         }
         Self::Stream {
             inner: body.map_err(Into::into).boxed_unsync(),
-            upload: Arc::new(Upload::new()),
+            upload: Sending(Arc::new(Upload::new())),
         }
     }
 
@@ -53,7 +53,7 @@ impl RequestBody {
     pub(super) fn upload(&self) -> Option<&Arc<Upload>> {
         match self {
             Self::Empty => None,
-            Self::Stream { upload, .. } => Some(upload),
+            Self::Stream { upload, .. } => Some(&upload.0),
         }
     }
 }
@@ -70,7 +70,7 @@ impl Body for RequestBody {
             return Poll::Ready(None);
         };
         let frame = Pin::new(&mut *inner).poll_frame(context);
-        upload.mark(match &frame {
+        upload.0.mark(match &frame {
             Poll::Pending => Stage::ViewerWrites,
             Poll::Ready(Some(Ok(frame))) if frame.is_data() && !inner.is_end_stream() => {
                 Stage::OriginReads
@@ -96,6 +96,17 @@ impl Body for RequestBody {
     }
 }
 
+/// The end of an upload at which it is read.
+pub(super) struct Sending(Arc<Upload>);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if self.0.is_going() {
+            self.0.mark(Stage::LeftOff);
+        }
+    }
+}
+
 /// How far a request's body has come. Written where it is read, for whoever waits for the answer.
 #[derive(Debug)]
 pub(super) struct Upload {
@@ -117,6 +128,8 @@ enum Stage {
     Done,
     /// Nobody's.
     Failed,
+    /// The origin's, which wants no more of it.
+    LeftOff,
 }
 
 impl Upload {
@@ -150,6 +163,11 @@ impl Upload {
 
     pub(super) fn has_failed(&self) -> bool {
         self.is(Stage::Failed)
+    }
+
+    /// Whether there is more of it to be sent.
+    pub(super) fn is_going(&self) -> bool {
+        self.is(Stage::OriginReads) || self.is(Stage::ViewerWrites)
     }
 
     /// Until when the origin may take, and whether it is the answer that is waited for.
@@ -262,7 +280,16 @@ impl Body for OriginBody {
             this.waiting = true;
             lease.timer.set(Instant::now() + idle);
         }
-        ready!(lease.timer.poll(context));
+        loop {
+            ready!(lease.timer.poll(context));
+            // While a request is still being sent, what the server took of it is a sign of life too.
+            let sending = lease.upload().filter(|upload| upload.is_going());
+            let until = sending.map(|upload| upload.deadline(idle, idle).0);
+            match until.filter(|until| *until > Instant::now()) {
+                Some(until) => lease.timer.set(until),
+                None => break,
+            }
+        }
         Poll::Ready(Some(Err(this.fail(OriginError::IdleTimeout(idle)))))
     }
 

@@ -50,7 +50,7 @@ pub(super) async fn run(check: Check, dialer: Arc<Dialer>, server: Weak<Server>)
 impl Check {
     /// Whether the answer is a good one.
     async fn ask(&self, dialer: &Dialer) -> Result<bool, OriginError> {
-        let connection = dialer.dial().await?;
+        let connection = dialer.dial(None).await?;
         let mut headers = HeaderMap::new();
         headers.insert(
             header::USER_AGENT,

@@ -18,7 +18,7 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::TlsConnector;
 use tower_service::Service as _;
@@ -125,8 +125,8 @@ impl Dialer {
         self.timeout
     }
 
-    /// Makes a connection within the time that it may take.
-    pub(super) async fn dial(&self) -> Result<Connection, OriginError> {
+    /// Makes a connection within the time that it may take, and `until` then at most.
+    pub(super) async fn dial(&self, until: Option<Instant>) -> Result<Connection, OriginError> {
         let dialled = Box::pin(async {
             let tcp = self.dial_tcp().await?;
             match &self.tls {
@@ -144,11 +144,14 @@ impl Dialer {
                 }
             }
         });
-        self.in_time(dialled).await
+        self.in_time(dialled, until).await
     }
 
     /// Makes an HTTP/1.1 connection that can become another protocol's.
-    pub(super) async fn dial_upgradable(&self) -> Result<Connection, OriginError> {
+    pub(super) async fn dial_upgradable(
+        &self,
+        until: Option<Instant>,
+    ) -> Result<Connection, OriginError> {
         let dialled = Box::pin(async {
             let tcp = self.dial_tcp().await?;
             match &self.tls {
@@ -159,17 +162,22 @@ impl Dialer {
                 }
             }
         });
-        self.in_time(dialled).await
+        self.in_time(dialled, until).await
     }
 
     /// What dials is boxed: a handshake takes tens of kilobytes, which requests on kept connections need not carry along.
     async fn in_time(
         &self,
         dialled: Pin<Box<impl Future<Output = Result<Connection, BoxError>>>>,
+        until: Option<Instant>,
     ) -> Result<Connection, OriginError> {
-        match timeout(self.timeout, dialled).await {
+        let time = match until {
+            None => self.timeout,
+            Some(until) => self.timeout.min(until - Instant::now()),
+        };
+        match timeout(time, dialled).await {
             Ok(connection) => connection.map_err(OriginError::Unreachable),
-            Err(_) => Err(OriginError::ConnectTimeout(self.timeout)),
+            Err(_) => Err(OriginError::ConnectTimeout(time)),
         }
     }
 

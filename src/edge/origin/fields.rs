@@ -14,6 +14,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request, response,
     uri::{Authority, Scheme},
 };
+use tokio::time::Instant;
 
 use super::{
     OriginError,
@@ -34,6 +35,8 @@ pub struct Viewer {
     pub scheme: Scheme,
     /// The authority that the viewer asked for.
     pub authority: Authority,
+    /// Until when there is an answer waited for.
+    pub until: Instant,
 }
 
 /// What one pass over the names finds, so that a usual message costs no look-ups.
@@ -229,6 +232,8 @@ pub(super) fn fails_over(method: &Method) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::{Request, Response, Version};
     use proptest::prelude::*;
 
@@ -239,6 +244,7 @@ mod tests {
             address: "192.0.2.7".parse().unwrap(),
             scheme: Scheme::HTTPS,
             authority: Authority::from_static("www.test:8443"),
+            until: Instant::now() + Duration::from_secs(600),
         }
     }
 

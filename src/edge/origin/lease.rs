@@ -212,6 +212,8 @@ pub(super) struct Lease {
     connection: Option<Connection>,
     pub(super) timer: Timer,
     upload: Option<Arc<Upload>>,
+    /// Whether the connection is for one request alone.
+    once: bool,
 }
 
 impl Lease {
@@ -222,7 +224,14 @@ impl Lease {
             connection: None,
             timer: Timer::new(Instant::now()),
             upload: None,
+            once: false,
         }
+    }
+
+    /// The same, but the connection is not kept afterwards.
+    pub(super) fn once(mut self) -> Self {
+        self.once = true;
+        self
     }
 
     pub(super) fn with(mut self, connection: Connection, timer: Option<Timer>) -> Self {
@@ -259,16 +268,23 @@ impl Lease {
         self.upload.as_deref()
     }
 
-    /// Sends a request and waits for the head of its answer.
+    /// Sends a request and waits for the head of its answer: `until` then, if it is sooner than what the server may take. Where
+    /// there is something to be sent, a viewer may take that time, and the server is not held to it.
     pub(super) async fn exchange(
         &mut self,
         request: Request<RequestBody>,
-        timeouts: &OriginTimeouts,
+        mut timeouts: OriginTimeouts,
+        until: Option<Instant>,
     ) -> Result<Response<Incoming>, Lost> {
         let upload = request.body().upload().cloned();
         let start = Instant::now();
         let patience = match &upload {
-            None => timeouts.first_byte,
+            None => {
+                if let Some(until) = until {
+                    timeouts.first_byte = timeouts.first_byte.min(until - start);
+                }
+                timeouts.first_byte
+            }
             Some(upload) => {
                 upload.begin();
                 timeouts.idle.min(timeouts.first_byte)
@@ -285,12 +301,12 @@ impl Lease {
                 }
                 let sent = http1.sender.try_send_request(request);
                 let drive = |context: &mut Context<'_>| http1.drive(context);
-                let answer = wait(sent, drive, timer, upload, timeouts).await;
+                let answer = wait(sent, drive, timer, upload, &timeouts).await;
                 (answer, http1.reused)
             }
             Some(Connection::Http2(http2)) => {
                 let sent = http2.sender.try_send_request(request);
-                let answer = wait(sent, |_| false, timer, upload, timeouts).await;
+                let answer = wait(sent, |_| false, timer, upload, &timeouts).await;
                 (answer, http2.reused)
             }
             None => {
@@ -323,7 +339,7 @@ impl Lease {
         let sent = self.upload.as_ref().is_none_or(|upload| upload.is_done());
         let Some(Connection::Http1(http1)) =
             self.connection.take_if(|connection| match connection {
-                Connection::Http1(_) => sent,
+                Connection::Http1(_) => sent && !self.once,
                 Connection::Http2(_) => false,
             })
         else {

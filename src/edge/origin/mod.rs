@@ -49,6 +49,7 @@ use http::{HeaderName, HeaderValue, Request, Response, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use rustls::RootCertStore;
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use self::{
@@ -217,7 +218,11 @@ impl Origin {
             attempts += 1;
             let span =
                 tracing::debug_span!("attempt", server = member.server.url(), number = attempts);
-            let attempt = self.attempt(member, message, host, fresh).instrument(span);
+            // The first has all the time there is. What is left for another is no measure of a server: where that runs out, nobody is
+            // to blame.
+            let until = (attempts == 1).then_some(viewer.until);
+            let attempt = self.attempt(member, message, host, fresh, until);
+            let attempt = attempt.instrument(span);
             let unanswered = match attempt.await {
                 Ok(answer) => match (spare, self.backup_for(&answer, &method, index, tried)) {
                     (Some(spare), Some(backup)) => {
@@ -289,8 +294,9 @@ impl Origin {
         message: Message,
         host: Option<&Host>,
         fresh: bool,
+        until: Option<Instant>,
     ) -> Result<Response<OriginBody>, Unanswered> {
-        let mut lease = match member.server.acquire(fresh).await {
+        let mut lease = match member.server.acquire(fresh, until).await {
             Ok(lease) => lease,
             Err(error) => {
                 return Err(Unanswered {
@@ -306,7 +312,7 @@ impl Origin {
             .target
             .address(message, host, lease.is_http2())
             .map_err(sent)?;
-        match lease.exchange(request, &self.timeouts).await {
+        match lease.exchange(request, self.timeouts, until).await {
             Ok(response) => self.answer(response, lease).map_err(sent),
             Err(lost) => Err(Unanswered {
                 error: lost.error,

@@ -136,8 +136,12 @@ impl Server {
         &self.url
     }
 
-    /// A connection for one request; a new one if `fresh`.
-    pub(super) async fn acquire(self: &Arc<Self>, fresh: bool) -> Result<Lease, OriginError> {
+    /// A connection for one request; a new one if `fresh`. To make it may take the time that it is given, and `until` then at most.
+    pub(super) async fn acquire(
+        self: &Arc<Self>,
+        fresh: bool,
+        until: Option<Instant>,
+    ) -> Result<Lease, OriginError> {
         let slot = self.slot().await?;
         self.numbers.requests.fetch_add(1, Relaxed);
         if !fresh {
@@ -167,7 +171,7 @@ impl Server {
                 turn = None;
             }
         }
-        let connection = self.dial(self.dialer.dial()).await?;
+        let connection = self.dial(self.dialer.dial(until)).await?;
         match &connection {
             Connection::Http2(first) => {
                 lock(&self.shared).push(SharedConnection {
@@ -185,12 +189,16 @@ impl Server {
         Ok(slot.with(connection, None))
     }
 
-    /// A connection that can become another protocol's. It is kept if it does not.
-    pub(super) async fn acquire_upgradable(self: &Arc<Self>) -> Result<Lease, OriginError> {
+    /// A connection that can become another protocol's. It is not kept if it does not: it was dialled though there may be others
+    /// at rest, and it speaks HTTP/1.1 where the origin may not.
+    pub(super) async fn acquire_upgradable(
+        self: &Arc<Self>,
+        until: Option<Instant>,
+    ) -> Result<Lease, OriginError> {
         let slot = self.slot().await?;
         self.numbers.requests.fetch_add(1, Relaxed);
-        let connection = self.dial(self.dialer.dial_upgradable()).await?;
-        Ok(slot.with(connection, None))
+        let connection = self.dial(self.dialer.dial_upgradable(until)).await?;
+        Ok(slot.with(connection, None).once())
     }
 
     async fn slot(self: &Arc<Self>) -> Result<Lease, OriginError> {

@@ -16,7 +16,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use super::{
@@ -65,12 +65,12 @@ impl Origin {
         self.prepare(&mut head, viewer)?;
         let message = Message::new(head, RequestBody::Empty)?;
         let host = self.forwarded_host(viewer);
-        let (member, mut lease) = self.upgradable().await?;
+        let (member, mut lease) = self.upgradable(viewer.until).await?;
         let mut request = member.target.address(message, host.as_ref(), false)?;
         let headers = request.headers_mut();
         headers.insert(header::CONNECTION, UPGRADE);
         headers.insert(header::UPGRADE, WEBSOCKET);
-        let mut response = match lease.exchange(request, &self.timeouts).await {
+        let mut response = match lease.exchange(request, self.timeouts, None).await {
             Ok(response) => response,
             Err(lost) => return Err(lost.error),
         };
@@ -114,14 +114,15 @@ impl Origin {
 
     /// A connection that may become a tunnel, to the first server that has one. Those before it were sent nothing, so that the
     /// request may go to a backup too.
-    async fn upgradable(&self) -> Result<(&Member, Lease), OriginError> {
+    async fn upgradable(&self, until: Instant) -> Result<(&Member, Lease), OriginError> {
         let mut left = self.retries;
         let mut tried = Tried::default();
         let mut index = self.first().ok_or(OriginError::CircuitOpen)?;
         loop {
+            let first = tried.is_empty().then_some(until);
             tried.insert(index);
             let member = &self.members[index];
-            let error = match member.server.acquire_upgradable().await {
+            let error = match member.server.acquire_upgradable(first).await {
                 Ok(lease) => return Ok((member, lease)),
                 Err(error) => error,
             };

@@ -18,7 +18,8 @@ use super::super::bindings::hook::wit;
 use crate::model::{
     has_dot_segment,
     hook::{
-        Forward, HookResponse, MAX_BODY, RequestAction, RequestHead, ResponseAction, ResponseHead,
+        Forward, HookResponse, MAX_BODY, Point, RequestAction, RequestHead, ResponseAction,
+        ResponseHead,
     },
     hop,
 };
@@ -76,16 +77,24 @@ pub(super) enum InvalidAnswer {
     Origin,
     #[error("the cache key is not 1 to {MAX_NAME} bytes of text")]
     CacheKey,
+    #[error(
+        "a cache key at {0}: the cache was asked already, so viewer-request is where it is set"
+    )]
+    LateCacheKey(Point),
 }
 
-/// What a hook answered to `request`.
+/// What a hook at `point` answered to `request`.
 pub(super) fn request_action(
     answer: wit::RequestAction,
+    point: Point,
     request: RequestHead<'_>,
 ) -> Result<RequestAction, InvalidAnswer> {
     Ok(match answer {
         wit::RequestAction::Next => RequestAction::Next,
         wit::RequestAction::Forward(forwarded) => {
+            if point == Point::OriginRequest && forwarded.cache_key.is_some() {
+                return Err(InvalidAnswer::LateCacheKey(point));
+            }
             RequestAction::Forward(Box::new(forward(forwarded, request)?))
         }
         wit::RequestAction::Respond(response) => {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::{
     has_dot_segment,
-    hook::{RequestAction, RequestHead, ResponseAction, ResponseHead},
+    hook::{Point, RequestAction, RequestHead, ResponseAction, ResponseHead},
     hop,
 };
 
@@ -48,7 +48,8 @@ pub fn request(said: Said<'_>, fields: &[(&str, &[u8])]) {
         origin: None,
         cache_key: None,
     });
-    let Ok(RequestAction::Forward(forward)) = request_action(answer, RequestHead::from(&before))
+    let Ok(RequestAction::Forward(forward)) =
+        request_action(answer, Point::ViewerRequest, RequestHead::from(&before))
     else {
         return;
     };
@@ -88,7 +89,9 @@ pub fn response(status: u16, fields: &[(&str, &[u8])], body: Option<&[u8]>) {
         return;
     };
     let respond = wit::RequestAction::Respond(result());
-    if let Ok(RequestAction::Respond(made)) = request_action(respond, RequestHead::from(&before)) {
+    if let Ok(RequestAction::Respond(made)) =
+        request_action(respond, Point::ViewerRequest, RequestHead::from(&before))
+    {
         assert_eq!(made.status.as_u16(), status);
         assert!((200..=599).contains(&status));
         assert!(!made.headers.contains_key(header::CONTENT_LENGTH));

@@ -31,7 +31,8 @@ use super::{
 use crate::model::{
     Outcome,
     hook::{
-        Client, Point, Points, RequestAction, RequestHead, ResponseAction, ResponseHead, SeenBody,
+        Client, Point, Points, RequestAction, RequestHead, ResponseAction, ResponseHead, Seen,
+        SeenBody,
     },
 };
 
@@ -100,9 +101,10 @@ impl HookPre {
                 ),
             Point::OriginResponse => function
                 .typecheck::<(Request<'_>, Response<'_>, Body<'_>), (wit::ResponseAction,)>(&types),
-            Point::ViewerResponse => {
-                function.typecheck::<(Request<'_>, Response<'_>), (wit::ResponseAction,)>(&types)
-            }
+            Point::ViewerResponse => function
+                .typecheck::<(Request<'_>, Response<'_>, wit::Client<'_>), (wit::ResponseAction,)>(
+                    &types,
+                ),
         }
     }
 
@@ -174,13 +176,14 @@ impl Hooks {
         store: &mut Store<State>,
         request: wit::RequestParam<'_>,
         response: wit::ResponseParam<'_>,
+        client: wit::Client<'_>,
         body: Option<wit::Body<'_>>,
     ) -> wasmtime::Result<wit::ResponseAction> {
         if let (Point::OriginResponse, Some(hook)) = (point, &self.origin_response) {
             return hook.call_handle(store, request, response, body).await;
         }
         if let (Point::ViewerResponse, Some(hook)) = (point, &self.viewer_response) {
-            return hook.call_handle(store, request, response).await;
+            return hook.call_handle(store, request, response, client).await;
         }
         Err(absent(point))
     }
@@ -195,26 +198,20 @@ fn absent(point: Point) -> wasmtime::Error {
 pub(super) async fn on_request(
     lease: Lease,
     point: Point,
-    request: RequestHead<'_>,
-    client: Client<'_>,
-    body: Option<SeenBody<'_>>,
+    seen: Seen<'_>,
     account: Arc<Account>,
     bounds: Bounds,
 ) -> Result<RequestAction, Outcome> {
-    let fields = fields(request.headers);
-    let address = client.address.to_string();
-    let client = wit::Client {
-        address: &address,
-        tls_version: client.tls_version,
-        country: client.country,
-    };
-    let seen = seen(request, &fields);
-    let body = given(body, &account);
+    let fields = fields(seen.request.headers);
+    let address = seen.client.address.to_string();
+    let request = shown(seen.request, &fields);
+    let client = sender(seen.client, &address);
+    let body = given(seen.body, &account);
     let call = run(lease, &account, async move |hooks, store| {
-        hooks.on_request(point, store, seen, client, body).await
+        hooks.on_request(point, store, request, client, body).await
     });
     let answer = bounded(call, &account, bounds).await?;
-    let action = answer::request_action(answer, request);
+    let action = answer::request_action(answer, point, seen.request);
     let made = match &action {
         Ok(RequestAction::Forward(forward)) => forward.body.as_ref(),
         Ok(RequestAction::Respond(response)) => response.body.as_ref(),
@@ -228,23 +225,26 @@ pub(super) async fn on_request(
 pub(super) async fn on_response(
     lease: Lease,
     point: Point,
-    request: RequestHead<'_>,
+    seen: Seen<'_>,
     response: ResponseHead<'_>,
-    body: Option<SeenBody<'_>>,
     account: Arc<Account>,
     bounds: Bounds,
 ) -> Result<ResponseAction, Outcome> {
-    let request_fields = fields(request.headers);
+    let request_fields = fields(seen.request.headers);
     let response_fields = fields(response.headers);
-    let request = seen(request, &request_fields);
+    let address = seen.client.address.to_string();
+    let request = shown(seen.request, &request_fields);
+    let client = sender(seen.client, &address);
     let made = wit::ResponseParam {
         status: response.status.as_u16(),
         headers: &response_fields,
         body: None,
     };
-    let body = given(body, &account);
+    let body = given(seen.body, &account);
     let call = run(lease, &account, async move |hooks, store| {
-        hooks.on_response(point, store, request, made, body).await
+        hooks
+            .on_response(point, store, request, made, client, body)
+            .await
     });
     let answer = bounded(call, &account, bounds).await?;
     let action = answer::response_action(answer, response);
@@ -303,7 +303,7 @@ async fn bounded<T>(
 }
 
 /// A request as a hook sees it.
-fn seen<'a>(request: RequestHead<'a>, fields: &'a [(&'a str, &'a [u8])]) -> wit::RequestParam<'a> {
+fn shown<'a>(request: RequestHead<'a>, fields: &'a [(&'a str, &'a [u8])]) -> wit::RequestParam<'a> {
     let uri = request.uri;
     wit::RequestParam {
         method: request.method.as_str(),
@@ -312,6 +312,15 @@ fn seen<'a>(request: RequestHead<'a>, fields: &'a [(&'a str, &'a [u8])]) -> wit:
         path: uri.path(),
         query: uri.query(),
         headers: fields,
+    }
+}
+
+/// Who sent the request, as a hook sees it.
+fn sender<'a>(client: Client<'a>, address: &'a str) -> wit::Client<'a> {
+    wit::Client {
+        address,
+        tls_version: client.tls_version,
+        country: client.country,
     }
 }
 

@@ -158,8 +158,12 @@ impl Attribute {
                 }
             },
             Self::ViewerResponse => quote_spanned! {ours=>
-                fn handle(request: #sdk::Request, response: #sdk::Response) -> #sdk::ResponseAction {
-                    #sdk::call(request, response, #all)
+                fn handle(
+                    request: #sdk::Request,
+                    response: #sdk::Response,
+                    client: #sdk::Client,
+                ) -> #sdk::ResponseAction {
+                    #sdk::call(request, response, client, #all)
                 }
             },
         };
@@ -190,8 +194,7 @@ impl Attribute {
             Self::Http => 1..=1,
             Self::Function | Self::ViewerRequest => 1..=2,
             Self::OriginRequest => 1..=3,
-            Self::OriginResponse => 2..=3,
-            Self::ViewerResponse => 2..=2,
+            Self::OriginResponse | Self::ViewerResponse => 2..=3,
         }
     }
 
@@ -208,7 +211,9 @@ impl Attribute {
             Self::OriginResponse => {
                 "wants `(request: Request, response: Response)`, and perhaps `body: Option<Body>` after it"
             }
-            Self::ViewerResponse => "wants `(request: Request, response: Response)`",
+            Self::ViewerResponse => {
+                "wants `(request: Request, response: Response)`, and perhaps `client: Client` after it"
+            }
         }
     }
 }
@@ -226,7 +231,9 @@ mod tests {
 
     #[test]
     fn the_shapes_in_the_documentation_are_taken() {
-        use Attribute::{Function, Http, OriginRequest, OriginResponse, ViewerRequest};
+        use Attribute::{
+            Function, Http, OriginRequest, OriginResponse, ViewerRequest, ViewerResponse,
+        };
         for (attribute, function) in [
             (Function, "fn f(event: E) -> Result<A, X> { a }"),
             (
@@ -260,6 +267,10 @@ mod tests {
             (
                 OriginResponse,
                 "fn f(request: Request, response: Response, body: Option<Body>) -> ResponseAction { a }",
+            ),
+            (
+                ViewerResponse,
+                "fn f(request: Request, response: Response, client: Client) -> ResponseAction { a }",
             ),
         ] {
             assert_eq!(problem(attribute, function), None, "{function}");
@@ -299,8 +310,8 @@ mod tests {
             ),
             (
                 ViewerResponse,
-                "fn f(request: Request, response: Response, body: Option<Body>) -> A { a }",
-                "wants `(request: Request, response: Response)`",
+                "fn f(request: Request, response: Response, client: Client, body: Option<Body>) -> A { a }",
+                "wants `(request: Request, response: Response)`, and perhaps `client: Client` after it",
             ),
             (
                 OriginResponse,

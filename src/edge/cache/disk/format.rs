@@ -226,6 +226,7 @@ pub(super) fn decode(meta: &[u8], registry: &Registry) -> Option<Meta> {
                 label,
                 vary: names.into_iter().collect::<Vary>(),
                 version,
+                received: Moment::default(),
             })
         }
         _ => return None,
@@ -478,6 +479,7 @@ mod tests {
             label,
             vary,
             version: 9,
+            received: Moment::default(),
         };
         let Some(Meta::Varying(other)) = read(&encode_varying(&varying), &registry) else {
             panic!("it is a list of fields");

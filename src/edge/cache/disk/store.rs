@@ -77,7 +77,7 @@ impl Disk {
     fn try_store(&self, document: Document<'_>, asked: Generation) -> io::Result<()> {
         let (mut body, mut body_length) = (None, 0);
         let received = match &document {
-            Document::Varying(_) => Moment::default(),
+            Document::Varying(varying) => varying.received,
             Document::Whole(head, _)
             | Document::Spooled(head, _)
             | Document::Refreshed(head, _) => head.freshness.received,

@@ -6,6 +6,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::edge::cache::fill::FRAME;
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
 
@@ -186,6 +187,77 @@ async fn everyone_who_waits_gets_the_error_of_the_only_attempt() {
     drop(opened);
     assert!(crowd.join_all().await.into_iter().all(|failed| failed));
     assert_eq!(site.origin.count(), 1);
+}
+
+/// Who has used up what is his own takes nothing from the others: neither with nor without a stale response that would do.
+#[tokio::test]
+async fn an_error_that_is_of_the_first_alone_is_not_for_those_who_wait() {
+    let fields = [("cache-control", "max-age=60, stale-if-error=600")];
+    for is_stored in [false, true] {
+        let gate = Arc::new(Semaphore::new(0));
+        let (opened, asked) = (Arc::clone(&gate), AtomicU64::new(u64::from(!is_stored)));
+        let site = Site::new(Origin::new(move |_| {
+            let (gate, asked) = (Arc::clone(&opened), asked.fetch_add(1, SeqCst));
+            async move {
+                match asked {
+                    0 => Ok(response(200, &fields, "old")),
+                    1 => {
+                        gate.acquire().await.unwrap().forget();
+                        Err(io::Error::from(io::ErrorKind::OutOfMemory))
+                    }
+                    _ => Ok(response(200, &fields, "new")),
+                }
+            }
+        }))
+        .await;
+        if is_stored {
+            assert_eq!(site.get("/x").await.text(), "old");
+            site.advance(61);
+        }
+        let first = site.clone();
+        let first = tokio::spawn(async move {
+            let response = first.begin(Method::GET, "/x", &[]).await.ok()?;
+            Some(got(response).await.text().to_owned())
+        });
+        let leads = 1 + usize::from(is_stored);
+        until(|| site.origin.count() == leads).await;
+        let crowd = crowd(&site, 10, &[]);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(site.origin.count(), leads, "the others wait");
+        gate.add_permits(1);
+        let first = first.await.unwrap();
+        assert_eq!(first.as_deref(), is_stored.then_some("old"));
+        assert!(crowd.join_all().await.iter().all(|got| got.text() == "new"));
+    }
+}
+
+/// Each piece takes more than its byte.
+#[tokio::test]
+async fn a_body_of_single_bytes_reaches_the_bound_by_its_frames() {
+    let (sender, body) = streamed();
+    let body = Mutex::new(Some(body));
+    let origin = Origin::new(move |_| {
+        let body = body.lock().unwrap().take().unwrap();
+        std::future::ready(Ok(with_body(200, FRESH, body)))
+    });
+    // A fourth of it is for bodies on their way.
+    let config = CacheConfig {
+        memory: ByteSize::mb(1),
+        ..config(None)
+    };
+    let site = Site::open(origin, config).await;
+    let filling = || site.cache.0.filling.load(SeqCst);
+    let response = site.begin(Method::GET, "/x", &[]).await.unwrap();
+    (0..3).for_each(|_| send(&sender, "x"));
+    until(|| filling() == 3 * (1 + FRAME)).await;
+    (3..2000).for_each(|_| send(&sender, "x"));
+    drop(sender);
+    assert_eq!(got(response).await.body.len(), 2000);
+    site.settle().await;
+    assert_eq!(filling(), 0);
+    assert_eq!(site.counts().memory.stored_objects, 0, "it did not fit");
 }
 
 #[tokio::test]

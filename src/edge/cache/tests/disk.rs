@@ -353,6 +353,38 @@ async fn variants_survive_a_restart() {
     );
 }
 
+/// RFC 9111 sections 4 and 4.1: the most recent response says by what a resource varies.
+#[tokio::test]
+async fn what_has_variants_by_now_is_not_found_on_disk_as_it_was_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = Origin::new(async |parts: Parts| {
+        let fields = [("cache-control", "max-age=60"), ("vary", "accept-language")];
+        Ok(match parts.headers.get("accept-language") {
+            None => response(200, &fields[..1], "for all"),
+            Some(_) => response(200, &fields, "for one"),
+        })
+    });
+    let open = async || Site::open(origin.clone(), config(Some(folder.path()))).await;
+    let german = ("accept-language", "de");
+    {
+        let site = open().await;
+        site.get("/x").await;
+        site.settle().await;
+        site.advance(1);
+        let anew = [("cache-control", "no-cache"), german];
+        assert_eq!(site.get_with("/x", &anew).await.text(), "for one");
+        site.settle().await;
+        site.close().await;
+    }
+    let site = open().await;
+    site.advance(1);
+    let got = site.get_with("/x", &[german]).await;
+    assert!(got.is_hit());
+    assert_eq!(got.text(), "for one");
+    let other = site.get_with("/x", &[("accept-language", "en")]).await;
+    assert!(other.cache().starts_with("fwd=vary-miss"), "{other:?}");
+}
+
 #[tokio::test]
 async fn what_was_asked_for_before_a_purge_does_not_get_to_disk() {
     for path in ["/small", "/large"] {
@@ -404,6 +436,14 @@ async fn an_older_response_does_not_take_the_place_of_a_newer_one_on_disk() {
         older.freshness.received = Moment::from_millis(START - 1);
         let body = Bytes::from_static(b"older");
         disk.store(Document::Whole(&older, &body), shared.log.generation());
+        let varying = stored::Varying {
+            key: key.clone(),
+            label: older.label,
+            vary: [http::header::ACCEPT].into_iter().collect(),
+            version: stored::version(),
+            received: older.freshness.received,
+        };
+        disk.store(Document::Varying(&varying), shared.log.generation());
         // The same digest is no proof of the same key.
         let forged = Key {
             digest: key.digest,
@@ -418,21 +458,52 @@ async fn an_older_response_does_not_take_the_place_of_a_newer_one_on_disk() {
     assert_eq!(got.text(), "hello");
 }
 
-#[tokio::test]
-async fn what_is_found_after_a_purge_is_purged() {
-    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+/// A site with what an earlier run stored, which is not found yet.
+async fn unscanned(folder: &Path) -> Site {
+    let old = tempfile::tempdir().unwrap();
     warm(old.path()).await;
-    let site = Site::open(origin(), config(Some(new.path()))).await;
+    let site = Site::open(origin(), config(Some(folder))).await;
     for file in files(old.path()) {
-        let to = new.path().join(file.strip_prefix(old.path()).unwrap());
+        let to = folder.join(file.strip_prefix(old.path()).unwrap());
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::copy(&file, to).unwrap();
     }
+    site
+}
+
+#[tokio::test]
+async fn what_is_found_after_a_purge_is_purged() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = unscanned(folder.path()).await;
     let purge = Purge::Url("http://site.example/large".into());
     site.cache.purge("site", &purge, PurgeMode::Hard).await;
     site.cache.0.disk.as_ref().unwrap().scan();
     assert!(site.get("/small").await.is_hit());
     assert!(!site.get("/large").await.is_hit());
+}
+
+/// A node that is killed later does not find it either. Unsafe requests promise less, and do not wait.
+#[tokio::test]
+async fn a_purge_waits_until_all_is_found_that_an_earlier_run_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = unscanned(folder.path()).await;
+    let (scan, scanning) = watch::channel(());
+    Arc::get_mut(&mut site.cache.0).unwrap().scanning = scanning;
+    let before = site.cache.0.log.generation();
+    let purging = tokio::spawn({
+        let cache = site.cache.clone();
+        async move { cache.purge("site", &Purge::All, PurgeMode::Hard).await }
+    });
+    until(|| site.cache.0.log.generation() != before).await;
+    site.send(Method::POST, "/small", &[]).await;
+    assert!(!purging.is_finished());
+    let disk = Arc::clone(site.cache.0.disk.as_ref().unwrap());
+    disk.scan();
+    drop(scan);
+    purging.await.unwrap();
+    for part in ["heads", "bodies"] {
+        assert!(files(&folder.path().join(part)).is_empty(), "{part}");
+    }
 }
 
 /// Who reads from disk while it is purged was there after the purge was noted, and read what it takes.

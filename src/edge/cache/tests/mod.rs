@@ -80,6 +80,11 @@ impl Forward for Origin {
         self.0.asked.lock().unwrap().push(parts.clone());
         (self.0.answer)(parts).await
     }
+
+    /// As of a client that has used up what is its own.
+    fn is_of_one(error: &io::Error) -> bool {
+        error.kind() == io::ErrorKind::OutOfMemory
+    }
 }
 
 pub(super) fn response(

@@ -621,6 +621,67 @@ async fn a_refusal_takes_nothing_away_from_those_who_were_not_refused() {
     }
 }
 
+/// RFC 9111 sections 5.2.1.5 and 3.5: what one client forbids, and who it is, is no matter of what is stored already. Section 4.3.4:
+/// that client's answer is as old as the 304 says.
+#[tokio::test]
+async fn a_304_for_one_whose_answer_is_not_stored_takes_nothing_away_from_the_others() {
+    for (asks, detail) in [
+        (
+            &[("cache-control", "no-cache, no-store")][..],
+            "request-no-store",
+        ),
+        (
+            &[("cache-control", "no-cache"), ("authorization", "Basic x")],
+            "authorization",
+        ),
+    ] {
+        let first = &[("cache-control", "max-age=60"), ("etag", "\"a\"")];
+        let update = [("age", "7"), ("x-new", "1")];
+        let site = Site::new(origin(first, move |_| response(304, &update, ""))).await;
+        site.get("/x").await;
+        site.advance(30);
+        let got = site.get_with("/x", asks).await;
+        assert_eq!(
+            got.cache(),
+            format!("fwd=request; fwd-status=304; detail={detail}")
+        );
+        assert_eq!((got.status, got.text()), (200, "hello"));
+        assert_eq!((got.field("age"), got.field("x-new")), ("7", "1"));
+        assert_eq!(site.counts().revalidated, 1);
+        let hit = site.get("/x").await;
+        assert_eq!((hit.cache(), hit.field("age")), ("hit; ttl=30", "30"));
+        assert_eq!(hit.field("x-new"), "", "{detail}");
+    }
+}
+
+/// RFC 9111 section 3: what its origin does not want stored any more goes, whoever heard of it first.
+#[tokio::test]
+async fn a_304_that_forbids_storing_takes_away_what_is_stored() {
+    for asks in ["no-cache", "no-cache, no-store"] {
+        for forbids in ["no-store", "private"] {
+            let first = &[("cache-control", "max-age=60"), ("etag", "\"a\"")];
+            let site = Site::new(origin(first, move |parts| {
+                let fields = [("cache-control", forbids)];
+                match parts.headers.contains_key("if-none-match") {
+                    true => response(304, &fields, ""),
+                    false => response(200, &fields, "mine"),
+                }
+            }))
+            .await;
+            site.get("/x").await;
+            let got = site.get_with("/x", &[("cache-control", asks)]).await;
+            assert_eq!(
+                (got.text(), got.cache()),
+                (
+                    "hello",
+                    &*format!("fwd=request; fwd-status=304; detail={forbids}")
+                )
+            );
+            assert_eq!(site.get("/x").await.text(), "mine", "{asks}: {forbids}");
+        }
+    }
+}
+
 /// RFC 5861 section 3: a revalidation that is turned away is tried again, with what is stored still there.
 #[tokio::test]
 async fn what_is_stale_stays_when_the_origin_has_no_time_to_revalidate_it() {

@@ -428,6 +428,43 @@ async fn a_viewer_may_take_its_time_to_send_a_body() {
     }
 }
 
+/// As in a call of gRPC that streams both ways: the answer has begun, and the server listens.
+#[tokio::test]
+async fn a_server_may_be_silent_while_it_is_sent_something() {
+    let hyper = Hyper::start(|request: Request<Incoming>| async {
+        let heard = async {
+            let heard = request.into_body().collect().await;
+            Ok(http_body::Frame::data(
+                heard.map_err(io::Error::other)?.to_bytes(),
+            ))
+        };
+        let body = http_body_util::StreamBody::new(futures::stream::once(heard));
+        Response::new(body.boxed_unsync())
+    })
+    .await;
+    for protocol in [
+        distribution::OriginProtocol::Http1,
+        distribution::OriginProtocol::Http2,
+    ] {
+        let mut config = config(&[&hyper.url]);
+        config.protocol = protocol;
+        config.timeouts.idle = 2 * BRIEF;
+        let said = &[
+            Some("a"),
+            Some("l"),
+            Some("l"),
+            Some("e"),
+            Some("a"),
+            Some("r"),
+        ];
+        let request = Request::post("/").body(pieces(said, BRIEF)).unwrap();
+        let origin = origin(&config);
+        let answer = origin.send(request, &viewer()).await.unwrap();
+        assert_eq!(text(answer).await.unwrap(), "allear", "{protocol:?}");
+        assert_eq!(origin.server(0).failures, 0);
+    }
+}
+
 #[tokio::test]
 async fn the_time_for_an_answer_begins_when_the_request_is_sent() {
     let script = Script::once(b"", End::Hold).await;

@@ -222,6 +222,24 @@ async fn a_server_that_says_nothing_is_given_up() {
     assert_eq!(error.outcome().status(), 504);
 }
 
+/// Who waits for it may be less patient than what a server is allowed.
+#[tokio::test]
+async fn a_server_that_says_nothing_until_nobody_waits_any_more_has_failed() {
+    let script = Script::once(b"", End::Hold).await;
+    let origin = origin(&config(&[&script.url]));
+    let viewer = Viewer {
+        until: Instant::now() + BRIEF,
+        ..viewer()
+    };
+    let error = origin.send(get("/"), &viewer).await.unwrap_err();
+    assert!(
+        matches!(error, OriginError::FirstByteTimeout(_)),
+        "{}",
+        words(&error)
+    );
+    assert_eq!((origin.server(0).failures, origin.server(0).in_use), (1, 0));
+}
+
 #[tokio::test]
 async fn a_head_that_comes_byte_by_byte_is_given_up() {
     let script = Script::with(|mut stream, _| {

@@ -39,12 +39,16 @@ fn request(mut request: Request, client: Client) -> RequestAction {
             request.into()
         }
         "/hook/same" => request.into(),
-        "/hook/country" => answer(format!(
-            "{} {} {}",
-            client.address,
-            client.tls_version.unwrap_or_default(),
-            client.country.unwrap_or_default()
-        )),
+        "/hook/country" => answer(who(client)),
+        "/hook/nowhere" => Forward {
+            origin: Some("nowhere".to_owned()),
+            ..request.into()
+        }
+        .into(),
+        "/hook/chain" => {
+            request.headers.append("x-viewer-request", "seen");
+            request.into()
+        }
         "/hook/state" => {
             static CALLS: AtomicU32 = AtomicU32::new(0);
             answer((CALLS.fetch_add(1, Relaxed) + 1).to_string())
@@ -105,6 +109,16 @@ fn said(point: &str, request: &Request) -> String {
     }
 }
 
+/// What a hook knows of the client.
+fn who(client: Client) -> String {
+    format!(
+        "{} {} {}",
+        client.address,
+        client.tls_version.unwrap_or_default(),
+        client.country.unwrap_or_default()
+    )
+}
+
 fn answer(body: String) -> RequestAction {
     Response::new(200).body(body).into()
 }
@@ -157,6 +171,11 @@ fn client(request: Request, _client: Client, body: Option<Body>) -> RequestActio
     let said = said("origin_request", &request);
     let is_for_body = request.path.starts_with("/hook/body");
     let mut forward = Forward::from(request.header("x-origin-request", said));
+    match forward.request.path.as_str() {
+        "/hook/late-key" => forward.cache_key = Some("key".to_owned()),
+        "/hook/late-origin" => forward.origin = Some("other".to_owned()),
+        _ => {}
+    }
     if is_for_body {
         let described = described(body.as_ref());
         forward.request = forward.request.header("x-request-body", described);
@@ -195,8 +214,9 @@ fn louder(body: Option<Body>) -> Vec<u8> {
 }
 
 #[wharf_sdk::viewer_response]
-fn handle(request: Request, response: Response) -> ResponseAction {
+fn handle(request: Request, response: Response, client: Client) -> ResponseAction {
     match request.path.as_str() {
+        "/hook/client" => response.header("x-client", who(client)).into(),
         "/hook/untouched" => ResponseAction::Next,
         "/hook/replace" => Response::new(503).body("replaced\n").into(),
         _ => response
