@@ -1,6 +1,6 @@
 //! The examples in other languages than Rust do what their READMEs say.
 //!
-//! They are built with what `.ci/toolchains` installs, so these tests run only when they are asked for:
+//! They are built with what `.ci/toolchains` installs, and one opens a page in Chromium, so these tests run only when they are asked for:
 //!
 //! ```console
 //! $ .ci/toolchains all
@@ -18,6 +18,33 @@ mod process;
 
 use process::{App, Node, Reply};
 use serde_json::{Value, json};
+
+/// Opens the front page in a browser, for as long as it takes to ask some rows again.
+async fn the_page_shows_what_the_cache_does(node: &Node) {
+    let profile = tempfile::tempdir().unwrap();
+    let mut chromium = tokio::process::Command::new("chromium");
+    chromium
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
+        .arg("--virtual-time-budget=8000")
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(format!("http://pier.localhost:{}/", node.http.port()))
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(process::PATIENCE, chromium.output()).await;
+    let page = String::from_utf8(output.unwrap().unwrap().stdout).unwrap();
+    let row = |path: &str| {
+        let row = page.split(&format!("<tr id=\"{path}\">")).nth(1);
+        row.and_then(|row| row.split("</tr>").next())
+            .unwrap_or_else(|| panic!("no row {path} in {page}"))
+    };
+    for (path, said) in [
+        ("/data/edge", "hit"),
+        ("/data/none", "hit"),
+        ("/data/private", "fwd="),
+        ("/me", "fwd="),
+    ] {
+        assert!(row(path).contains(said), "{path}: {}", row(path));
+    }
+}
 
 /// What every hello does.
 async fn greets(language: &str) {
@@ -97,7 +124,7 @@ async fn typescript_prices_an_order_or_says_what_is_wrong_with_it() {
 }
 
 #[tokio::test]
-#[ignore = "it needs what `.ci/toolchains` installs"]
+#[ignore = "it needs what `.ci/toolchains` installs, and Chromium"]
 async fn a_site_has_an_origin_of_its_own_and_hooks_in_rust_and_javascript() {
     let app = App::example("cdn");
     // Any free port, so that nothing else on this machine matters.
@@ -145,6 +172,11 @@ async fn a_site_has_an_origin_of_its_own_and_hooks_in_rust_and_javascript() {
     );
     // A parameter that the key has not is the same question.
     assert_eq!(asked("/data/edge?utm_source=x").await, 1);
+    // That there is nothing is kept too.
+    assert_eq!(get("/data/none", "").await.status, 404);
+    let none = get("/data/none", "").await;
+    assert!(none.header("cache-status").contains("hit"), "{none:?}");
+    the_page_shows_what_the_cache_does(&node).await;
     let purged = node.wharf(["purge", "pier", "--tag", "data"]).await;
     assert!(purged.status.success(), "{purged:?}");
     assert_eq!(asked("/data/edge").await, 2);

@@ -89,6 +89,35 @@ async fn after_a_purge_nobody_gets_what_was_there_before() {
     );
 }
 
+/// RFC 5861 §3.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_soft_purge_makes_stale_what_a_hard_one_takes_away() {
+    let count = AtomicU64::new(0);
+    let server = Server::start(move |_, _| {
+        let number = count.fetch_add(1, SeqCst) + 1;
+        let fields = "cache-control: max-age=600, stale-while-revalidate=600\r\n";
+        answer(fields, &format!("{number}\n"))
+    })
+    .await;
+    let site = Site::of(&server.url()).await;
+    let get = async || site.node.get_at(HOST, "/page").await;
+    assert_eq!(get().await.text(), "1\n");
+    let fresh = get().await;
+    assert!(fresh.header("cache-status").contains("hit"), "{fresh:?}");
+    assert_eq!(site.purge(&["--url", "/page", "--soft"]).await, 1);
+    let stale = get().await;
+    assert_eq!(stale.text(), "1\n", "{stale:?}");
+    timeout(PATIENCE, async {
+        while get().await.text() != "2\n" {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(site.purge(&["--url", "/page"]).await, 1);
+    assert_eq!(get().await.text(), "3\n");
+}
+
 /// The body of a path: its length is in it, and every byte follows from it.
 fn body(path: &str) -> Vec<u8> {
     let (_, length) = path.rsplit_once('-').unwrap();
