@@ -58,13 +58,13 @@ impl Cache {
                     if let Some(answer) = self.wait::<F>(exchange, &found, &parts, &flight).await {
                         return answer;
                     }
-                    if is_far(&parts.headers) {
+                    if found.part.is_none() && is_far(&parts.headers) {
                         return self
                             .pass(exchange, parts, Some(body), forward, Why::Partial)
                             .await;
                     }
                     let key = found.key;
-                    found = self.find(exchange, found.base, &parts).await;
+                    found = self.find(exchange, found.base, found.part, &parts).await;
                     // Only another variant is worth another wait.
                     if found.key == key {
                         break;
@@ -72,7 +72,7 @@ impl Cache {
                 }
             }
         }
-        let why = found.why;
+        let (why, part) = (found.why, found.part);
         let parts = Arc::new(parts);
         let fetch = self.fetch(exchange, found, Arc::clone(&parts), lead.as_ref());
         let answer = match lead {
@@ -92,7 +92,9 @@ impl Cache {
         match answer {
             // The whole is not stored: then the part is enough.
             Answer::Unshared(response, _)
-                if response.status() == StatusCode::OK && parts.headers.contains_key(RANGE) =>
+                if part.is_none()
+                    && response.status() == StatusCode::OK
+                    && parts.headers.contains_key(RANGE) =>
             {
                 drop(response);
                 let parts = Arc::unwrap_or_clone(parts);
@@ -128,6 +130,7 @@ impl Cache {
             demands: exchange.demands,
             base: found.base,
             key: found.key,
+            part: found.part,
             policy: Arc::clone(exchange.scope.policy),
             stale: found.stored,
             asked: lead.map_or_else(|| shared.log.generation(), Lead::asked),
@@ -275,6 +278,9 @@ impl Cache {
 
 /// The place in a response on its way where a request begins to read.
 fn first_read(fill: &Fill, request: &HeaderMap) -> u64 {
+    if fill.head.status != StatusCode::OK {
+        return 0;
+    }
     match (fill.length, request.get(RANGE)) {
         (Some(_), Some(field)) if validator::range_applies(request, &fill.head.headers) => {
             range::first_byte(field).unwrap_or(0)

@@ -6,7 +6,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, header::DATE, request::Parts};
+use http::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    header::{DATE, RANGE},
+    request::Parts,
+};
 use tokio::sync::oneshot;
 
 use super::{
@@ -21,6 +25,7 @@ use super::{
     key::Key,
     memory::Slot,
     purge::Generation,
+    range::Part,
     recoded::Recoded,
     statistics::Counters,
     storable::{self, Refusal, Storable},
@@ -43,6 +48,8 @@ pub(super) struct Fetch {
     pub(super) base: Key,
     /// What it waits under.
     pub(super) key: Key,
+    /// What it asks for, if not for the whole.
+    pub(super) part: Option<Part>,
     /// What it is stored under for purges, without tags.
     pub(super) label: Label,
     pub(super) policy: Arc<CachePolicy>,
@@ -218,12 +225,15 @@ impl Fetch {
         }
     }
 
-    /// The request that asks for the whole response, or whether what is stored is still good.
+    /// The request that asks for the whole response, or its part, or whether what is stored is still good.
     fn outgoing<R>(&self, stale: Option<&Stored>) -> Request<Option<R>> {
         let mut parts = Parts::clone(&self.request);
         parts.method = Method::GET;
         let validators = stale.map(|stale| stale.head.validators());
         validator::condition(&mut parts.headers, validators.as_ref());
+        if let (Some(_), Some(range)) = (self.part, self.request.headers.get(RANGE)) {
+            parts.headers.insert(RANGE, range.clone());
+        }
         Request::from_parts(parts, None)
     }
 
@@ -234,6 +244,15 @@ impl Fetch {
         requested: Moment,
         received: Moment,
     ) -> Result<Storable, Refusal> {
+        // A part that is what was asked for is stored as the whole would be (RFC 9111 section 3.3). Nothing else is, where a part was
+        // asked for: it is not what is stored under that key.
+        let status = match self.part {
+            None => status,
+            Some(part) if status == StatusCode::PARTIAL_CONTENT && part.is_all_of(headers) => {
+                StatusCode::OK
+            }
+            Some(_) => return Err(Refusal::Status),
+        };
         let storable = storable::judge(
             &self.request.headers,
             &self.demands,

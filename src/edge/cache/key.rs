@@ -1,7 +1,7 @@
 //! What tells one stored response from another.
 //!
 //! A key is the distribution, what answers a miss there, the scheme, the authority, the path and what the policy chooses of query, headers and
-//! cookies; the key of a variant adds the fields that its resource varies by. Every part stands with its length, so that
+//! cookies; the key of a part (206) adds which it is, the key of a variant the fields that its resource varies by. Every part stands with its length, so that
 //! no two different requests have the same bytes. Responses are found by the digest of the bytes, and the bytes are
 //! compared before one is used.
 //!
@@ -19,7 +19,10 @@ use http::{
 };
 use percent_encoding::percent_decode_str;
 
-use super::vary::{self, Vary};
+use super::{
+    range::Part,
+    vary::{self, Vary},
+};
 use crate::model::{KeyPolicy, Parts};
 
 /// The digest of a key: where a response is found.
@@ -87,6 +90,14 @@ impl Key {
         Self::new(bytes)
     }
 
+    /// The key of a part of the resource, which is stored by itself.
+    pub(super) fn part(&self, part: Part) -> Self {
+        let mut bytes = self.bytes.to_vec();
+        bytes.push(PART);
+        put(&mut bytes, part.to_string().as_bytes());
+        Self::new(bytes)
+    }
+
     /// The key of the variant that answers a request with these headers.
     pub(super) fn variant(&self, vary: &Vary, headers: &HeaderMap) -> Self {
         if vary.is_empty() {
@@ -113,6 +124,7 @@ const CHOSEN: u8 = 2;
 const HEADER: u8 = 3;
 const COOKIES: u8 = 4;
 const VARIES: u8 = 5;
+const PART: u8 = 6;
 
 fn put(bytes: &mut Vec<u8>, part: &[u8]) {
     bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -244,6 +256,31 @@ mod tests {
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
         Key::of_request("site", "", policy, None, &uri.parse().unwrap(), &headers)
+    }
+
+    #[test]
+    fn a_part_is_neither_the_whole_nor_another_part_nor_a_variant() {
+        let uri: Uri = "http://a/x".parse().unwrap();
+        let whole = Key::of_request(
+            "d",
+            "",
+            &KeyPolicy::default(),
+            None,
+            &uri,
+            &HeaderMap::new(),
+        );
+        let mut keys = vec![whole.clone()];
+        for part in [
+            Part::From(5),
+            Part::Last(5),
+            Part::Between(5, 5),
+            Part::Between(5, 55),
+        ] {
+            keys.push(whole.part(part));
+        }
+        for (at, key) in keys.iter().enumerate() {
+            assert!(keys[..at].iter().all(|other| other != key), "{key:?}");
+        }
     }
 
     #[test]

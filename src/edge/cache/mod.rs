@@ -21,14 +21,14 @@
 //! * Only responses to GET are stored. A HEAD request is answered from them, or goes forward and updates them.
 //! * A client's `no-cache`, `max-age=0` and `no-store` are obeyed unless the policy has `ignore_client`.
 //! * A request for a range that begins in the first megabyte, or in what is on its way already, fetches the whole
-//!   response and gets its part of it; others go forward as they are, and what comes is not stored. A 206 or 416 is never
-//!   stored.
+//!   response and gets its part of it. Another one for a single range goes forward as it is, and what comes is stored for who
+//!   asks for just that range: parts are not put together. Others, and those with `If-Range`, are not stored, and no 416 is.
 //! * A response that sets a cookie is stored only where its origin says that it is for all: see `storable`.
 //! * Requests with `Authorization` do not wait for others.
 //! * Trailers of stored responses are dropped.
 //!
 //! Deliberately not here: what leaves a request between cache and origin (connection fields, timeouts, retries), caching
-//! of parts, of POST, and any notion of another node's cache.
+//! of POST, and any notion of another node's cache.
 
 mod body;
 mod clock;

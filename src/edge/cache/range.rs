@@ -4,10 +4,13 @@
 //! [`MOST_RANGES`] gets the whole response, as section 14.2 allows: none is worth the work. So does one that cannot be
 //! understood.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{
+    HeaderMap, HeaderValue,
+    header::{CONTENT_LENGTH, CONTENT_RANGE, IF_RANGE, RANGE},
+};
 
 /// The most ranges of one request.
 const MOST_RANGES: usize = 16;
@@ -50,20 +53,46 @@ pub(super) fn wanted(field: &HeaderValue, length: u64) -> Wanted {
 /// Where the only range of a field begins, if it says so.
 pub(super) fn first_byte(field: &HeaderValue) -> Option<u64> {
     match parse(field)?.as_slice() {
-        [Spec::From(first) | Spec::Between(first, _)] => Some(*first),
+        [Part::From(first) | Part::Between(first, _)] => Some(*first),
         _ => None,
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Spec {
+/// The part that a request wants, if it is one and wanted whatever the response is by now.
+pub(super) fn part(request: &HeaderMap) -> Option<Part> {
+    let mut fields = request.get_all(RANGE).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else {
+        return None;
+    };
+    match parse(field)?.as_slice() {
+        [part] if !request.contains_key(IF_RANGE) => Some(*part),
+        _ => None,
+    }
+}
+
+/// One range of a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
     From(u64),
     /// Both included.
     Between(u64, u64),
     Last(u64),
 }
 
-impl Spec {
+impl Part {
+    /// Whether the fields of a 206 are of this part, and all of it.
+    pub(super) fn is_all_of(self, response: &HeaderMap) -> bool {
+        let text = |name| response.get(name)?.to_str().ok();
+        let range = text(CONTENT_RANGE).and_then(|field: &str| {
+            let (range, length) = field.strip_prefix("bytes ")?.split_once('/')?;
+            let (first, last) = range.split_once('-')?;
+            let range = number(first)?..number(last)?.checked_add(1)?;
+            (self.within(number(length)?)? == range).then_some(range)
+        });
+        let length = text(CONTENT_LENGTH).and_then(number);
+        range.is_some_and(|range| length == Some(range.end - range.start))
+    }
+
     fn within(self, length: u64) -> Option<Range<u64>> {
         let range = match self {
             Self::From(first) => first..length,
@@ -74,8 +103,18 @@ impl Spec {
     }
 }
 
+impl fmt::Display for Part {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::From(first) => write!(formatter, "{first}-"),
+            Self::Between(first, last) => write!(formatter, "{first}-{last}"),
+            Self::Last(count) => write!(formatter, "-{count}"),
+        }
+    }
+}
+
 /// The ranges of a field, or none if it is to be passed over.
-fn parse(field: &HeaderValue) -> Option<Vec<Spec>> {
+fn parse(field: &HeaderValue) -> Option<Vec<Part>> {
     let (unit, set) = field.to_str().ok()?.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return None;
@@ -88,14 +127,14 @@ fn parse(field: &HeaderValue) -> Option<Vec<Spec>> {
     {
         let (first, last) = spec.split_once('-')?;
         specs.push(match (first.trim(), last.trim()) {
-            ("", count) => Spec::Last(number(count)?),
-            (first, "") => Spec::From(number(first)?),
+            ("", count) => Part::Last(number(count)?),
+            (first, "") => Part::From(number(first)?),
             (first, last) => {
                 let (first, last) = (number(first)?, number(last)?);
                 if last < first {
                     return None;
                 }
-                Spec::Between(first, last)
+                Part::Between(first, last)
             }
         });
         if specs.len() > MOST_RANGES {

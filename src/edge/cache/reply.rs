@@ -1,6 +1,7 @@
 //! From a response that the cache has to the one that a client gets.
 //!
-//! The client's conditions and ranges are about responses with a status of 200 only (RFC 9110 sections 13.2.1 and 14.2).
+//! The client's conditions are about responses with a status of 200, or the parts of one (206), and its ranges about those with 200
+//! only (RFC 9110 sections 13.2.1 and 14.2): a part that is stored by itself is what was asked for.
 
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
@@ -53,7 +54,7 @@ fn answer<B, S: FnOnce() -> Source>(
     if let Some(age) = age {
         headers.insert(AGE, HeaderValue::from(age));
     }
-    if status == StatusCode::OK {
+    if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
         if validator::is_not_modified(request, &headers) {
             validator::strip_for_not_modified(&mut headers);
             return respond(StatusCode::NOT_MODIFIED, headers, Body::empty());

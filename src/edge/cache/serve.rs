@@ -18,7 +18,7 @@ use super::{
     index::Label,
     key::{self, Key},
     memory::Slot,
-    range,
+    range::{self, Part},
     reply::{Representation, reply, respond},
     statistics::Counters,
     status::{Handling, Why},
@@ -38,8 +38,10 @@ pub(super) struct Exchange<'a> {
 
 /// What is stored for a request.
 pub(super) struct Found {
-    /// Of the resource.
+    /// Of the resource, or of the part.
     pub(super) base: Key,
+    /// The part, if it is not looked for in the whole.
+    pub(super) part: Option<Part>,
     /// Of the variant, if it is known.
     pub(super) key: Key,
     pub(super) stored: Option<Arc<Stored>>,
@@ -121,7 +123,15 @@ impl Cache {
             };
             return self.pass(&exchange, parts, Some(body), forward, why).await;
         };
-        let found = self.find(&exchange, key, &parts).await;
+        let mut found = self.find(&exchange, key, None, &parts).await;
+        if found.stored.is_none()
+            && parts.method == Method::GET
+            && self.0.is_far(&found.key, &parts.headers)
+            && let Some(part) = range::part(&parts.headers)
+        {
+            let key = found.base.part(part);
+            found = self.find(&exchange, key, Some(part), &parts).await;
+        }
         if let Some(stored) = &found.stored {
             let hit = || self.0.hit(&exchange, &parts.method, &parts.headers, stored);
             match stored.reuse(exchange.now, &exchange.demands) {
@@ -142,7 +152,7 @@ impl Cache {
         }
         let is_passing = self.0.passes(&found.key, exchange.now);
         if found.stored.is_none()
-            && (self.0.is_far(&found.key, &parts.headers)
+            && ((found.part.is_none() && self.0.is_far(&found.key, &parts.headers))
                 || (is_passing && is_for_less(&parts.headers)))
         {
             return self
@@ -153,7 +163,13 @@ impl Cache {
     }
 
     /// What is stored for a request, in memory or on disk.
-    pub(super) async fn find(&self, exchange: &Exchange<'_>, base: Key, parts: &Parts) -> Found {
+    pub(super) async fn find(
+        &self,
+        exchange: &Exchange<'_>,
+        base: Key,
+        part: Option<Part>,
+        parts: &Parts,
+    ) -> Found {
         let (mut key, mut why) = (base.clone(), Why::UriMiss);
         let mut slot = self.0.slot(&key).await;
         if let Some(Slot::Varying(varying)) = &slot {
@@ -174,8 +190,12 @@ impl Cache {
             }
             Some(Slot::Varying(_)) | None => None,
         };
+        if part.is_some() && stored.is_none() {
+            why = Why::Partial;
+        }
         Found {
             base,
+            part,
             key,
             stored,
             why,
@@ -291,6 +311,9 @@ fn is_for_less(request: &HeaderMap) -> bool {
 
 /// Whether a request wants a part of a response that will not come soon.
 pub(super) fn is_ahead(fill: &Fill, request: &HeaderMap) -> bool {
+    if fill.head.status != StatusCode::OK {
+        return false;
+    }
     let first = request
         .get(RANGE)
         .map(|field| range::first_byte(field).unwrap_or(u64::MAX));

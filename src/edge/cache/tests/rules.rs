@@ -2,7 +2,10 @@
 
 use futures::FutureExt as _;
 
-use super::*;
+use super::{
+    super::range::{self, Wanted},
+    *,
+};
 
 const FRESH: &[(&str, &str)] = &[
     ("cache-control", "max-age=60"),
@@ -426,44 +429,156 @@ async fn parts_are_served_from_the_whole() {
     }
 }
 
-/// RFC 9111 section 3.3: a part is not a whole.
+/// An origin of three million digits, which sends the parts that it is asked for.
+fn digits() -> Origin {
+    Origin::new(async |parts: Parts| {
+        let whole = "0123456789".repeat(300_000);
+        let fields = [("cache-control", "max-age=60"), ("etag", "\"a\"")];
+        if parts.headers.contains_key("if-none-match") {
+            return Ok(response(304, &fields, ""));
+        }
+        let field = parts.headers.get("range");
+        let range = match field.map(|field| range::wanted(field, whole.len() as u64)) {
+            Some(Wanted::Ranges(ranges)) => ranges[0].clone(),
+            _ => {
+                let length = whole.len().to_string();
+                let fields = [&fields[..], &[("content-length", &length)]].concat();
+                return Ok(response(200, &fields, whole));
+            }
+        };
+        let (first, last) = (range.start, range.end - 1);
+        let place = format!("bytes {first}-{last}/{}", whole.len());
+        let part = &whole[usize::try_from(first).unwrap()..=usize::try_from(last).unwrap()];
+        let length = part.len().to_string();
+        let own = [("content-range", &*place), ("content-length", &*length)];
+        Ok(response(206, &[fields, own].concat(), part.to_owned()))
+    })
+}
+
+/// RFC 9111 section 3.3.
 #[tokio::test]
-async fn a_range_at_the_beginning_fetches_the_whole_and_one_far_off_goes_forward_unstored() {
-    let site = Site::new(Origin::new(async |parts: Parts| {
-        Ok(if parts.headers.contains_key("range") {
-            response(
-                206,
-                &[
-                    ("cache-control", "max-age=60"),
-                    ("content-range", "bytes 2000000-2000001/9000000"),
-                ],
-                "xy",
-            )
-        } else {
-            let mut fields = FRESH.to_vec();
-            fields.push(("content-length", "10"));
-            response(200, &fields, "0123456789")
-        })
-    }))
-    .await;
-    let far = [("range", "bytes=2000000-2000001")];
+async fn a_part_far_off_is_stored_by_itself_until_the_whole_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(digits(), config(Some(folder.path()))).await;
+    let far = [("range", "bytes=2000005-2000009")];
     let got = site.get_with("/x", &far).await;
     assert_eq!(
-        (got.status, got.cache()),
-        (206, "fwd=partial; fwd-status=206")
+        (got.status, got.text(), got.cache()),
+        (206, "56789", "fwd=partial; fwd-status=206; stored")
     );
+    assert_eq!(site.origin.last().headers["range"], far[0].1);
+    site.settle().await;
+    let got = site.get_with("/x", &far).await;
     assert_eq!(
-        site.get_with("/x", &far).await.cache(),
+        (got.status, got.text(), got.cache()),
+        (206, "56789", "hit; ttl=60")
+    );
+    assert_eq!(got.field("content-range"), "bytes 2000005-2000009/3000000");
+    let known = [far[0], ("if-none-match", "\"a\"")];
+    let got = site.get_with("/x", &known).await;
+    assert_eq!(
+        (got.status, got.is_hit(), got.field("content-range")),
+        (304, true, "")
+    );
+    assert_eq!(site.origin.count(), 1);
+
+    // Another part is another response, and the last bytes are one too.
+    for (field, text) in [("bytes=2000006-2000009", "6789"), ("bytes=-3", "789")] {
+        let range = [("range", field)];
+        assert_eq!(site.get_with("/x", &range).await.text(), text);
+        site.settle().await;
+        assert!(site.get_with("/x", &range).await.is_hit(), "{field}");
+    }
+    assert_eq!(site.origin.count(), 3);
+    // Who wants the part only if it is of the response that he has, is not told from this one.
+    let only = [far[0], ("if-range", "\"a\"")];
+    assert_eq!(
+        site.get_with("/x", &only).await.cache(),
         "fwd=partial; fwd-status=206"
     );
+
+    // Stale, it is asked about, and the part with it.
+    site.advance(61);
+    let got = site.get_with("/x", &far).await;
+    assert_eq!(
+        (got.status, got.text(), got.cache()),
+        (206, "56789", "fwd=stale; fwd-status=304; stored")
+    );
+    assert_eq!(site.origin.last().headers["range"], far[0].1);
+    assert!(site.get_with("/x", &far).await.is_hit());
+
+    // A range at the beginning fetches the whole, which has every part.
     let got = site.get_with("/x", &[("range", "bytes=2-3")]).await;
     assert_eq!(
         (got.status, got.text(), got.cache()),
         (206, "23", "fwd=uri-miss; fwd-status=200; stored")
     );
     site.settle().await;
-    assert_eq!(site.get("/x").await.text(), "0123456789");
-    assert_eq!(site.origin.count(), 3);
+    let asked = site.origin.count();
+    let got = site
+        .get_with("/x", &[("range", "bytes=2500000-2500001")])
+        .await;
+    assert_eq!((got.text(), got.is_hit()), ("01", true));
+    assert_eq!(site.origin.count(), asked);
+    // All of it is of one URL.
+    let purged = Purge::Url("http://site.example/x".to_owned());
+    let purged = site.cache.purge("site", &purged, PurgeMode::Hard).await;
+    assert_eq!(purged.objects, 4);
+    assert!(!site.get_with("/x", &far).await.is_hit());
+}
+
+/// RFC 9111 section 3.3: a part is not a whole, and not another part.
+#[tokio::test]
+async fn what_is_not_the_part_that_was_asked_for_is_not_stored() {
+    let place = ("content-range", "bytes 2000000-2000004/9000000");
+    let length = ("content-length", "5");
+    for (status, fields) in [
+        (200, vec![length]),
+        (404, vec![length]),
+        (206, vec![length]),
+        (206, vec![place]),
+        (206, vec![place, ("content-length", "4")]),
+        (
+            206,
+            vec![length, ("content-range", "bytes 2000000-2000004/*")],
+        ),
+        (
+            206,
+            vec![length, ("content-range", "bytes 2000001-2000005/9000000")],
+        ),
+        (
+            206,
+            vec![length, ("content-range", "bytes 2000000-2000003/9000000")],
+        ),
+        (
+            206,
+            vec![length, ("content-range", "bytes 2000000-2000004/2000002")],
+        ),
+        (
+            206,
+            vec![length, ("content-range", "bytes=2000000-2000004/9000000")],
+        ),
+    ] {
+        let said = format!("{status} {fields:?}");
+        let site = Site::new(Origin::new(move |_| {
+            let fields = [&[("cache-control", "max-age=60")], &fields[..]].concat();
+            std::future::ready(Ok(response(status, &fields, "56789")))
+        }))
+        .await;
+        let far = [("range", "bytes=2000000-2000004")];
+        for _ in 0..2 {
+            let got = site.get_with("/x", &far).await;
+            assert_eq!((got.status, got.text()), (status, "56789"), "{said}");
+            assert!(
+                got.cache().starts_with("fwd=partial"),
+                "{said}: {}",
+                got.cache()
+            );
+            site.settle().await;
+        }
+        assert_eq!(site.origin.count(), 2, "{said}");
+        assert!(!site.get("/x").await.is_hit(), "{said}");
+    }
 }
 
 /// RFC 9111 section 4.3.5.
