@@ -159,6 +159,30 @@ async fn every_client_gets_wholes_parts_and_conditions_from_the_cache() {
     assert_eq!(site.counted("hits").await, 4 * 13 - 2);
 }
 
+/// RFC 9111 section 3.3.
+#[tokio::test]
+async fn the_last_bytes_are_stored_for_who_asks_for_just_these() {
+    let nginx = Nginx::start().await;
+    let large = bytes(3 << 20);
+    nginx.file("fresh/large", &large);
+    let site = Site::of(&nginx.http1()).await;
+    let (_, curl) = clients(&site).into_iter().next().unwrap();
+    for expected in ["fwd=partial; fwd-status=206; stored", "hit; ttl="] {
+        let last = curl.stored("/fresh/large", &["--range", "-10"]).await;
+        assert_eq!((last.exit, last.status), (0, 206), "{last:?}");
+        assert_eq!(last.body, &large[large.len() - 10..]);
+        let place = format!(
+            "bytes {}-{}/{}",
+            large.len() - 10,
+            large.len() - 1,
+            large.len()
+        );
+        assert_eq!(last.field("content-range"), place);
+        assert!(last.cache().starts_with(expected), "{last:?}");
+    }
+    nginx.logged(1).await;
+}
+
 /// The parts of a body, by the boundary that its type names (RFC 2046 section 5.1).
 fn multipart<'a>(content_type: &str, body: &'a [u8]) -> Vec<&'a [u8]> {
     let (_, boundary) = content_type.split_once("boundary=").unwrap();
