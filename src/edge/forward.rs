@@ -236,6 +236,8 @@ impl Route {
         until: Instant,
     ) -> Result<Response<Answer>, Failure> {
         trace::start(request.headers_mut(), self.arrival.request_id);
+        // Whatever a viewer or a hook took before is not the server's.
+        let is_fair = until - Instant::now() > self.behaviour().config.timeout / 2;
         let uri = request.uri();
         let viewer = Viewer {
             address: self.arrival.client,
@@ -244,7 +246,7 @@ impl Route {
                 .authority()
                 .cloned()
                 .unwrap_or_else(|| Authority::from_static("localhost")),
-            until,
+            until: is_fair.then_some(until),
         };
         let observed = self.arrival.observed.as_deref();
         if let Some(observed) = observed {

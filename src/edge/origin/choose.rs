@@ -79,10 +79,6 @@ impl Tried {
         self.0 |= 1 << index;
     }
 
-    pub(super) fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
     pub(super) fn contains(self, index: usize) -> bool {
         self.0 >> index & 1 == 1
     }

@@ -218,9 +218,9 @@ impl Origin {
             attempts += 1;
             let span =
                 tracing::debug_span!("attempt", server = member.server.url(), number = attempts);
-            // The first has all the time there is. What is left for another is no measure of a server: where that runs out, nobody is
-            // to blame.
-            let until = (attempts == 1).then_some(viewer.until);
+            // What is left of the time for a second server is no measure of it: where that runs out, nobody is to blame.
+            let is_first = left == self.retries && second_best.is_none();
+            let until = viewer.until.filter(|_| is_first);
             let attempt = self.attempt(member, message, host, fresh, until);
             let attempt = attempt.instrument(span);
             let unanswered = match attempt.await {

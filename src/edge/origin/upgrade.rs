@@ -114,15 +114,15 @@ impl Origin {
 
     /// A connection that may become a tunnel, to the first server that has one. Those before it were sent nothing, so that the
     /// request may go to a backup too.
-    async fn upgradable(&self, until: Instant) -> Result<(&Member, Lease), OriginError> {
+    async fn upgradable(&self, until: Option<Instant>) -> Result<(&Member, Lease), OriginError> {
         let mut left = self.retries;
         let mut tried = Tried::default();
         let mut index = self.first().ok_or(OriginError::CircuitOpen)?;
         loop {
-            let first = tried.is_empty().then_some(until);
+            let until = until.filter(|_| left == self.retries);
             tried.insert(index);
             let member = &self.members[index];
-            let error = match member.server.acquire_upgradable(first).await {
+            let error = match member.server.acquire_upgradable(until).await {
                 Ok(lease) => return Ok((member, lease)),
                 Err(error) => error,
             };

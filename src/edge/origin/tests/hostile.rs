@@ -228,7 +228,7 @@ async fn a_server_that_says_nothing_until_nobody_waits_any_more_has_failed() {
     let script = Script::once(b"", End::Hold).await;
     let origin = origin(&config(&[&script.url]));
     let viewer = Viewer {
-        until: Instant::now() + BRIEF,
+        until: Some(Instant::now() + BRIEF),
         ..viewer()
     };
     let error = origin.send(get("/"), &viewer).await.unwrap_err();
