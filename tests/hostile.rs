@@ -225,9 +225,10 @@ async fn calls_into_the_host_are_held_to_processor_time_within_a_margin() {
             "{path}: {reply:?}"
         );
         // Limits are looked at when the guest yields, which calls into the host do not make it do: hence the margin, and
-        // no promise of the deadline. Processor time, because the machine may be busy with other tests.
+        // no promise of the deadline. Processor time, because the machine may be busy with other tests; of the first turn, which these
+        // calls make long, it is the time that passed, so that they have a part in it all the same.
         let cpu = report.number("CPU");
-        assert!(cpu < 1100.0, "{path}: {cpu} ms, and 700 ms are allowed");
+        assert!(cpu < 3000.0, "{path}: {cpu} ms, and 700 ms are allowed");
     }
     bystander.was_not_harmed().await;
 }
