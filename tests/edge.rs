@@ -498,6 +498,13 @@ async fn what_is_wrong_with_a_distribution_is_told_with_its_key() {
     assert!(said.contains("has no hook viewer-request"), "{said}");
 }
 
+/// The node with the probe of hooks, and two origins.
+async fn probed(node: Node) -> (Node, Origin, Origin) {
+    let probe = FunctionConfiguration::default();
+    node.function("probe", guests::HOOK_PROBE, probe).await;
+    (node, Origin::start().await, Origin::start().await)
+}
+
 /// Puts a distribution with the origins `main` and `other` in place, whose default behaviour has these hooks.
 async fn hooked(node: &Node, main: &Origin, other: &Origin, hooks: Value) {
     let server = |origin: &Origin| json!({"servers": [{"url": format!("http://{}", origin.address)}], "private": true});
@@ -513,10 +520,7 @@ async fn hooked(node: &Node, main: &Origin, other: &Origin, hooks: Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_picks_the_origin_and_the_cache_key() {
-    let (node, main) = site(|_| {}).await;
-    let other = Origin::start().await;
-    let probe = FunctionConfiguration::default();
-    node.function("probe", guests::HOOK_PROBE, probe).await;
+    let (node, main, other) = probed(Node::start().await).await;
     let hook = json!([{"function": "probe"}]);
     hooked(
         &node,
@@ -545,10 +549,7 @@ async fn a_hook_picks_the_origin_and_the_cache_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn request_hooks_follow_each_other_until_one_answers_or_fails() {
-    let (node, main) = site(|_| {}).await;
-    let other = Origin::start().await;
-    let probe = FunctionConfiguration::default();
-    node.function("probe", guests::HOOK_PROBE, probe).await;
+    let (node, main, other) = probed(Node::start().await).await;
     let viewer_request = |hooks: &[&str]| {
         let hooks = hooks.iter();
         let hooks = hooks.map(|on_failure| json!({"function": "probe", "on_failure": on_failure}));
@@ -578,9 +579,7 @@ async fn request_hooks_follow_each_other_until_one_answers_or_fails() {
 async fn the_country_of_a_client_is_told_to_hooks_and_to_access_rules() {
     let database = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/edge/loopback.mmdb");
     let node = Node::start_with(|config| config.countries = Some(database.into())).await;
-    let (main, other) = (Origin::start().await, Origin::start().await);
-    let probe = FunctionConfiguration::default();
-    node.function("probe", guests::HOOK_PROBE, probe).await;
+    let (node, main, other) = probed(node).await;
     let hook = json!([{"function": "probe"}]);
     hooked(
         &node,
