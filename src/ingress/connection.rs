@@ -310,7 +310,7 @@ impl<H: Handler> Connection<'_, H> {
     {
         let config = &self.shared.config;
         let info = self.info(protocol, tls);
-        let socket = TokioIo::new(Socket::new(stream, read_before, self.progress));
+        let socket = TokioIo::new(Socket::new(stream, read_before, protocol, self.progress));
         match protocol {
             Protocol::Http1 => {
                 let service = service_fn(|request| self.on_connection(&info, request));
@@ -321,7 +321,7 @@ impl<H: Handler> Connection<'_, H> {
                 // Where the 101 was not sent whole, nothing follows it.
                 match self.progress.switched().filter(|_| ended) {
                     Some(switched) => {
-                        socket.unread(parts.read_buf);
+                        socket.switch(parts.read_buf);
                         self.tunnel(socket, switched).await;
                     }
                     None => self.linger(socket, ended).await,

@@ -20,6 +20,7 @@
 mod body;
 mod connection;
 pub mod error;
+mod framing;
 mod http3;
 mod listener;
 mod progress;

@@ -76,6 +76,12 @@ impl Progress {
         *self.switched.lock().unwrap_or_else(PoisonError::into_inner) = switched;
     }
 
+    /// Whether the connection becomes another after the answer.
+    pub(super) fn is_switching(&self) -> bool {
+        let switched = self.switched.lock().unwrap_or_else(PoisonError::into_inner);
+        switched.is_some()
+    }
+
     /// What the connection has become.
     pub(super) fn switched(&self) -> Option<Switched> {
         let mut switched = self.switched.lock().unwrap_or_else(PoisonError::into_inner);

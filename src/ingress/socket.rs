@@ -1,16 +1,19 @@
-//! A socket that leaves marks in [`Progress`], and begins with bytes that were read before.
+//! A socket that leaves marks in [`Progress`], begins with bytes that were read before, and lets [`Framing`] see what is read.
 
 use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::progress::{Progress, Protocol};
+use super::{
+    framing::{Framing, MALFORMED},
+    progress::{Progress, Protocol},
+};
 
 /// How an HTTP/2 client with prior knowledge begins (RFC 9113 §3.4). No HTTP/1.1 request does.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -40,21 +43,31 @@ pub(super) struct Socket<S> {
     stream: S,
     read_before: Bytes,
     progress: Arc<Progress>,
+    /// Of HTTP/1 only.
+    framing: Option<Framing>,
     shut_down: bool,
 }
 
 impl<S> Socket<S> {
-    pub(super) fn new(stream: S, read_before: Bytes, progress: &Arc<Progress>) -> Self {
+    /// A socket that speaks `protocol`, for as long as it does not become a tunnel.
+    pub(super) fn new(
+        stream: S,
+        read_before: Bytes,
+        protocol: Protocol,
+        progress: &Arc<Progress>,
+    ) -> Self {
         Self {
             stream,
             read_before,
             progress: Arc::clone(progress),
+            framing: (protocol == Protocol::Http1).then(Framing::default),
             shut_down: false,
         }
     }
 
-    /// Puts back what was read and was not meant for who read it.
-    pub(super) fn unread(&mut self, bytes: Bytes) {
+    /// The connection is a tunnel from here on. What was read and was not meant for who read it is put back.
+    pub(super) fn switch(&mut self, bytes: Bytes) {
+        self.framing = None;
         if self.read_before.is_empty() {
             self.read_before = bytes;
         } else {
@@ -65,6 +78,23 @@ impl<S> Socket<S> {
     /// Whether everything was written and the client told that no more comes.
     pub(super) fn is_shut_down(&self) -> bool {
         self.shut_down
+    }
+
+    /// How many of these bytes, which just came, may be read.
+    fn admit(&mut self, bytes: &[u8]) -> usize {
+        self.progress.read();
+        let Some(framing) = &mut self.framing else {
+            return bytes.len();
+        };
+        if framing.may_switch() && self.progress.is_switching() {
+            return bytes.len();
+        }
+        let Some(admitted) = framing.fault(bytes) else {
+            return bytes.len();
+        };
+        self.framing = None;
+        self.read_before = Bytes::from_static(MALFORMED);
+        admitted
     }
 
     fn mark_write<T>(&self, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -83,19 +113,25 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.read_before.is_empty() {
+        let filled = buffer.filled().len();
+        if self.read_before.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        } else {
             let length = self.read_before.len().min(buffer.remaining());
             buffer.put_slice(&self.read_before[..length]);
             self.read_before.advance(length);
-            self.progress.read();
+        }
+        let came = &buffer.filled()[filled..];
+        if came.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let filled = buffer.filled().len();
-        let poll = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > filled {
-            self.progress.read();
+        let admitted = self.admit(came);
+        buffer.set_filled(filled + admitted);
+        if admitted == 0 {
+            // To read nothing would be the end.
+            return self.poll_read(cx, buffer);
         }
-        poll
+        Poll::Ready(Ok(()))
     }
 }
 
