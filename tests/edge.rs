@@ -567,8 +567,20 @@ async fn request_hooks_follow_each_other_until_one_answers_or_fails() {
     assert_eq!(calls("ok").await, 2.0);
     assert_eq!(get(&node, "/hook/respond").await.status(), 418);
     assert_eq!(calls("ok").await, 3.0, "the second was not asked");
-    assert_eq!(get(&node, "/hook/trap").await.status(), 502);
+    let trapped = get(&node, "/hook/trap").await;
+    assert_eq!((trapped.status(), trapped.error()), (502, "trap"));
     assert_eq!((calls("failed").await, main.asked()), (1.0, 1));
+    // A hook that is too slow has failed like any other.
+    let busy = FunctionConfiguration {
+        fuel: Some(1 << 50),
+        cpu: Some(Duration::from_secs(20)),
+        ..FunctionConfiguration::default()
+    };
+    node.function("busy", guests::HOOK_PROBE, busy).await;
+    let hook = json!({"viewer_request": [{"function": "busy"}]});
+    hooked(&node, &main, &other, hook).await;
+    let late = get(&node, "/hook/loop").await;
+    assert_eq!((late.status(), late.error()), (502, "timeout"));
 
     hooked(&node, &main, &other, viewer_request(&["bypass", "bypass"])).await;
     assert_eq!(get(&node, "/hook/trap").await.text(), "2 GET /hook/trap\n");

@@ -275,6 +275,8 @@ impl Failure {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Origin(error) => error.status(),
+            // However it failed, also by being slow; that there was no room for it is not its fault.
+            Self::Hook(_) if self.outcome() != Outcome::Overloaded => StatusCode::BAD_GATEWAY,
             Self::Outcome(_)
             | Self::Hook(_)
             | Self::Spent
