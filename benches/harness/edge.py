@@ -18,7 +18,7 @@ from .process import Process
 from .report import Sample
 from .servers import Function, Wharf
 
-SERVERS = ("nginx", "envoy", "envoy-hook", "wharf", "wharf-fresh", "wharf-reuse")
+SERVERS = ("nginx", "native", "envoy", "envoy-hook", "wharf", "wharf-fresh", "wharf-reuse")
 
 CONNECTIONS = 32
 WARM_UP_SECONDS = 1.0
@@ -179,6 +179,8 @@ def pass_through(options: Options) -> Iterator[Sample]:
         contenders = []
         if wants(options, "nginx"):
             contenders.append(Contender("nginx", nginx_pass("pass", behind.port)))
+        if wants(options, "native"):
+            contenders.append(Contender("native", servers.native_proxy(behind.port)))
         if options.wharf and wants(options, "wharf"):
             for name, default in (("wharf", {}), ("wharf, no cache", {"cache": "false"})):
                 wharf = node(options.wharf, name.replace(", ", "-").replace(" ", "-"), behind.port, default)

@@ -60,6 +60,11 @@ def native(workload: Workload) -> Server:
     return on_a_free_port("native", workload, lambda port: [str(program), address(port), workload.guest])
 
 
+def native_proxy(origin: int) -> Callable[[], Process]:
+    program = provision.native("proxy")
+    return process_on_a_free_port("native-proxy", lambda port: [str(program), address(port), address(origin)])
+
+
 def wasmtime(workload: Workload, name: str, flags: list[str]) -> Server:
     program = provision.wasmtime()
     component = provision.guest(workload.guest)
