@@ -19,6 +19,7 @@ use std::{
     },
 };
 
+use futures::FutureExt as _;
 use http::{HeaderName, Method, Request, Response, Uri, header};
 use http_body_util::BodyExt as _;
 use tokio::sync::Semaphore;
@@ -198,11 +199,16 @@ impl WasiHttpHooks for Outbound {
             Err(error) => return Box::new(async { Err(error) }),
         };
         let pool = self.pool.clone();
+        // It stands in the line from here on, and not only when its task is run: a guest that reads the answers in the order in
+        // which it asked would wait for ever if later ones had all the places.
+        let mut permit = Box::pin(slots.acquire_owned());
+        let at_once = permit.as_mut().now_or_never();
         Box::new(async move {
-            let permit = slots
-                .acquire_owned()
-                .await
-                .map_err(|_| Error::HttpRequestDenied)?;
+            let permit = match at_once {
+                Some(permit) => permit,
+                None => permit.await,
+            };
+            let permit = permit.map_err(|_| Error::HttpRequestDenied)?;
             let uri = request.uri().clone();
             let request = request.map(|inner| RequestBody { inner, over });
             match pool.send(request, options).await {

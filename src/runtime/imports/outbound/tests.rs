@@ -464,6 +464,21 @@ async fn requests_over_the_concurrency_wait_until_a_body_has_ended() {
 }
 
 #[tokio::test]
+async fn requests_get_their_turn_in_the_order_in_which_they_were_made() {
+    let origin = Origin::start().await;
+    let client = client(&names([]));
+    let mut function = Function::limited(&client, &[origin.grant()], 50, 1);
+    let url = origin.url("/");
+    let first = function.send(get(&url), None);
+    let mut second = Box::pin(function.send(get(&url), None));
+    // Its task runs first. If it had the place, who reads the first answer before the second would wait for ever.
+    assert!(second.as_mut().now_or_never().is_none());
+    let first = tokio::time::timeout(Duration::from_secs(20), first).await;
+    text(first.expect("it is its turn").unwrap()).await;
+    text(second.await.unwrap()).await;
+}
+
+#[tokio::test]
 async fn a_guests_patience_is_kept_to() {
     let origin = Origin::start().await;
     let client = client(&names([]));
