@@ -28,7 +28,9 @@ pub(crate) struct RemoteArgs {
         long,
         env = "WHARF_TOKEN",
         value_name = "TOKEN",
-        hide_env_values = true
+        hide_env_values = true,
+        // Some that nodes made begin with a hyphen.
+        allow_hyphen_values = true
     )]
     token: Option<String>,
 }

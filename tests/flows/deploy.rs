@@ -324,7 +324,7 @@ async fn the_api_wants_its_token() {
     let node = Node::serve(data.path()).await;
     let mut wharf = node.command();
     let output = wharf
-        .args(["functions", "--token", "guessed"])
+        .args(["functions", "--token", "-guessed"])
         .output()
         .await
         .unwrap();

@@ -5,8 +5,9 @@
 
 use std::{fs, io, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, header};
+
+use super::credentials;
 
 /// The name of the token's file in the data folder.
 pub const TOKEN_FILE: &str = "api-token";
@@ -37,9 +38,7 @@ impl Token {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             read => return read,
         }
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret)?;
-        let token = BASE64_URL_SAFE_NO_PAD.encode(secret);
+        let token = credentials::random::<32>()?;
         let path = data.join(TOKEN_FILE);
         let mut file = fs::OpenOptions::new()
             .write(true)

@@ -395,8 +395,14 @@ pub(in crate::control) fn new_id(prefix: &str, letters: usize) -> io::Result<Str
 
 /// Forty characters that nobody guesses.
 pub(in crate::control) fn new_secret() -> io::Result<String> {
-    let mut secret = [0; 30];
+    random::<30>()
+}
+
+/// So many random bytes but for one bit, as text that a command line does not take for an option: it does not begin with `-`.
+pub(in crate::control) fn random<const BYTES: usize>() -> io::Result<String> {
+    let mut secret = [0; BYTES];
     getrandom::fill(&mut secret)?;
+    secret[0] &= 0x7f;
     Ok(BASE64_URL_SAFE_NO_PAD.encode(secret))
 }
 

@@ -212,3 +212,11 @@ fn what_is_wrong_with_the_file_is_said() {
         assert!(!said.contains("hidden"), "{said}");
     }
 }
+
+#[test]
+fn no_secret_looks_like_an_option_of_a_command_line() {
+    for _ in 0..1000 {
+        let secret = new_secret().unwrap();
+        assert!(secret.len() == 40 && !secret.starts_with('-'), "{secret}");
+    }
+}
