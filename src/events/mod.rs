@@ -27,6 +27,7 @@ use std::{
 };
 
 use ending::{Ending, Undelivered};
+use futures::future::BoxFuture;
 
 use crate::model::{AsyncEvent, EventInvokeConfig, EventTarget, Outcome, RequestId, Version};
 
@@ -67,7 +68,8 @@ pub struct Ran {
 }
 
 /// What events are for.
-#[async_trait::async_trait]
+///
+/// Without `async_trait`, under whose bounds rustc proves `Send` of each future anew: for a whole invocation, that takes seconds.
 pub trait Functions: Send + Sync + 'static {
     /// The bounds of a function, if it is served.
     fn bounds(&self, function: &str) -> Option<Bounds>;
@@ -82,10 +84,19 @@ pub trait Functions: Send + Sync + 'static {
     fn arn_prefix(&self) -> &str;
 
     /// Runs an event that is so old. None if the function was removed, or what the qualifier stood for.
-    async fn run(&self, target: &EventTarget, event: AsyncEvent, age: Duration) -> Option<Ran>;
+    fn run<'a>(
+        &'a self,
+        target: &'a EventTarget,
+        event: AsyncEvent,
+        age: Duration,
+    ) -> BoxFuture<'a, Option<Ran>>;
 
     /// Whether a follow-up that came so far may be enqueued for a function.
-    async fn reach(&self, target: &EventTarget, hops: u8) -> Result<(), Undelivered>;
+    fn reach<'a>(
+        &'a self,
+        target: &'a EventTarget,
+        hops: u8,
+    ) -> BoxFuture<'a, Result<(), Undelivered>>;
 
     /// Notes that an event came to its end, and that it is not in the queue any more.
     fn ended(&self, target: &EventTarget, request_id: RequestId, ending: &Ending);

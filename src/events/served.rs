@@ -2,6 +2,8 @@
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
+
 use super::{
     Bounds, Functions, Ran,
     ending::{Ending, MAX_HOPS, Receiver, Undelivered},
@@ -58,43 +60,8 @@ impl Served {
             answer: None,
         })
     }
-}
 
-#[async_trait::async_trait]
-impl Functions for Served {
-    fn bounds(&self, function: &str) -> Option<Bounds> {
-        let versions = self.invoke.versions(function)?;
-        let timeouts = versions
-            .all()
-            .map(|function| function.deployment().limits().timeout);
-        Some(Bounds {
-            timeout: timeouts.max()?,
-            // All versions have the same.
-            concurrency: versions.all().next()?.concurrency(),
-        })
-    }
-
-    fn config(&self, target: &EventTarget) -> Option<Arc<EventInvokeConfig>> {
-        let versions = self.invoke.versions(target.function.as_str())?;
-        versions.events(target.qualifier.as_ref()).cloned()
-    }
-
-    fn dead_letter(&self, target: &EventTarget, version: Option<Version>) -> Option<String> {
-        let versions = self.invoke.versions(target.function.as_str())?;
-        let function = match version {
-            Some(version) => versions.version(version)?.clone(),
-            None => versions.resolve(target.qualifier.as_ref())?.function,
-        };
-        let config = function.deployment().lambda.members.get("DeadLetterConfig");
-        let arn = config?.get("TargetArn")?.as_str()?;
-        (!arn.is_empty()).then(|| arn.to_owned())
-    }
-
-    fn arn_prefix(&self) -> &str {
-        self.invoke.arn_prefix()
-    }
-
-    async fn run(&self, target: &EventTarget, event: AsyncEvent, age: Duration) -> Option<Ran> {
+    async fn attempt(&self, target: &EventTarget, event: AsyncEvent, age: Duration) -> Option<Ran> {
         let name = target.function.as_str();
         let Some(resolved) = self.invoke.resolve(name, target.qualifier.as_ref()) else {
             return self.absent(target).await;
@@ -139,7 +106,7 @@ impl Functions for Served {
         })
     }
 
-    async fn reach(&self, target: &EventTarget, hops: u8) -> Result<(), Undelivered> {
+    async fn may_reach(&self, target: &EventTarget, hops: u8) -> Result<(), Undelivered> {
         let name = target.function.as_str();
         let qualifier = target.qualifier.as_ref();
         if self.invoke.resolve(name, qualifier).is_none() {
@@ -154,6 +121,57 @@ impl Functions for Served {
             true => Err(Undelivered::Loop),
             false => Ok(()),
         }
+    }
+}
+
+impl Functions for Served {
+    fn bounds(&self, function: &str) -> Option<Bounds> {
+        let versions = self.invoke.versions(function)?;
+        let timeouts = versions
+            .all()
+            .map(|function| function.deployment().limits().timeout);
+        Some(Bounds {
+            timeout: timeouts.max()?,
+            // All versions have the same.
+            concurrency: versions.all().next()?.concurrency(),
+        })
+    }
+
+    fn config(&self, target: &EventTarget) -> Option<Arc<EventInvokeConfig>> {
+        let versions = self.invoke.versions(target.function.as_str())?;
+        versions.events(target.qualifier.as_ref()).cloned()
+    }
+
+    fn dead_letter(&self, target: &EventTarget, version: Option<Version>) -> Option<String> {
+        let versions = self.invoke.versions(target.function.as_str())?;
+        let function = match version {
+            Some(version) => versions.version(version)?.clone(),
+            None => versions.resolve(target.qualifier.as_ref())?.function,
+        };
+        let config = function.deployment().lambda.members.get("DeadLetterConfig");
+        let arn = config?.get("TargetArn")?.as_str()?;
+        (!arn.is_empty()).then(|| arn.to_owned())
+    }
+
+    fn arn_prefix(&self) -> &str {
+        self.invoke.arn_prefix()
+    }
+
+    fn run<'a>(
+        &'a self,
+        target: &'a EventTarget,
+        event: AsyncEvent,
+        age: Duration,
+    ) -> BoxFuture<'a, Option<Ran>> {
+        Box::pin(self.attempt(target, event, age))
+    }
+
+    fn reach<'a>(
+        &'a self,
+        target: &'a EventTarget,
+        hops: u8,
+    ) -> BoxFuture<'a, Result<(), Undelivered>> {
+        Box::pin(self.may_reach(target, hops))
     }
 
     fn ended(&self, target: &EventTarget, request_id: RequestId, ending: &Ending) {

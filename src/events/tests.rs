@@ -5,6 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
+use futures::future::BoxFuture;
 use proptest::prelude::*;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -188,7 +189,6 @@ struct Timed {
 
 const NODE: &str = "arn:aws:lambda:us-east-1:000000000000";
 
-#[async_trait::async_trait]
 impl Functions for Timed {
     fn bounds(&self, function: &str) -> Option<Bounds> {
         let (_, concurrency) = self.told.behaviours.get(function)?;
@@ -212,54 +212,67 @@ impl Functions for Timed {
         NODE
     }
 
-    async fn run(&self, target: &EventTarget, event: AsyncEvent, _: Duration) -> Option<Ran> {
-        let seen = &self.told.seen;
-        let name = target.to_string();
-        let target = target.function.as_str();
-        let attempt = {
-            let mut attempts = seen.attempts.lock().unwrap();
-            let before = attempts.iter().filter(|(_, other, _)| *other == name);
-            let before = before.count();
-            attempts.push((second(self.start), name.clone(), event.request_id));
-            before
-        };
-        seen.events.lock().unwrap().push((name, event));
-        let running = {
-            let mut running = seen.running.lock().unwrap();
-            let running = running.entry(target.to_owned()).or_default();
-            *running += 1;
-            *running
-        };
-        {
-            let mut most = seen.most.lock().unwrap();
-            let most = most.entry(target.to_owned()).or_default();
-            *most = running.max(*most);
-        }
-        let (behaviour, _) = self.told.behaviours.get(target)?;
-        let (lasts, outcome) = behaviour(attempt);
-        if !lasts.is_zero() {
-            tokio::time::sleep(lasts).await;
-        }
-        *seen.running.lock().unwrap().get_mut(target).unwrap() -= 1;
-        let ended = (second(self.start), target.to_owned());
-        seen.ended.lock().unwrap().push(ended);
-        outcome.map(|outcome| Ran {
-            outcome,
-            version: Version::Published(3),
-            answer: match outcome {
-                Outcome::Ok => Some("{\"n\": 1.0}".to_owned()),
-                Outcome::Throttled => None,
-                _ => Some("{\"errorMessage\":\"on purpose\"}".to_owned()),
-            },
+    fn run<'a>(
+        &'a self,
+        target: &'a EventTarget,
+        event: AsyncEvent,
+        _: Duration,
+    ) -> BoxFuture<'a, Option<Ran>> {
+        Box::pin(async move {
+            let seen = &self.told.seen;
+            let name = target.to_string();
+            let target = target.function.as_str();
+            let attempt = {
+                let mut attempts = seen.attempts.lock().unwrap();
+                let before = attempts.iter().filter(|(_, other, _)| *other == name);
+                let before = before.count();
+                attempts.push((second(self.start), name.clone(), event.request_id));
+                before
+            };
+            seen.events.lock().unwrap().push((name, event));
+            let running = {
+                let mut running = seen.running.lock().unwrap();
+                let running = running.entry(target.to_owned()).or_default();
+                *running += 1;
+                *running
+            };
+            {
+                let mut most = seen.most.lock().unwrap();
+                let most = most.entry(target.to_owned()).or_default();
+                *most = running.max(*most);
+            }
+            let (behaviour, _) = self.told.behaviours.get(target)?;
+            let (lasts, outcome) = behaviour(attempt);
+            if !lasts.is_zero() {
+                tokio::time::sleep(lasts).await;
+            }
+            *seen.running.lock().unwrap().get_mut(target).unwrap() -= 1;
+            let ended = (second(self.start), target.to_owned());
+            seen.ended.lock().unwrap().push(ended);
+            outcome.map(|outcome| Ran {
+                outcome,
+                version: Version::Published(3),
+                answer: match outcome {
+                    Outcome::Ok => Some("{\"n\": 1.0}".to_owned()),
+                    Outcome::Throttled => None,
+                    _ => Some("{\"errorMessage\":\"on purpose\"}".to_owned()),
+                },
+            })
         })
     }
 
-    async fn reach(&self, target: &EventTarget, hops: u8) -> Result<(), Undelivered> {
-        if hops > ending::MAX_HOPS {
-            return Err(Undelivered::Loop);
-        }
-        let there = self.told.behaviours.contains_key(target.function.as_str());
-        there.then_some(()).ok_or(Undelivered::NotThere)
+    fn reach<'a>(
+        &'a self,
+        target: &'a EventTarget,
+        hops: u8,
+    ) -> BoxFuture<'a, Result<(), Undelivered>> {
+        Box::pin(async move {
+            if hops > ending::MAX_HOPS {
+                return Err(Undelivered::Loop);
+            }
+            let there = self.told.behaviours.contains_key(target.function.as_str());
+            there.then_some(()).ok_or(Undelivered::NotThere)
+        })
     }
 
     fn ended(&self, target: &EventTarget, _: RequestId, ending: &Ending) {

@@ -5,8 +5,8 @@
 //! Preflights are answered here, as Lambda does: the function is not asked, and needs no signature. Every other answer gets
 //! the CORS fields of the configuration beside those that the function gave, also where they say the same.
 
-use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::Full;
 use serde_json::json;
@@ -35,7 +35,6 @@ pub struct UrlTarget {
 }
 
 /// Says who may call function URLs. The node implements it: nothing here knows users or policies.
-#[async_trait]
 pub trait Authorize: Send + Sync + 'static {
     /// Whether anybody may call a URL that wants no signature.
     ///
@@ -49,13 +48,13 @@ pub trait Authorize: Send + Sync + 'static {
     /// # Errors
     ///
     /// It was not, or whoever signed it may not call the URL.
-    async fn signed(
-        &self,
-        url: &UrlTarget,
+    fn signed<'a>(
+        &'a self,
+        url: &'a UrlTarget,
         head: Parts,
         body: RequestBody,
         limit: usize,
-    ) -> Result<(Parts, Bytes, UrlCaller), UrlDenied>;
+    ) -> BoxFuture<'a, Result<(Parts, Bytes, UrlCaller), UrlDenied>>;
 }
 
 /// Why a request to a function URL is not let in.

@@ -6,8 +6,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::request::Parts;
 
 use crate::{
@@ -58,36 +58,8 @@ impl UrlAccess {
             alias.map(|alias| alias as &dyn std::fmt::Display),
         )
     }
-}
 
-fn context(auth_type: UrlAuthType) -> Context {
-    let auth_type = match auth_type {
-        UrlAuthType::None => "NONE",
-        UrlAuthType::AwsIam => "AWS_IAM",
-    };
-    Context::default().with("lambda:FunctionUrlAuthType", auth_type)
-}
-
-#[async_trait]
-impl Authorize for UrlAccess {
-    fn anybody(&self, url: &UrlTarget, _head: &Parts) -> Result<(), UrlDenied> {
-        let policy = self.policy(url);
-        let (resource, context) = (self.arn(url), context(url.url.auth_type));
-        let request = Request {
-            principal: &Principal::Anonymous,
-            action: ACTION,
-            resource: &resource,
-            context: &context,
-        };
-        match policy::evaluate(&[], policy.as_deref(), request) {
-            Decision::Allowed => Ok(()),
-            Decision::ImplicitlyDenied | Decision::ExplicitlyDenied => {
-                Err(denied(UrlRefusal::forbidden()))
-            }
-        }
-    }
-
-    async fn signed(
+    async fn admit(
         &self,
         url: &UrlTarget,
         head: Parts,
@@ -106,6 +78,43 @@ impl Authorize for UrlAccess {
             )
             .map_err(|_| denied(UrlRefusal::forbidden()))?;
         Ok((head, body, told))
+    }
+}
+
+fn context(auth_type: UrlAuthType) -> Context {
+    let auth_type = match auth_type {
+        UrlAuthType::None => "NONE",
+        UrlAuthType::AwsIam => "AWS_IAM",
+    };
+    Context::default().with("lambda:FunctionUrlAuthType", auth_type)
+}
+
+impl Authorize for UrlAccess {
+    fn anybody(&self, url: &UrlTarget, _head: &Parts) -> Result<(), UrlDenied> {
+        let policy = self.policy(url);
+        let (resource, context) = (self.arn(url), context(url.url.auth_type));
+        let request = Request {
+            principal: &Principal::Anonymous,
+            action: ACTION,
+            resource: &resource,
+            context: &context,
+        };
+        match policy::evaluate(&[], policy.as_deref(), request) {
+            Decision::Allowed => Ok(()),
+            Decision::ImplicitlyDenied | Decision::ExplicitlyDenied => {
+                Err(denied(UrlRefusal::forbidden()))
+            }
+        }
+    }
+
+    fn signed<'a>(
+        &'a self,
+        url: &'a UrlTarget,
+        head: Parts,
+        body: RequestBody,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<(Parts, Bytes, UrlCaller), UrlDenied>> {
+        Box::pin(self.admit(url, head, body, limit))
     }
 }
 

@@ -13,13 +13,14 @@ mod query;
 mod rest;
 mod validate;
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use axum::{
     body::Body,
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -37,7 +38,8 @@ const MAX_DOCUMENT: usize = 6 << 20;
 const MAX_CODE: usize = 70 << 20;
 
 /// A service of AWS's.
-#[async_trait::async_trait]
+///
+/// Without `async_trait`, under whose bounds rustc proves `Send` of each future anew: for the largest, that takes seconds.
 pub(in crate::control) trait Service: Send + Sync {
     /// What is on the wire.
     fn model(&self) -> &'static Model;
@@ -48,18 +50,18 @@ pub(in crate::control) trait Service: Send + Sync {
     }
 
     /// Answers a call whose members are as the model says, and whose caller may make it.
-    async fn answer(&self, call: Call) -> Result<Answer, Error>;
+    fn answer(&self, call: Call) -> BoxFuture<'_, Result<Answer, Error>>;
 
     /// What a call is held against its caller's policies for. Without one, everybody who is let in may make it.
-    async fn subject(&self, call: &Call) -> Result<Option<Subject>, Error> {
+    fn subject<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Option<Subject>, Error>> {
         let service = &self.model().metadata.endpoint_prefix;
         let action = format!("{service}:{}", call.operation.name);
-        Ok(Some(Subject::new(action, "*")))
+        Box::pin(ready(Ok(Some(Subject::new(action, "*")))))
     }
 
     /// The policy of a resource, which may allow what its caller's do not.
-    async fn guard(&self, _resource: &str) -> Result<Option<Policy>, Error> {
-        Ok(None)
+    fn guard<'a>(&'a self, _resource: &'a str) -> BoxFuture<'a, Result<Option<Policy>, Error>> {
+        Box::pin(ready(Ok(None)))
     }
 }
 

@@ -17,6 +17,7 @@ mod verbs;
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -184,67 +185,69 @@ impl Iam {
     }
 }
 
-#[async_trait::async_trait]
 impl Service for Iam {
     fn model(&self) -> &'static Model {
         &IAM
     }
 
-    async fn subject(&self, call: &Call) -> Result<Option<Subject>, Error> {
-        let action = format!("iam:{}", call.operation.name);
-        let account = self.account();
-        let path = call.text("Path");
-        let text = |member| call.text(member);
-        let resource = if let Some(arn) = text("PolicyArn").filter(|_| !action.contains("tach")) {
-            arn.to_owned()
-        } else if let Some(name) = text("RoleName") {
-            let stored = self.catalog.get::<Role>(&resource::key(name)).await?;
-            let kept = stored.map(|stored| stored.value.path);
-            arn(
-                account,
-                "role",
-                path.or(kept.as_deref()).unwrap_or("/"),
-                name,
-            )
-        } else if let Some(name) =
-            text("PolicyName").filter(|_| path.is_some() || action == "iam:CreatePolicy")
-        {
-            arn(account, "policy", path.unwrap_or("/"), name)
-        } else if let Some(name) = text("UserName") {
-            let stored = self.catalog.get::<User>(&resource::key(name)).await?;
-            let kept = stored.map(|stored| stored.value.path);
-            arn(
-                account,
-                "user",
-                path.or(kept.as_deref()).unwrap_or("/"),
-                name,
-            )
-        } else if action.ends_with("AccessKey")
-            || action.ends_with("AccessKeys")
-            || action == "iam:GetUser"
-        {
-            // About who calls.
-            call.caller.identity.arn.clone()
-        } else if let Some(service) = text("AWSServiceName") {
-            let path = format!("/aws-service-role/{service}/");
-            arn(account, "role", &path, &roles::linked_name(service))
-        } else {
-            // Lists: IAM's are on all of a kind.
-            match call.operation.name.as_str() {
-                "ListRoles" => arn(account, "role", "/", ""),
-                "ListUsers" => arn(account, "user", "/", ""),
-                _ => "*".to_owned(),
+    fn subject<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Option<Subject>, Error>> {
+        Box::pin(async move {
+            let action = format!("iam:{}", call.operation.name);
+            let account = self.account();
+            let path = call.text("Path");
+            let text = |member| call.text(member);
+            let resource = if let Some(arn) = text("PolicyArn").filter(|_| !action.contains("tach"))
+            {
+                arn.to_owned()
+            } else if let Some(name) = text("RoleName") {
+                let stored = self.catalog.get::<Role>(&resource::key(name)).await?;
+                let kept = stored.map(|stored| stored.value.path);
+                arn(
+                    account,
+                    "role",
+                    path.or(kept.as_deref()).unwrap_or("/"),
+                    name,
+                )
+            } else if let Some(name) =
+                text("PolicyName").filter(|_| path.is_some() || action == "iam:CreatePolicy")
+            {
+                arn(account, "policy", path.unwrap_or("/"), name)
+            } else if let Some(name) = text("UserName") {
+                let stored = self.catalog.get::<User>(&resource::key(name)).await?;
+                let kept = stored.map(|stored| stored.value.path);
+                arn(
+                    account,
+                    "user",
+                    path.or(kept.as_deref()).unwrap_or("/"),
+                    name,
+                )
+            } else if action.ends_with("AccessKey")
+                || action.ends_with("AccessKeys")
+                || action == "iam:GetUser"
+            {
+                // About who calls.
+                call.caller.identity.arn.clone()
+            } else if let Some(service) = text("AWSServiceName") {
+                let path = format!("/aws-service-role/{service}/");
+                arn(account, "role", &path, &roles::linked_name(service))
+            } else {
+                // Lists: IAM's are on all of a kind.
+                match call.operation.name.as_str() {
+                    "ListRoles" => arn(account, "role", "/", ""),
+                    "ListUsers" => arn(account, "user", "/", ""),
+                    _ => "*".to_owned(),
+                }
+            };
+            let mut subject = Subject::new(action, resource);
+            if let Some(arn) = text("PolicyArn") {
+                subject.context.add("iam:PolicyARN", arn);
             }
-        };
-        let mut subject = Subject::new(action, resource);
-        if let Some(arn) = text("PolicyArn") {
-            subject.context.add("iam:PolicyARN", arn);
-        }
-        Ok(Some(subject))
+            Ok(Some(subject))
+        })
     }
 
-    async fn answer(&self, call: Call) -> Result<Answer, Error> {
-        self.document(call).await.map(Answer::from)
+    fn answer(&self, call: Call) -> BoxFuture<'_, Result<Answer, Error>> {
+        Box::pin(async { self.document(call).await.map(Answer::from) })
     }
 }
 

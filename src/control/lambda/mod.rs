@@ -27,9 +27,10 @@ mod tags;
 mod urls;
 mod versions;
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use ::base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
 pub use code::{folders, mend_layers};
@@ -68,48 +69,28 @@ pub(in crate::control) struct Lambda {
 /// Answers calls: [`Lambda`] is what works on when they are answered, too.
 pub(in crate::control) struct LambdaService(pub(in crate::control) Arc<Lambda>);
 
-#[async_trait::async_trait]
 impl Service for LambdaService {
     fn model(&self) -> &'static Model {
         &LAMBDA
     }
 
-    async fn subject(&self, call: &Call) -> Result<Option<Subject>, Error> {
+    fn subject<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Option<Subject>, Error>> {
         let Call {
             operation,
             input,
             caller,
             ..
         } = call;
-        Ok(Some(Subject::of_lambda(&operation.name, input, caller)))
+        let subject = Subject::of_lambda(&operation.name, input, caller);
+        Box::pin(ready(Ok(Some(subject))))
     }
 
-    async fn guard(&self, resource: &str) -> Result<Option<Policy>, Error> {
-        self.0.guard(resource).await
+    fn guard<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<Option<Policy>, Error>> {
+        Box::pin(self.0.guard(resource))
     }
 
-    async fn answer(&self, call: Call) -> Result<Answer, Error> {
-        // Whoever gives a function a role lets it do what the role may.
-        let role = call.text("Role").filter(|role| !role.is_empty());
-        if let ("CreateFunction" | "UpdateFunctionConfiguration", Some(role)) =
-            (call.operation.name.as_str(), role)
-        {
-            iam::may_pass(&call.caller, role)?;
-        }
-        match call.operation.name.as_str() {
-            "Invoke" => return self.0.invoke(call).await.map(Answer::Payload),
-            "InvokeAsync" => return self.0.invoke_async(call).await.map(Answer::Payload),
-            "InvokeWithResponseStream" => {
-                let response = self.0.invoke_with_response_stream(call).await;
-                return response.map(Answer::Payload);
-            }
-            _ => {}
-        }
-        // A client that hangs up does not leave a change half made.
-        let lambda = Arc::clone(&self.0);
-        let answer = tokio::spawn(async move { lambda.document(call).await });
-        let answer = answer.await.map_err(|error| Error::internal(&error))?;
-        answer.map(Answer::from)
+    fn answer(&self, call: Call) -> BoxFuture<'_, Result<Answer, Error>> {
+        Box::pin(self.0.answer(call))
     }
 }
 
@@ -124,6 +105,30 @@ impl Lambda {
     /// The links to code.
     pub(in crate::control) fn downloads(&self) -> &Downloads {
         &self.downloads
+    }
+
+    async fn answer(self: &Arc<Self>, call: Call) -> Result<Answer, Error> {
+        // Whoever gives a function a role lets it do what the role may.
+        let role = call.text("Role").filter(|role| !role.is_empty());
+        if let ("CreateFunction" | "UpdateFunctionConfiguration", Some(role)) =
+            (call.operation.name.as_str(), role)
+        {
+            iam::may_pass(&call.caller, role)?;
+        }
+        match call.operation.name.as_str() {
+            "Invoke" => return self.invoke(call).await.map(Answer::Payload),
+            "InvokeAsync" => return self.invoke_async(call).await.map(Answer::Payload),
+            "InvokeWithResponseStream" => {
+                let response = self.invoke_with_response_stream(call).await;
+                return response.map(Answer::Payload);
+            }
+            _ => {}
+        }
+        // A client that hangs up does not leave a change half made.
+        let lambda = Arc::clone(self);
+        let answer = tokio::spawn(async move { lambda.document(call).await });
+        let answer = answer.await.map_err(|error| Error::internal(&error))?;
+        answer.map(Answer::from)
     }
 
     async fn document(self: &Arc<Self>, call: Call) -> Result<Value, Error> {

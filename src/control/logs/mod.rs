@@ -14,9 +14,10 @@ mod streams;
 
 pub(super) use lines::lines;
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -142,7 +143,6 @@ impl CloudWatchLogs {
     }
 }
 
-#[async_trait::async_trait]
 impl Service for CloudWatchLogs {
     fn model(&self) -> &'static Model {
         &LOGS
@@ -152,21 +152,24 @@ impl Service for CloudWatchLogs {
         INVALID
     }
 
-    async fn subject(&self, call: &Call) -> Result<Option<Subject>, Error> {
+    fn subject<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Option<Subject>, Error>> {
         let Call {
             operation,
             input,
             caller,
             ..
         } = call;
-        Ok(Some(Subject::of_logs(&operation.name, input, caller)))
+        let subject = Subject::of_logs(&operation.name, input, caller);
+        Box::pin(ready(Ok(Some(subject))))
     }
 
-    async fn answer(&self, call: Call) -> Result<Answer, Error> {
-        match call.operation.name.as_str() {
-            "StartLiveTail" => self.start_live_tail(call).await.map(Answer::Stream),
-            _ => self.document(call).await.map(Answer::from),
-        }
+    fn answer(&self, call: Call) -> BoxFuture<'_, Result<Answer, Error>> {
+        Box::pin(async {
+            match call.operation.name.as_str() {
+                "StartLiveTail" => self.start_live_tail(call).await.map(Answer::Stream),
+                _ => self.document(call).await.map(Answer::from),
+            }
+        })
     }
 }
 
