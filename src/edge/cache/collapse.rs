@@ -23,7 +23,7 @@ use super::{
     freshness::Reuse,
     range,
     reply::{Representation, reply},
-    serve::{Answered, Exchange, Found, is_ahead, is_far},
+    serve::{Answered, Exchange, Found, Sought, is_ahead, is_far},
     status::{Handling, Why},
     storable::Refusal,
     stored::Stored,
@@ -64,7 +64,8 @@ impl Cache {
                             .await;
                     }
                     let key = found.key;
-                    found = self.find(exchange, found.base, found.part, &parts).await;
+                    let sought = Sought::new(found.base);
+                    found = self.find(exchange, sought, found.part, &parts).await;
                     // Only another variant is worth another wait.
                     if found.key == key {
                         break;
@@ -112,7 +113,7 @@ impl Cache {
             && !exchange.demands.no_store
             && !parts.headers.contains_key(AUTHORIZATION)
             && !found.stored.as_ref().is_some_and(validates)
-            && !self.0.passes(&found.key, exchange.now)
+            && !found.is_passing(exchange.now)
     }
 
     pub(super) fn fetch(
@@ -133,6 +134,7 @@ impl Cache {
             part: found.part,
             policy: Arc::clone(exchange.scope.policy),
             stale: found.stored,
+            passes: found.passes,
             asked: lead.map_or_else(|| shared.log.generation(), Lead::asked),
             counters: exchange.counters(shared),
         }

@@ -54,6 +54,8 @@ pub(super) struct Fetch {
     pub(super) label: Label,
     pub(super) policy: Arc<CachePolicy>,
     pub(super) stale: Option<Arc<Stored>>,
+    /// Until when requests for the key did not wait for each other when it was begun.
+    pub(super) passes: Option<Moment>,
     pub(super) asked: Generation,
     pub(super) counters: Arc<Counters>,
 }
@@ -292,8 +294,7 @@ impl Fetch {
     fn pass(&self) {
         let now = self.shared.clock.now();
         // Written for every response it would cost more than all that the cache does with one that it does not keep.
-        let known = self.shared.passes.get(&self.key.digest);
-        if known.is_none_or(|until| until < now.plus(PASS / 2)) {
+        if self.passes.is_none_or(|until| until < now.plus(PASS / 2)) {
             let until = now.plus(PASS);
             self.shared.passes.insert(self.key.digest, until);
         }

@@ -28,6 +28,9 @@ use crate::model::{KeyPolicy, Parts};
 /// The digest of a key: where a response is found.
 pub(super) type Digest = [u8; 32];
 
+/// Hashes digests for tables. They are hashes already, but of what clients choose: with a seed, nobody finds many for one place.
+pub(super) type DigestHasher = foldhash::quality::RandomState;
+
 /// The key of a resource, or of one of its variants.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Key {

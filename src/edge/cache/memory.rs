@@ -8,7 +8,7 @@ use moka::{notification::RemovalCause, sync::Cache};
 
 use super::{
     index::{Index, Label, Tier},
-    key::{Digest, Key},
+    key::{Digest, DigestHasher, Key},
     stored::{Content, Stored, Varying},
 };
 
@@ -77,7 +77,7 @@ fn weight(stored: &Stored) -> u64 {
 /// Responses in memory, by the digest of their keys.
 #[derive(Debug)]
 pub(super) struct Memory {
-    slots: Cache<Digest, Slot>,
+    slots: Cache<Digest, Slot, DigestHasher>,
     index: Arc<Index>,
     /// What is under a digest and in the index is the same: one at a time changes both.
     stripes: [Mutex<()>; STRIPES],
@@ -95,7 +95,7 @@ impl Memory {
                     stored.head.counters.memory.evicted(stored.length);
                 }
             })
-            .build();
+            .build_with_hasher(DigestHasher::default());
         Self {
             slots,
             index: Arc::clone(index),

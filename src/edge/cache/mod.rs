@@ -96,7 +96,7 @@ use self::{
     disk::{Disk, Document},
     flight::Flights,
     index::Index,
-    key::{Digest, Key},
+    key::{Digest, DigestHasher, Key},
     memory::{Memory, Slot},
     purge::{Generation, Log, Matcher},
     statistics::Registry,
@@ -223,7 +223,7 @@ struct Shared {
     registry: Arc<Registry>,
     flights: Arc<Flights>,
     /// Until when requests for a key do not wait for each other: "hit for miss".
-    passes: moka::sync::Cache<Digest, Moment>,
+    passes: moka::sync::Cache<Digest, Moment, DigestHasher>,
     /// What is being read from disk.
     loads: Mutex<HashMap<Digest, Load>>,
     /// Nothing is sent: it is closed when all is found that an earlier run stored.
@@ -292,7 +292,9 @@ impl Cache {
             log,
             registry,
             flights: Arc::default(),
-            passes: moka::sync::Cache::new(MOST_PASSES),
+            passes: moka::sync::Cache::builder()
+                .max_capacity(MOST_PASSES)
+                .build_with_hasher(DigestHasher::default()),
             loads: Mutex::default(),
             scanning,
             clock: config.clock,

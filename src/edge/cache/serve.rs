@@ -47,6 +47,28 @@ pub(super) struct Found {
     pub(super) stored: Option<Arc<Stored>>,
     /// Why it would go forward.
     pub(super) why: Why,
+    /// Until when requests for the key do not wait for each other; not asked where what is stored is fresh.
+    pub(super) passes: Option<Moment>,
+}
+
+impl Found {
+    /// Whether requests for the key do not wait for each other now.
+    pub(super) fn is_passing(&self, now: Moment) -> bool {
+        self.passes.is_some_and(|until| now < until)
+    }
+}
+
+/// What is looked for.
+pub(super) struct Sought {
+    key: Key,
+    /// What memory has under it, if it was asked already and has something.
+    slot: Option<Slot>,
+}
+
+impl Sought {
+    pub(super) fn new(key: Key) -> Self {
+        Self { key, slot: None }
+    }
 }
 
 pub(super) type Answered<F> =
@@ -64,34 +86,39 @@ impl Cache {
         forward: impl FnOnce() -> F,
     ) -> Answered<F> {
         let exchange = self.exchange(scope, request.headers());
-        let key = exchange.key(&request);
-        let hit = key
-            .as_ref()
-            .and_then(|key| self.at_once(&exchange, key, &request));
-        if let Some(response) = hit {
-            return Ok(response);
+        let mut sought = exchange.key(&request).map(Sought::new);
+        if let Some(sought) = &mut sought {
+            sought.slot = self.0.memory.get(&sought.key);
+            if let Some(response) = self.at_once(&exchange, sought, &request) {
+                return Ok(response);
+            }
         }
         // In a box: a hit needs no room for it.
-        Box::pin(self.answer(exchange, key, request, forward())).await
+        Box::pin(self.answer(exchange, sought, request, forward())).await
     }
 
     /// Answers a request from memory, or not at all. It never waits.
     fn at_once<R, B>(
         &self,
         exchange: &Exchange<'_>,
-        key: &Key,
+        sought: &Sought,
         request: &Request<R>,
     ) -> Option<Response<Body<B>>> {
         let headers = request.headers();
-        let mut slot = self.0.memory.get(key)?;
-        if let Slot::Varying(varying) = &slot {
-            slot = self.0.memory.get(&key.variant(&varying.vary, headers))?;
-        }
-        let Slot::Response(stored) = slot else {
-            return None;
+        let variant;
+        let stored = match sought.slot.as_ref()? {
+            Slot::Response(stored) => stored,
+            Slot::Varying(varying) => {
+                let key = sought.key.variant(&varying.vary, headers);
+                variant = self.0.memory.get(&key)?;
+                match &variant {
+                    Slot::Response(stored) => stored,
+                    Slot::Varying(_) => return None,
+                }
+            }
         };
         (stored.reuse(exchange.now, &exchange.demands) == Reuse::Yes)
-            .then(|| self.0.hit(exchange, request.method(), headers, &stored))
+            .then(|| self.0.hit(exchange, request.method(), headers, stored))
     }
 
     fn exchange<'a>(&self, scope: Scope<'a>, headers: &HeaderMap) -> Exchange<'a> {
@@ -109,12 +136,12 @@ impl Cache {
     async fn answer<F: Forward>(
         &self,
         exchange: Exchange<'_>,
-        key: Option<Key>,
+        sought: Option<Sought>,
         request: Request<F::RequestBody>,
         forward: F,
     ) -> Answered<F> {
         let (parts, body) = request.into_parts();
-        let Some(key) = key else {
+        let Some(sought) = sought else {
             let is_read = matches!(parts.method, Method::GET | Method::HEAD);
             let why = if is_read || !exchange.scope.policy.enabled {
                 Why::Bypass
@@ -123,14 +150,14 @@ impl Cache {
             };
             return self.pass(&exchange, parts, Some(body), forward, why).await;
         };
-        let mut found = self.find(&exchange, key, None, &parts).await;
+        let mut found = self.find(&exchange, sought, None, &parts).await;
         if found.stored.is_none()
             && parts.method == Method::GET
             && self.0.is_far(&found.key, &parts.headers)
             && let Some(part) = range::part(&parts.headers)
         {
-            let key = found.base.part(part);
-            found = self.find(&exchange, key, Some(part), &parts).await;
+            let sought = Sought::new(found.base.part(part));
+            found = self.find(&exchange, sought, Some(part), &parts).await;
         }
         if let Some(stored) = &found.stored {
             let hit = || self.0.hit(&exchange, &parts.method, &parts.headers, stored);
@@ -150,10 +177,9 @@ impl Cache {
         if parts.method == Method::HEAD {
             return self.head(&exchange, found, parts, forward).await;
         }
-        let is_passing = self.0.passes(&found.key, exchange.now);
         if found.stored.is_none()
             && ((found.part.is_none() && self.0.is_far(&found.key, &parts.headers))
-                || (is_passing && is_for_less(&parts.headers)))
+                || (found.is_passing(exchange.now) && is_for_less(&parts.headers)))
         {
             return self
                 .pass(&exchange, parts, Some(body), forward, Why::Partial)
@@ -166,39 +192,46 @@ impl Cache {
     pub(super) async fn find(
         &self,
         exchange: &Exchange<'_>,
-        base: Key,
+        sought: Sought,
         part: Option<Part>,
         parts: &Parts,
     ) -> Found {
+        let Sought { key: base, slot } = sought;
         let (mut key, mut why) = (base.clone(), Why::UriMiss);
-        let mut slot = self.0.slot(&key).await;
+        let mut slot = match slot {
+            Some(slot) => Some(slot),
+            None => self.0.slot(&key).await,
+        };
         if let Some(Slot::Varying(varying)) = &slot {
             key = base.variant(&varying.vary, &parts.headers);
             why = Why::VaryMiss;
             slot = self.0.slot(&key).await;
         }
         let stored = match slot {
-            Some(Slot::Response(stored)) => {
-                let is_unwanted = exchange.demands.no_cache || exchange.demands.max_age.is_some();
-                let is_fresh = stored.reuse(exchange.now, &Demands::default()) == Reuse::Yes;
-                why = if is_unwanted && is_fresh {
-                    Why::Request
-                } else {
-                    Why::Stale
-                };
-                Some(stored)
-            }
+            Some(Slot::Response(stored)) => Some(stored),
             Some(Slot::Varying(_)) | None => None,
         };
-        if part.is_some() && stored.is_none() {
-            why = Why::Partial;
-        }
+        let is_fresh =
+            |stored: &Arc<Stored>| stored.reuse(exchange.now, &Demands::default()) == Reuse::Yes;
+        let is_fresh = stored.as_ref().is_some_and(is_fresh);
+        let is_unwanted = exchange.demands.no_cache || exchange.demands.max_age.is_some();
+        why = match &stored {
+            Some(_) if is_fresh && is_unwanted => Why::Request,
+            Some(_) => Why::Stale,
+            None if part.is_some() => Why::Partial,
+            None => why,
+        };
+        let passes = match is_fresh {
+            true => None,
+            false => self.0.passes.get(&key.digest),
+        };
         Found {
             base,
             part,
             key,
             stored,
             why,
+            passes,
         }
     }
 }
@@ -242,12 +275,6 @@ impl Exchange<'_> {
 }
 
 impl Shared {
-    /// Whether requests for a key do not wait for each other now.
-    pub(super) fn passes(&self, key: &Key, now: Moment) -> bool {
-        let until = self.passes.get(&key.digest);
-        until.is_some_and(|until| now < until)
-    }
-
     /// Whether a request wants a part that the whole is not fetched for, and that is not on its way already.
     fn is_far(&self, key: &Key, request: &HeaderMap) -> bool {
         let comes = |fill: Arc<Fill>| !is_ahead(&fill, request);

@@ -46,7 +46,7 @@ use super::{
     CacheError, DiskConfig,
     clock::Moment,
     index::{Index, Label, Tier},
-    key::{Digest, Key},
+    key::{Digest, DigestHasher, Key},
     memory::Slot,
     purge::Log,
     statistics::{Counters, Registry},
@@ -72,7 +72,7 @@ pub(super) struct Disk {
     folder: PathBuf,
     /// Locked as long as it is open.
     _lock: File,
-    records: Cache<Digest, Record>,
+    records: Cache<Digest, Record, DigestHasher>,
     /// Files of a digest are changed, and its record with them, by one at a time.
     stripes: Box<[Mutex<()>]>,
     /// What lost its record, and has files still.
@@ -314,7 +314,7 @@ fn records(
     capacity: u64,
     index: &Arc<Index>,
     doomed: &Arc<Mutex<Vec<(Digest, Record)>>>,
-) -> Cache<Digest, Record> {
+) -> Cache<Digest, Record, DigestHasher> {
     let (index, doomed) = (Arc::clone(index), Arc::clone(doomed));
     Cache::builder()
         .max_capacity(capacity / UNIT)
@@ -331,7 +331,7 @@ fn records(
             // Files are removed where blocking is allowed.
             lock(&doomed).push((*digest, record));
         })
-        .build()
+        .build_with_hasher(DigestHasher::default())
 }
 
 /// The beginning and the meta of a head file; none if they are not what was written.
