@@ -29,7 +29,8 @@ async fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);
     let mut address = || -> anyhow::Result<SocketAddrV4> {
         let text = args.next().context("usage: proxy ADDRESS ORIGIN")?;
-        text.parse().with_context(|| format!("parse the address {text}"))
+        text.parse()
+            .with_context(|| format!("parse the address {text}"))
     };
     let (address, origin) = (address()?, address()?);
 
