@@ -64,7 +64,7 @@ impl Cache {
                             .await;
                     }
                     let key = found.key;
-                    let sought = Sought::new(found.base);
+                    let sought = Sought::new(&self.0, found.base);
                     found = self.find(exchange, sought, found.part, &parts).await;
                     // Only another variant is worth another wait.
                     if found.key == key {

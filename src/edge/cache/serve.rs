@@ -61,13 +61,14 @@ impl Found {
 /// What is looked for.
 pub(super) struct Sought {
     key: Key,
-    /// What memory has under it, if it was asked already and has something.
+    /// What memory has under it.
     slot: Option<Slot>,
 }
 
 impl Sought {
-    pub(super) fn new(key: Key) -> Self {
-        Self { key, slot: None }
+    pub(super) fn new(shared: &Shared, key: Key) -> Self {
+        let slot = shared.memory.get(&key);
+        Self { key, slot }
     }
 }
 
@@ -86,12 +87,12 @@ impl Cache {
         forward: impl FnOnce() -> F,
     ) -> Answered<F> {
         let exchange = self.exchange(scope, request.headers());
-        let mut sought = exchange.key(&request).map(Sought::new);
-        if let Some(sought) = &mut sought {
-            sought.slot = self.0.memory.get(&sought.key);
-            if let Some(response) = self.at_once(&exchange, sought, &request) {
-                return Ok(response);
-            }
+        let key = exchange.key(&request);
+        let sought = key.map(|key| Sought::new(&self.0, key));
+        if let Some(sought) = &sought
+            && let Some(response) = self.at_once(&exchange, sought, &request)
+        {
+            return Ok(response);
         }
         // In a box: a hit needs no room for it.
         Box::pin(self.answer(exchange, sought, request, forward())).await
@@ -156,7 +157,7 @@ impl Cache {
             && self.0.is_far(&found.key, &parts.headers)
             && let Some(part) = range::part(&parts.headers)
         {
-            let sought = Sought::new(found.base.part(part));
+            let sought = Sought::new(&self.0, found.base.part(part));
             found = self.find(&exchange, sought, Some(part), &parts).await;
         }
         if let Some(stored) = &found.stored {
@@ -200,7 +201,7 @@ impl Cache {
         let (mut key, mut why) = (base.clone(), Why::UriMiss);
         let mut slot = match slot {
             Some(slot) => Some(slot),
-            None => self.0.slot(&key).await,
+            None => self.0.load(&key).await,
         };
         if let Some(Slot::Varying(varying)) = &slot {
             key = base.variant(&varying.vary, &parts.headers);
