@@ -496,6 +496,7 @@ impl<H: Handler> Connection<'_, H> {
         if !socket.is_shut_down() || !self.progress.is_unread() {
             return;
         }
+        socket.look_away();
         let mut unread = socket.take(LINGER_BYTES);
         let mut nowhere = tokio::io::sink();
         let discarded = tokio::io::copy(&mut unread, &mut nowhere);

@@ -18,7 +18,8 @@ pub(super) const MALFORMED: &[u8] = b"\0\r\n\r\n";
 #[derive(Debug, Default)]
 pub(super) struct Framing {
     place: Place,
-    /// What came of a line whose end did not. hyper reads no further than its own limits for a head and for chunks.
+    /// What came of a line whose end did not. hyper reads no further than its own limits for a head and for chunks, and what
+    /// nobody reads is not shown to this.
     begun: Vec<u8>,
     head: Head,
 }

@@ -65,9 +65,14 @@ impl<S> Socket<S> {
         }
     }
 
+    /// What comes from here on is no HTTP, or nobody's to read: it is not looked at, and nothing of it is kept.
+    pub(super) fn look_away(&mut self) {
+        self.framing = None;
+    }
+
     /// The connection is a tunnel from here on. What was read and was not meant for who read it is put back.
     pub(super) fn switch(&mut self, bytes: Bytes) {
-        self.framing = None;
+        self.look_away();
         if self.read_before.is_empty() {
             self.read_before = bytes;
         } else {
