@@ -353,6 +353,8 @@ impl Fetch {
         let slot = Slot::Response(fresh);
         if fate == Fate::Updated && self.shared.keep(&slot, self.asked, Comes::FromOrigin) {
             self.shared.write(slot, self.asked);
+        } else if fate.is_loss() {
+            self.shared.discard(stale).await;
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use moka::{notification::RemovalCause, sync::Cache};
 
 use super::{
+    clock::Moment,
     index::{Index, Label, Tier},
     key::{Digest, DigestHasher, Key},
     stored::{Content, Stored, Varying},
@@ -48,6 +49,14 @@ impl Slot {
         match self {
             Self::Response(stored) => stored.head.version,
             Self::Varying(varying) => varying.version,
+        }
+    }
+
+    /// When it came from the origin.
+    fn received(&self) -> Moment {
+        match self {
+            Self::Response(stored) => stored.head.freshness.received,
+            Self::Varying(varying) => varying.received,
         }
     }
 
@@ -113,10 +122,15 @@ impl Memory {
         self.slots.contains_key(digest)
     }
 
+    /// Keeps it in place of what is there, unless that came later: a large answer may be on its way for longer than its successor.
     pub(super) fn insert(&self, slot: Slot) {
         let (digest, version) = (slot.key().digest, slot.version());
         let stripe = &self.stripes[usize::from(digest[0]) % STRIPES];
         let _one = stripe.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = self.slots.get(&digest);
+        if there.is_some_and(|there| there.received() > slot.received()) {
+            return;
+        }
         // Before the slot: an eviction that comes at once then finds it.
         self.index.add(digest, slot.label(), Tier::Memory, version);
         if let Slot::Response(stored) = &slot {
@@ -125,7 +139,7 @@ impl Memory {
         self.slots.insert(digest, slot);
     }
 
-    pub(super) fn mark(&self, digest: &Digest, now: super::clock::Moment) {
+    pub(super) fn mark(&self, digest: &Digest, now: Moment) {
         if let Some(Slot::Response(stored)) = self.slots.get(digest) {
             stored.mark(now);
         }
@@ -183,6 +197,22 @@ mod tests {
         assert!(memory.get(&key).is_some());
         memory.remove_version(&key.digest, 1);
         assert!(memory.get(&key).is_none());
+    }
+
+    #[test]
+    fn what_came_later_stays() {
+        let memory = Memory::new(1 << 20, &Arc::default());
+        let key = Key::of_bytes(b"one");
+        for (received, version, kept) in [(5, 1, 1), (4, 2, 1), (5, 3, 3), (6, 4, 4)] {
+            let mut head = Head::example(key.clone());
+            head.freshness.received = Moment::from_millis(received);
+            head.version = version;
+            let content = Content::Memory(bytes::Bytes::new());
+            memory.insert(Slot::Response(Arc::new(Stored::new(
+                head, content, 0, None,
+            ))));
+            assert_eq!(memory.get(&key).unwrap().version(), kept);
+        }
     }
 
     /// Fields that clients do not see take memory too.

@@ -593,6 +593,26 @@ async fn head_makes_stale_what_it_does_not_match() {
     }
 }
 
+/// RFC 9111 section 4.3.5: what a response to HEAD says of storing holds for what is stored.
+#[tokio::test]
+async fn head_takes_away_what_may_not_be_stored_any_more() {
+    for (field, kept) in [
+        ("max-age=60", true),
+        ("no-store", false),
+        ("private", false),
+    ] {
+        let first = &[("cache-control", "max-age=60"), ("etag", "\"a\"")];
+        let site = Site::new(origin(first, move |_| {
+            response(200, &[("cache-control", field), ("etag", "\"a\"")], "")
+        }))
+        .await;
+        site.get("/x").await;
+        let now = [("cache-control", "no-cache")];
+        site.send(Method::HEAD, "/x", &now).await;
+        assert_eq!(site.get("/x").await.is_hit(), kept, "{field}");
+    }
+}
+
 /// RFC 9111 section 4.3.3: only what the origin has instead takes the place of what is stored.
 #[tokio::test]
 async fn a_refusal_takes_nothing_away_from_those_who_were_not_refused() {
