@@ -122,17 +122,18 @@ async fn order(
 ) -> Result<Issued, OrderError> {
     let identifiers: Vec<_> = hosts.iter().cloned().map(Identifier::Dns).collect();
     let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
-    let answers = answer(&mut order, proof, challenges).await?;
-    let polled = order.poll_ready(&POLL).await;
-    drop(answers);
+    let polled = match answer(&mut order, proof, challenges).await {
+        Ok(answers) => {
+            let polled = order.poll_ready(&POLL).await;
+            drop(answers);
+            polled.map_err(OrderError::from)
+        }
+        Err(error) => Err(error),
+    };
     match polled {
         Ok(OrderStatus::Ready) => {}
         Ok(status) => return Err(unproven(&mut order, proof, format!("{status:?}")).await),
-        // Of the order; any other is of the question.
-        Err(instant_acme::Error::Api(problem)) if order.state().status == OrderStatus::Invalid => {
-            return Err(unproven(&mut order, proof, problem.to_string()).await);
-        }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(of_the_order(&mut order, proof, error).await),
     }
     let key = order.finalize().await?;
     let chain = order.poll_certificate(&POLL).await?;
@@ -190,6 +191,21 @@ fn handshake(
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![tls::ALPN.to_vec()];
     Ok(Arc::new(config))
+}
+
+/// A problem that the directory tells is of the question, or of the order: one that looks at a challenge at once may say what it saw
+/// in answer to that, and before the order is called invalid.
+async fn of_the_order(order: &mut Order, proof: Proof, error: OrderError) -> OrderError {
+    let OrderError::Directory(instant_acme::Error::Api(problem)) = &error else {
+        return error;
+    };
+    let problem = problem.to_string();
+    match order.refresh().await {
+        Ok(state) if state.status == OrderStatus::Invalid || state.error.is_some() => {
+            unproven(order, proof, problem).await
+        }
+        Ok(_) | Err(_) => error,
+    }
 }
 
 /// Why an order failed, as the directory tells at the challenges.
