@@ -189,6 +189,26 @@ fn every_module_has_its_layer() {
     }
 }
 
+/// `tests/main.rs` names the modules: a file that it does not name would never run, and nobody would be told.
+#[test]
+fn every_file_of_the_tests_is_run() {
+    let named = fs::read_to_string(root().join("tests/main.rs")).expect("the tests are here");
+    for entry in fs::read_dir(root().join("tests")).expect("the tests are here") {
+        let path = entry.expect("an entry").path();
+        let is_module =
+            path.extension().is_some_and(|it| it == "rs") || path.join("mod.rs").exists();
+        let name = path.file_stem().and_then(|name| name.to_str());
+        let name = name.expect("the tests' names are ASCII");
+        if is_module && name != "main" {
+            let line = format!("\nmod {name};\n");
+            assert!(
+                named.contains(&line),
+                "tests/main.rs does not name `{name}`"
+            );
+        }
+    }
+}
+
 /// What the rules above see, on sources that break them.
 #[test]
 fn a_broken_rule_is_seen() {

@@ -2,19 +2,7 @@
 //!
 //! Wants the guests: `cargo build --release --target wasm32-wasip2 --manifest-path tests/guests/Cargo.toml`.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-#[allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    reason = "every test file uses its part of this, and what fails here fails the test"
-)]
-#[path = "support/guests.rs"]
-mod guests;
+use crate::support::guests;
 
 use std::{
     collections::HashSet,

@@ -2,21 +2,19 @@
 //!
 //! What attacks a signature is signed by botocore and changed on the way.
 
-mod support;
-
 use std::{
     fs,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     time::Duration,
 };
 
-use reqwest::Method;
-use serde_json::{Value, json};
-use support::{
+use crate::support::{
     Node, Reply,
     aws::{self, python, run, sign},
     guests,
 };
+use reqwest::Method;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,

@@ -1,14 +1,10 @@
 //! What is wrong with what a node is given, and how it says so: components, requests to the API, files on its disk.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
 use std::{fs, path::PathBuf, time::Duration};
 
+use crate::support::{Node, Reply, eventually, guests};
 use bytes::Bytes;
 use reqwest::Method;
-use support::{Node, Reply, eventually, guests};
 use wharf::model::{Digest, FunctionConfiguration};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,5 @@
 //! Bodies on their way through a distribution: what hooks are given and make of them, and what middleware does as they stream.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-mod process;
-mod support;
-
 use std::{
     convert::Infallible,
     io,
@@ -20,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::process;
+use crate::support::{Node, Reply, eventually, guests};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use futures::stream::{self, StreamExt as _};
@@ -29,7 +23,6 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use support::{Node, Reply, eventually, guests};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,

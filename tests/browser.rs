@@ -4,20 +4,14 @@
 //!
 //! ```console
 //! # apt-get install chromium
-//! $ cargo test --test browser -- --ignored
+//! $ cargo test --test integration browser:: -- --ignored
 //! ```
-
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-mod support;
 
 use std::{
     convert::Infallible, net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration,
 };
 
+use crate::support::{Node, Reply, aws::python_with};
 use axum::{
     Router,
     body::Body,
@@ -36,7 +30,6 @@ use hyper_util::{
 use rcgen::PublicKeyData as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use support::{Node, Reply, aws::python_with};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     net::TcpListener,

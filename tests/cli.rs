@@ -1,10 +1,5 @@
 //! The program, run as a user runs it: the verbs that need no node.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
 use std::{
     fs,
     path::Path,

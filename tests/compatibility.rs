@@ -1,11 +1,6 @@
 //! `docs/lambda-compatibility.md` has every operation of Lambda's model, every member of its input, and every error; and
 //! what is said to be raised is asked for by a test.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
 use std::{fs, path::Path};
 
 use serde_json::Value;

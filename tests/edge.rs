@@ -1,12 +1,5 @@
 //! Distributions, from a request on a socket to an origin on another: what a viewer gets, and what the origin is asked.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-mod support;
-
 use std::{
     convert::Infallible,
     net::SocketAddr,
@@ -17,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{Node, Reply, eventually, guests};
 use bytes::Bytes;
 use futures::future::join_all;
 use http::{HeaderMap, Method, Request, Response};
@@ -24,7 +18,6 @@ use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use support::{Node, Reply, eventually, guests};
 use tokio::net::TcpListener;
 use wharf::model::FunctionConfiguration;
 

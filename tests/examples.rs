@@ -1,14 +1,7 @@
 //! The Rust examples do what their READMEs say: each is built by `wharf up` and asked from outside.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-mod process;
-
+use crate::process::{App, Node, Reply};
 use futures::future::join_all;
-use process::{App, Node, Reply};
 use serde_json::{Value, json};
 
 #[tokio::test]

@@ -2,16 +2,9 @@
 //!
 //! The disk is a small one of the node's own, mounted in a namespace of its own, so that nobody else's fills up.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-mod process;
-
 use std::{fs, io::Write as _, path::Path};
 
-use process::{App, Node, PATIENCE, done, failed};
+use crate::process::{self, App, Node, PATIENCE, done, failed};
 
 const MANIFEST: &str = "name = 'a'\n\
     [functions.web]\ncomponent = '{hostile}'\nkey_value = ['default']\ntimeout = '60 s'\n\

@@ -1,17 +1,10 @@
 //! Function URLs: who may call them, what pages of other origins may do, and how answers come.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{Node, Reply, aws, guests};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use support::{Node, Reply, aws, guests};
 use wharf::{
     model::{ByteSize, FunctionConfiguration, FunctionUrl, UrlConfig, url_host, url_id},
     store::{Catalog, Change, Changes, DataFolder, KeyValueLimits, Sqlite},

@@ -3,23 +3,19 @@
 //! Hooks stand in distributions; here they are called through the one door that these go through, `Invoke`. What each path
 //! makes the probe do is in `tests/guests/README.md`.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
 use std::{
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use crate::support::{Node, Reply, eventually, guests, zips};
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, request::Parts};
 use reqwest::Method;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
-use support::{Node, Reply, eventually, guests, zips};
 use tempfile::TempDir;
 use wharf::{
     control::api::{Deploy, DeployFunction},

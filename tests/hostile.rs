@@ -3,13 +3,9 @@
 //!
 //! The guests and what each of their paths does are in `tests/guests/README.md`.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
 use std::time::Duration;
 
-use support::{Function, Node, Reply, eventually, guests};
+use crate::support::{Function, Node, Reply, eventually, guests};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wharf::model::{ByteSize, FunctionConfiguration, Isolation};
@@ -385,9 +381,7 @@ async fn what_is_no_http_is_refused_to_the_guest_or_instead_of_its_answer() {
 async fn a_flood_of_log_is_cut_with_one_line_that_says_so() {
     let node = Node::start().await;
     let bystander = Bystander::on(&node).await;
-    let hostile = node
-        .function("hostile", guests::HOSTILE, FunctionConfiguration::default())
-        .await;
+    let hostile = node.function("hostile", guests::HOSTILE, patient()).await;
     let reply = hostile.get("/log-flood").await;
     assert_eq!(reply.text(), "logged\n");
     let lines = hostile.log_of(&reply).await;

@@ -1,7 +1,5 @@
 //! What the listener promises to clients, kept through real sockets.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::{
     convert::Infallible,
     fs,
@@ -1378,7 +1376,7 @@ fn a_node_out_of_file_descriptors_waits_and_serves_on() {
         let status = std::process::Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "a_node_out_of_file_descriptors_waits_and_serves_on",
+                "ingress::a_node_out_of_file_descriptors_waits_and_serves_on",
             ])
             .env(CHILD, "1")
             .stdout(std::process::Stdio::null())

@@ -3,22 +3,15 @@
 //! What was acknowledged is there after each restart. What was not, because the node died first, is there whole or not at
 //! all.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-mod process;
-
 use std::{
     collections::BTreeMap,
     path::Path,
     time::{Duration, Instant},
 };
 
+use crate::process::{self, Node, guest};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use process::{Node, guest};
 use serde_json::json;
 use wharf::{
     control::{

@@ -1,17 +1,10 @@
 //! What becomes of events: retries, age, destinations and dead letters, configured with AWS's clients and seen in what
 //! other functions are given.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{Node, aws, eventually, guests::EVENT_PROBE};
 use serde_json::{Value, json};
-use support::{Node, aws, eventually, guests::EVENT_PROBE};
 use wharf::{events::retry::RetryPolicy, model::FunctionConfiguration};
 
 const ARN: &str = "arn:aws:lambda:us-east-1:000000000000:function";

@@ -1,12 +1,10 @@
 //! Lambda's API, called with boto3: what stands in `tests/aws/functions.py` and `tests/aws/concurrency.py`; and what needs a
 //! node of its own.
 
-mod support;
-
+use crate::support::{self, Node, Reply, aws, aws::promises, guests};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::Method;
 use serde_json::{Value, json};
-use support::{Node, Reply, aws, aws::promises, guests};
 use wharf::model::{FunctionConfiguration, Vpc};
 
 promises!("functions.py":

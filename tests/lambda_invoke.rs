@@ -1,18 +1,11 @@
 //! Functions invoked through the Lambda API by AWS's own client: answers, errors, streams, and events that are HTTP requests.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{self, Node, Reply, aws, guests};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Node, Reply, aws, guests};
 use wharf::model::{ByteSize, FunctionConfiguration};
 
 async fn node_with_functions() -> Node {

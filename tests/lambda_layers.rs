@@ -1,12 +1,10 @@
 //! Layers by Lambda's API, with AWS's own client.
 
-mod support;
-
+use crate::support::{Node, Reply, aws, eventually, guests, zips};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Node, Reply, aws, eventually, guests, zips};
 use wharf::model::Digest;
 
 const ROLE: &str = "arn:aws:iam::000000000000:role/any";

@@ -1,15 +1,8 @@
 //! Event source mappings and code signing configurations, as AWS's clients see them: stored, listed, held against what
 //! Lambda says, and honest about what is not run. And what Wharf does not have, which is said.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-mod support;
-
+use crate::support::{Node, aws, guests::EVENT_PROBE};
 use serde_json::{Value, json};
-use support::{Node, aws, guests::EVENT_PROBE};
 use wharf::model::FunctionConfiguration;
 
 const ARN: &str = "arn:aws:lambda:us-east-1:000000000000:function";

@@ -1,8 +1,6 @@
 //! Function URLs, configured with boto3 and called over HTTP: what stands in `tests/aws/urls.py`.
 
-mod support;
-
-use support::aws::promises;
+use crate::support::aws::promises;
 
 promises!("urls.py":
     a_url_is_configured_listed_changed_and_deleted,

@@ -4,19 +4,12 @@
 //!
 //! ```console
 //! $ .ci/toolchains all
-//! $ cargo test --test languages -- --ignored
+//! $ cargo test --test integration languages:: -- --ignored
 //! ```
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-#[path = "support/ports.rs"]
-mod ports;
-mod process;
-
-use process::{App, Node, Reply};
+use crate::process;
+use crate::process::{App, Node, Reply};
+use crate::support::ports;
 use serde_json::{Value, json};
 
 /// Opens the front page in a browser, for as long as it takes to ask some rows again.

@@ -1,12 +1,5 @@
 //! What one sees of a node: its access log, its numbers about distributions, and the trace that it hands on.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-mod support;
-
 use std::{
     convert::Infallible,
     net::SocketAddr,
@@ -14,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{Node, Reply, eventually, guests};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http::{HeaderMap, Method, Request, Response};
@@ -24,7 +18,6 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use support::{Node, Reply, eventually, guests};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},

@@ -2,20 +2,13 @@
 //! by hand:
 //!
 //! ```console
-//! $ cargo test --release --test scale -- --ignored --nocapture
+//! $ cargo test --release --test integration scale:: -- --ignored --nocapture
 //! ```
-
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
+use crate::support::{Node, Reply, guests};
 use reqwest::Method;
-use support::{Node, Reply, guests};
 use wharf::{
     control::api::{Deploy, DeployFunction},
     model::{Digest, FunctionConfiguration},

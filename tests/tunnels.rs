@@ -1,12 +1,5 @@
 //! WebSockets and gRPC through a distribution: real clients on one side of a node, real servers on the other.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-mod support;
-
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -15,9 +8,9 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{Node, Reply, aws::python_with, eventually, guests};
 use http::Method;
 use serde_json::{Value, json};
-use support::{Node, Reply, aws::python_with, eventually, guests};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,

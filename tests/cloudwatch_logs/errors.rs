@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::{ARN, logs, messages, now_ms, op, support::Node};
+use super::{ARN, logs, messages, now_ms, op};
+use crate::support::Node;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_told_in_cloudwatchs_words() {

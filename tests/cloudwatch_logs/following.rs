@@ -9,7 +9,8 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{ARN, GROUP, invoke, list, logs, node_with_probe, now_ms, op, support::aws};
+use super::{ARN, GROUP, invoke, list, logs, node_with_probe, now_ms, op};
+use crate::support::aws;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::{ARN, list, logs, messages, now_ms, op, paged, support::Node};
+use super::{ARN, list, logs, messages, now_ms, op, paged};
+use crate::support::Node;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_streams_and_events_are_made_and_deleted() {

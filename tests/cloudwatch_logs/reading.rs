@@ -2,10 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    ARN, GROUP, invoke, list, logs, messages, node_with_probe, now_ms, op,
-    support::{Node, aws},
-};
+use super::{ARN, GROUP, invoke, list, logs, messages, node_with_probe, now_ms, op};
+use crate::support::{Node, aws};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_function_says_is_found_by_group_stream_time_and_pattern() {

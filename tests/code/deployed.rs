@@ -3,10 +3,8 @@
 use serde_json::{Value, json};
 use wharf::control::code::S3Settings;
 
-use crate::{
-    servers::{KEY, REGION, Registry, S3Server, SECRET},
-    support::{Node, aws, guests, zips},
-};
+use super::servers::{KEY, REGION, Registry, S3Server, SECRET};
+use crate::support::{Node, aws, guests, zips};
 
 const ROLE: &str = "arn:aws:iam::000000000000:role/any";
 

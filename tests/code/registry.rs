@@ -14,10 +14,8 @@ use wharf::{
     model::Digest,
 };
 
-use crate::{
-    servers::{PASSWORD, Registry, USER},
-    support::{Node, guests},
-};
+use super::servers::{PASSWORD, Registry, USER};
+use crate::support::{Node, guests};
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 const WASM: &str = "application/wasm";

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use wharf::control::code::{CodeError, S3, S3Settings};
 
-use crate::servers::{KEY, REGION, S3Server, SECRET};
+use super::servers::{KEY, REGION, S3Server, SECRET};
 
 fn s3(server: &S3Server, credentials: Option<PathBuf>) -> S3 {
     let settings = S3Settings {

@@ -2,7 +2,8 @@
 
 use std::{fmt, net::SocketAddr, path::Path, process::Stdio};
 
-use crate::{debian, process::PATIENCE, site::HOST};
+use super::site::HOST;
+use crate::{process::PATIENCE, support::debian};
 
 /// A client of a site.
 #[derive(Clone)]

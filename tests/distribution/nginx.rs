@@ -2,12 +2,14 @@
 
 use std::{fs::File, time::Duration};
 
-use crate::{
+use super::{
     curl::Curl,
-    debian,
-    process::{PATIENCE, eventually},
     server::Nginx,
     site::{HOST, Setup, Site},
+};
+use crate::{
+    process::{PATIENCE, eventually},
+    support::debian,
 };
 
 /// Bytes that are not the same anywhere.

@@ -10,12 +10,12 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{
+use super::{
     curl::Curl,
-    process::eventually,
     server::{Server, Step, answer},
     site::{HOST, Setup, Site},
 };
+use crate::process::eventually;
 
 /// Patient for a second only, and never twice.
 const IMPATIENT: &str = r#"

@@ -1,6 +1,6 @@
 //! What one client leaves in the cache for the next: nothing that only its own request asked for.
 
-use crate::{
+use super::{
     server::{Heard, Server, Step, answer},
     site::{HOST, Setup, Site},
     wire,

@@ -13,12 +13,12 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    process::{PATIENCE, eventually},
+use super::{
     server::{Server, answer},
     site::{HOST, Setup, Site},
     wire::{self, Became, frame, literals},
 };
+use crate::process::{PATIENCE, eventually};
 
 /// A request that nobody may get to send by hiding it in another. It is `{evil}` in what follows.
 const EVIL: &str = "GET /evil HTTP/1.1\r\nhost: site.example\r\n\r\n";

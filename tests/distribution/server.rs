@@ -18,7 +18,10 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{debian, ports::free_address, process::eventually};
+use crate::{
+    process::eventually,
+    support::{debian, ports::free_address},
+};
 
 /// nginx, with files in it and the settings that sites have.
 pub(crate) struct Nginx {

@@ -5,10 +5,8 @@ use std::{fs, net::SocketAddr, path::PathBuf};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::{
-    curl::Curl,
-    process::{App, Node},
-};
+use super::curl::Curl;
+use crate::process::{App, Node};
 
 /// The host of the distribution.
 pub(crate) const HOST: &str = "site.example";

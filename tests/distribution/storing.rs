@@ -11,12 +11,12 @@ use std::{
 use futures::future::join_all;
 use tokio::time::{sleep, timeout};
 
-use crate::{
+use super::{
     origins::folder,
-    process::{Node, PATIENCE, Reply},
     server::{Server, Step, answer},
     site::{HOST, Setup, Site},
 };
+use crate::process::{Node, PATIENCE, Reply};
 
 const FRESH: &str = "cache-control: max-age=600\r\n";
 

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use super::process::{App, Node, done, eventually, failed, json_lines, run, serving, wharf};
+use crate::process::{App, Node, done, eventually, failed, json_lines, run, serving, wharf};
 
 const MANIFEST: &str = "name = 'shop'\n\
     [functions.web]\ncomponent = '{hostile}'\nenvironment = { PASSWORD = 'open-sesame' }\n\

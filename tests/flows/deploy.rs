@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::process::{App, Node, PATIENCE, done, eventually, failed, guest, json_lines};
+use crate::process::{App, Node, PATIENCE, done, eventually, failed, guest, json_lines};
 
 /// What `wharf functions` lists, by name.
 async fn names(node: &Node) -> Vec<String> {

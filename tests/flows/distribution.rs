@@ -8,7 +8,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::process::{App, Node, done, failed};
+use crate::process::{App, Node, done, failed};
 
 /// A web server for the files of a folder. It ends when dropped.
 struct Files {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::process::{done, failed, guest, json_lines, run, wharf};
+use crate::process::{done, failed, guest, json_lines, run, wharf};
 
 async fn inspect(file: &Path, arguments: &[&str]) -> std::process::Output {
     run(wharf().arg("inspect").arg(file).args(arguments)).await

@@ -1,6 +1,6 @@
 //! Functions that invoke functions, and the Lambda API.
 
-use super::process::{App, Node, Reply};
+use crate::process::{App, Node, Reply};
 
 #[tokio::test]
 async fn a_function_invokes_another_and_gets_its_answer_or_the_reason_why_not() {

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::process::{App, Node, Reply, eventually};
+use crate::process::{App, Node, Reply, eventually};
 
 /// A node that serves the app of a manifest.
 struct Served {
@@ -178,7 +178,7 @@ async fn a_function_sees_its_environment_secrets_and_configuration_and_nothing_o
 
     // No value leaves the node again.
     for arguments in [&["functions"][..], &["functions", "--output", "json"]] {
-        let listed = super::process::done(node.wharf(arguments).await);
+        let listed = crate::process::done(node.wharf(arguments).await);
         for secret in ["from the environment", "from a file", "fast"] {
             assert!(!listed.contains(secret), "{listed}");
         }

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::process::{App, Node, done, failed, json_lines, run, serving, wharf};
+use crate::process::{App, Node, done, failed, json_lines, run, serving, wharf};
 
 /// Why `wharf serve` does not start.
 async fn refused(command: &mut Command) -> String {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::process::{App, Node, eventually};
+use crate::process::{App, Node, eventually};
 
 const SOURCE: &str = "src/lib.rs";
 
@@ -188,13 +188,13 @@ async fn a_second_interrupt_ends_it_at_once() {
 #[tokio::test]
 async fn an_app_that_cannot_be_built_is_not_served() {
     let app = App::new("name = 'a'\n[functions.a]\nbuild = 'exit 3'\ncomponent = 'a.wasm'");
-    let output = super::process::wharf()
+    let output = crate::process::wharf()
         .args(["up", "--http", "127.0.0.1:0", "--api", "127.0.0.1:0"])
         .arg(app.path())
         .output()
         .await
         .unwrap();
-    let said = super::process::failed(output);
+    let said = crate::process::failed(output);
     assert!(said.contains("`exit 3` failed"), "{said}");
     assert!(!said.contains("Serving"), "{said}");
 }

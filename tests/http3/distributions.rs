@@ -10,10 +10,8 @@ use tokio::{
 };
 use wharf::model::FunctionConfiguration;
 
-use super::{
-    Authority, seen,
-    support::{Node, Reply, eventually, guests},
-};
+use super::{Authority, seen};
+use crate::support::{Node, Reply, eventually, guests};
 
 /// An origin that answers every request alike, and may be kept.
 async fn origin() -> SocketAddr {

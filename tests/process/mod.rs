@@ -3,11 +3,6 @@
 //! A node listens on free ports, and its addresses are read from what it says. It ends with the value that stands for it,
 //! by its process id. Nothing here waits for ever.
 
-#![allow(
-    dead_code,
-    reason = "every file of tests has this module, and none needs all of it"
-)]
-
 use std::{
     ffi::OsStr,
     fs, io,

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| python_with("requirements.txt"));
 
 /// A Python that has what a file of requirements names, installed by the first who wants it.
-pub fn python_with(requirements: &str) -> PathBuf {
+pub(crate) fn python_with(requirements: &str) -> PathBuf {
     let requirements = scripts().join(requirements);
     let wanted = fs::read_to_string(&requirements).unwrap();
     let digest = wharf::model::Digest::of(wanted.as_bytes()).to_string();
@@ -73,12 +73,12 @@ pub fn python_with(requirements: &str) -> PathBuf {
 }
 
 /// The folder of the scripts and of what they require.
-pub fn scripts() -> &'static Path {
+pub(crate) fn scripts() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/aws"))
 }
 
 /// Python with the clients, whose settings are the endpoint and the node's credentials.
-pub fn python(node: &Node) -> Command {
+pub(crate) fn python(node: &Node) -> Command {
     let mut command = Command::new(&*PYTHON);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().to_ascii_uppercase();
@@ -104,7 +104,7 @@ pub fn python(node: &Node) -> Command {
 }
 
 /// What a program that is given `input` ends with.
-pub async fn run(command: &mut Command, input: &str) -> Output {
+pub(crate) async fn run(command: &mut Command, input: &str) -> Output {
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let output = async {
@@ -116,7 +116,7 @@ pub async fn run(command: &mut Command, input: &str) -> Output {
 }
 
 /// Has boto3 make calls, one after the other, as `tests/aws/call.py` says: the answer to each.
-pub async fn call(node: &Node, calls: Value) -> Vec<Value> {
+pub(crate) async fn call(node: &Node, calls: Value) -> Vec<Value> {
     script(node, "call.py", calls).await
 }
 
@@ -125,7 +125,7 @@ pub async fn call(node: &Node, calls: Value) -> Vec<Value> {
 /// # Panics
 ///
 /// It fails, or what it prints is not JSON.
-pub async fn cli(node: &Node, arguments: &[&str]) -> Value {
+pub(crate) async fn cli(node: &Node, arguments: &[&str]) -> Value {
     let mut aws = python(node);
     let output = run(aws.args(["-m", "awscli"]).args(arguments), "").await;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -137,7 +137,7 @@ pub async fn cli(node: &Node, arguments: &[&str]) -> Value {
 }
 
 /// A script's answers to what it is given.
-pub async fn script(node: &Node, name: &str, input: Value) -> Vec<Value> {
+pub(crate) async fn script(node: &Node, name: &str, input: Value) -> Vec<Value> {
     let output = run(python(node).arg(scripts().join(name)), &input.to_string()).await;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{stderr}");
@@ -152,15 +152,15 @@ pub async fn script(node: &Node, name: &str, input: Value) -> Vec<Value> {
 
 /// A request that botocore signed.
 #[derive(Debug, Clone)]
-pub struct Signed {
-    pub method: String,
-    pub url: String,
-    pub headers: Vec<(String, String)>,
-    pub body: String,
+pub(crate) struct Signed {
+    pub(crate) method: String,
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
 }
 
 impl Signed {
-    pub async fn send(&self, node: &Node) -> Reply {
+    pub(crate) async fn send(&self, node: &Node) -> Reply {
         let mut request = node.web.request(self.method.parse().unwrap(), &self.url);
         for (name, value) in &self.headers {
             request = request.header(name, value);
@@ -168,7 +168,7 @@ impl Signed {
         Reply::of(request.body(self.body.clone())).await
     }
 
-    pub fn header(mut self, name: &str, change: impl FnOnce(&str) -> String) -> Self {
+    pub(crate) fn header(mut self, name: &str, change: impl FnOnce(&str) -> String) -> Self {
         let mut headers = self.headers.iter_mut();
         let (_, value) = headers
             .find(|(found, _)| found.eq_ignore_ascii_case(name))
@@ -177,23 +177,23 @@ impl Signed {
         self
     }
 
-    pub fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub fn without(mut self, name: &str) -> Self {
+    pub(crate) fn without(mut self, name: &str) -> Self {
         self.headers
             .retain(|(found, _)| !found.eq_ignore_ascii_case(name));
         self
     }
 
-    pub fn body(mut self, body: &str) -> Self {
+    pub(crate) fn body(mut self, body: &str) -> Self {
         body.clone_into(&mut self.body);
         self
     }
 
-    pub fn url(mut self, from: &str, to: &str) -> Self {
+    pub(crate) fn url(mut self, from: &str, to: &str) -> Self {
         assert!(self.url.contains(from), "{}", self.url);
         self.url = self.url.replacen(from, to, 1);
         self
@@ -201,7 +201,12 @@ impl Signed {
 }
 
 /// Has botocore sign requests with another's access key.
-pub async fn sign_as(node: &Node, key_id: &str, secret: &str, mut wanted: Value) -> Vec<Signed> {
+pub(crate) async fn sign_as(
+    node: &Node,
+    key_id: &str,
+    secret: &str,
+    mut wanted: Value,
+) -> Vec<Signed> {
     for wanted in wanted.as_array_mut().unwrap() {
         wanted["key_id"] = key_id.into();
         wanted["secret"] = secret.into();
@@ -210,7 +215,7 @@ pub async fn sign_as(node: &Node, key_id: &str, secret: &str, mut wanted: Value)
 }
 
 /// Has botocore sign requests.
-pub async fn sign(node: &Node, wanted: Value) -> Vec<Signed> {
+pub(crate) async fn sign(node: &Node, wanted: Value) -> Vec<Signed> {
     let signed = script(node, "sign.py", wanted).await;
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     signed
@@ -234,7 +239,7 @@ pub async fn sign(node: &Node, wanted: Value) -> Vec<Signed> {
 /// # Panics
 ///
 /// It is not kept: the message is the script's.
-pub async fn promise(node: &Node, file: &str, name: &str) {
+pub(crate) async fn promise(node: &Node, file: &str, name: &str) {
     let mut command = python(node);
     command
         .env("GUESTS", super::guests::folder_of_built())
@@ -252,8 +257,8 @@ macro_rules! promises {
         $(
             #[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                let node = support::Node::start().await;
-                support::aws::promise(&node, $file, stringify!($name)).await;
+                let node = $crate::support::Node::start().await;
+                $crate::support::aws::promise(&node, $file, stringify!($name)).await;
             }
         )*
     };

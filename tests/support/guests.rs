@@ -12,35 +12,35 @@ use std::{
 use bytes::Bytes;
 
 /// `wasi:http` 0.2: misbehaves as the path says.
-pub const HOSTILE: Guest = Guest::Crate("hostile.wasm");
+pub(crate) const HOSTILE: Guest = Guest::Crate("hostile.wasm");
 /// The same component, used for its plain `hello`.
-pub const HELLO: Guest = HOSTILE;
+pub(crate) const HELLO: Guest = HOSTILE;
 /// `wharf:function`: does as the event says.
-pub const EVENT_PROBE: Guest = Guest::Crate("event_probe.wasm");
+pub(crate) const EVENT_PROBE: Guest = Guest::Crate("event_probe.wasm");
 /// `wasi:cli` 0.2: does as the event on standard input says.
-pub const COMMAND_PROBE: Guest = Guest::Crate("command-probe.wasm");
+pub(crate) const COMMAND_PROBE: Guest = Guest::Crate("command-probe.wasm");
 /// `wharf:edge`, all four hooks.
-pub const HOOK_PROBE: Guest = Guest::Crate("hook_probe.wasm");
+pub(crate) const HOOK_PROBE: Guest = Guest::Crate("hook_probe.wasm");
 /// `wasi:http` 0.3.
-pub const P3_HELLO: Guest = Guest::Crate("p3_hello.wasm");
+pub(crate) const P3_HELLO: Guest = Guest::Crate("p3_hello.wasm");
 /// `wasi:http` 0.3, exported and imported: sends answers on in capitals, or does as the path says.
-pub const MIDDLEWARE: Guest = Guest::Crate("p3_middleware.wasm");
+pub(crate) const MIDDLEWARE: Guest = Guest::Crate("p3_middleware.wasm");
 /// A component for a layer: exports what the next one imports.
-pub const GREETER: Guest = Guest::Crate("greeter.wasm");
+pub(crate) const GREETER: Guest = Guest::Crate("greeter.wasm");
 /// `wharf:function`: imports what a layer exports, and looks at files.
-pub const GREET_PROBE: Guest = Guest::Crate("greet_probe.wasm");
+pub(crate) const GREET_PROBE: Guest = Guest::Crate("greet_probe.wasm");
 /// 64 memories, each of them growing.
-pub const MANY_MEMORIES: Guest = Guest::Text("many-memories.wat");
+pub(crate) const MANY_MEMORIES: Guest = Guest::Text("many-memories.wat");
 /// A table that grows.
-pub const TABLE_BOMB: Guest = Guest::Text("table-bomb.wat");
+pub(crate) const TABLE_BOMB: Guest = Guest::Text("table-bomb.wat");
 /// Wants 1 GiB to begin with.
-pub const INITIAL_MEMORY: Guest = Guest::Text("initial-memory.wat");
+pub(crate) const INITIAL_MEMORY: Guest = Guest::Text("initial-memory.wat");
 /// Loops while it is instantiated.
-pub const START_LOOP: Guest = Guest::Text("start-loop.wat");
+pub(crate) const START_LOOP: Guest = Guest::Text("start-loop.wat");
 
 /// A component of `tests/guests`.
 #[derive(Debug, Clone, Copy)]
-pub enum Guest {
+pub(crate) enum Guest {
     /// Built by cargo: the file's name.
     Crate(&'static str),
     /// Written as text, in the folder `wat`.
@@ -50,7 +50,7 @@ pub enum Guest {
 impl Guest {
     /// The component. The first that asks for one built by cargo waits for all of them; other processes wait for cargo's
     /// own lock.
-    pub fn bytes(self) -> Bytes {
+    pub(crate) fn bytes(self) -> Bytes {
         match self {
             Self::Crate(file) => read(&BUILT.join(file)),
             Self::Text(file) => {
@@ -95,6 +95,6 @@ static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 /// The folder of the guests that cargo builds.
-pub fn folder_of_built() -> &'static Path {
+pub(crate) fn folder_of_built() -> &'static Path {
     &BUILT
 }

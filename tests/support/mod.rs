@@ -12,20 +12,11 @@
 //! `#[tokio::test(flavor = "multi_thread")]`. Functions are deployed through the API and called through their URLs: what a
 //! test sees is what a user sees.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    unreachable_pub,
-    clippy::unwrap_used,
-    reason = "every test file uses its part of this, and what fails here fails the test"
-)]
-
-pub mod aws;
-pub mod debian;
-pub mod guests;
-pub mod ports;
-pub mod zips;
+pub(crate) mod aws;
+pub(crate) mod debian;
+pub(crate) mod guests;
+pub(crate) mod ports;
+pub(crate) mod zips;
 
 use std::{
     fmt,
@@ -55,17 +46,17 @@ use guests::Guest;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node that serves.
-pub struct Node {
+pub(crate) struct Node {
     /// Where functions answer, as `127.0.0.1:40001`.
-    pub http: std::net::SocketAddr,
+    pub(crate) http: std::net::SocketAddr,
     /// Where the API answers.
-    pub api: std::net::SocketAddr,
+    pub(crate) api: std::net::SocketAddr,
     /// Where it serves with TLS, if it does.
-    pub https: Option<std::net::SocketAddr>,
+    pub(crate) https: Option<std::net::SocketAddr>,
     /// The API's client.
-    pub client: Client,
+    pub(crate) client: Client,
     /// A client for everything else. It follows no redirects and waits a minute at most.
-    pub web: reqwest::Client,
+    pub(crate) web: reqwest::Client,
     data: TempDir,
     serving: DropGuard,
     running: JoinHandle<()>,
@@ -73,17 +64,17 @@ pub struct Node {
 
 impl Node {
     /// Starts a node with room for 100 instances.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
     /// Starts a node whose settings were changed.
-    pub async fn start_with(change: impl FnOnce(&mut NodeConfig)) -> Self {
+    pub(crate) async fn start_with(change: impl FnOnce(&mut NodeConfig)) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), change).await
     }
 
     /// Starts a node on the data of another, as [`stop`](Self::stop) gives it.
-    pub async fn start_in(data: TempDir, change: impl FnOnce(&mut NodeConfig)) -> Self {
+    pub(crate) async fn start_in(data: TempDir, change: impl FnOnce(&mut NodeConfig)) -> Self {
         show_log();
         let mut config = NodeConfig::new(
             data.path().to_owned(),
@@ -127,19 +118,19 @@ impl Node {
     }
 
     /// Ends the node in peace. Its data can be given to another.
-    pub async fn stop(self) -> TempDir {
+    pub(crate) async fn stop(self) -> TempDir {
         drop(self.serving);
         self.running.await.unwrap();
         self.data
     }
 
     /// The node's data folder.
-    pub fn data(&self) -> &Path {
+    pub(crate) fn data(&self) -> &Path {
         self.data.path()
     }
 
     /// Deploys a function, or deploys it again.
-    pub async fn function(
+    pub(crate) async fn function(
         &self,
         name: &str,
         guest: Guest,
@@ -150,7 +141,7 @@ impl Node {
     }
 
     /// Deploys what may not be a component at all.
-    pub async fn try_function(
+    pub(crate) async fn try_function(
         &self,
         name: &str,
         component: Bytes,
@@ -176,31 +167,31 @@ impl Node {
     }
 
     /// A request to the node's address, as routes without a host see it.
-    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.web
             .request(method, format!("http://{}{path}", self.http))
     }
 
     /// A GET to the node's address.
-    pub async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         Reply::of(self.request(Method::GET, path)).await
     }
 
     /// A request to the API, without the token.
-    pub fn api_request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn api_request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.web
             .request(method, format!("http://{}{path}", self.api))
     }
 
     /// A request to the API, with the token.
-    pub fn authorized(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn authorized(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let token = std::fs::read_to_string(self.data().join(wharf::control::TOKEN_FILE));
         self.api_request(method, path)
             .bearer_auth(token.unwrap().trim())
     }
 
     /// The metrics whose line begins with `name`, added up.
-    pub async fn metric(&self, name: &str) -> f64 {
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
         let text = Reply::of(self.authorized(Method::GET, "/metrics")).await;
         text.text()
             .lines()
@@ -212,37 +203,40 @@ impl Node {
 
 /// A deployed function, called by its URL `http://NAME.localhost`.
 #[derive(Clone)]
-pub struct Function<'a> {
+pub(crate) struct Function<'a> {
     node: &'a Node,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 impl Function<'_> {
     /// A request to the function.
-    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.node
             .request(method, path)
             .header("host", format!("{}.localhost", self.name))
     }
 
     /// A GET, its answer read as far as it goes.
-    pub async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         Reply::of(self.request(Method::GET, path)).await
     }
 
     /// A POST, its answer read as far as it goes.
-    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Reply {
+    pub(crate) async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Reply {
         Reply::of(self.request(Method::POST, path).body(body)).await
     }
 
     /// Invokes the function with an event, through the API. The answer comes with the invocation's log.
-    pub async fn invoke(&self, event: serde_json::Value) -> Invoked {
+    pub(crate) async fn invoke(&self, event: serde_json::Value) -> Invoked {
         self.invoke_bytes(event.to_string()).await.unwrap()
     }
 
     /// Invokes the function with what may be no event.
-    pub async fn invoke_bytes(&self, event: impl Into<Bytes>) -> Result<Invoked, ClientError> {
+    pub(crate) async fn invoke_bytes(
+        &self,
+        event: impl Into<Bytes>,
+    ) -> Result<Invoked, ClientError> {
         let client = &self.node.client;
         client
             .invoke(&self.name, event.into(), "RequestResponse", true)
@@ -250,14 +244,14 @@ impl Function<'_> {
     }
 
     /// The last lines of the function's log.
-    pub async fn log(&self) -> Vec<LogLine> {
+    pub(crate) async fn log(&self) -> Vec<LogLine> {
         use futures::TryStreamExt as _;
         let lines = self.node.client.logs(&self.name, 100_000, false).await;
         lines.unwrap().try_collect().await.unwrap()
     }
 
     /// What the function's log says of one request, waited for: it is complete once it has the `REPORT` line.
-    pub async fn log_of(&self, reply: &Reply) -> Vec<LogLine> {
+    pub(crate) async fn log_of(&self, reply: &Reply) -> Vec<LogLine> {
         let id = reply.header("x-request-id").to_owned();
         let started = Instant::now();
         loop {
@@ -275,7 +269,7 @@ impl Function<'_> {
     }
 
     /// The `REPORT` line of one request, waited for.
-    pub async fn report(&self, reply: &Reply) -> Report {
+    pub(crate) async fn report(&self, reply: &Reply) -> Report {
         let lines = self.log_of(reply).await;
         let line = lines
             .into_iter()
@@ -284,7 +278,7 @@ impl Function<'_> {
     }
 
     /// The `REPORT` lines of all requests so far.
-    pub async fn reports(&self) -> Vec<Report> {
+    pub(crate) async fn reports(&self) -> Vec<Report> {
         let lines = self.log().await.into_iter();
         lines
             .filter(|line| line.message.starts_with("REPORT"))
@@ -293,7 +287,7 @@ impl Function<'_> {
     }
 
     /// Waits until an invocation ended with this outcome, however it came to be.
-    pub async fn reported(&self, outcome: &str) -> Report {
+    pub(crate) async fn reported(&self, outcome: &str) -> Report {
         eventually(async || {
             let reports = self.reports().await;
             reports.into_iter().find(|one| one.outcome() == outcome)
@@ -304,11 +298,11 @@ impl Function<'_> {
 
 /// A `REPORT` line.
 #[derive(Debug, Clone)]
-pub struct Report(pub String);
+pub(crate) struct Report(pub String);
 
 impl Report {
     /// The value of a field, such as `Outcome` or `Max Memory Used`.
-    pub fn field(&self, name: &str) -> &str {
+    pub(crate) fn field(&self, name: &str) -> &str {
         self.0
             .split('\t')
             .find_map(|field| field.strip_prefix(name)?.strip_prefix(": "))
@@ -316,12 +310,12 @@ impl Report {
     }
 
     /// The word.
-    pub fn outcome(&self) -> &str {
+    pub(crate) fn outcome(&self) -> &str {
         self.field("Outcome")
     }
 
     /// A number with a unit, such as `Duration`, without the unit.
-    pub fn number(&self, name: &str) -> f64 {
+    pub(crate) fn number(&self, name: &str) -> f64 {
         let value = self.field(name);
         value.split(' ').next().unwrap().parse().unwrap()
     }
@@ -329,20 +323,20 @@ impl Report {
 
 /// A response, read as far as it goes.
 #[derive(Clone)]
-pub struct Reply {
+pub(crate) struct Reply {
     /// Its status.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// Its header fields.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// Its body, or what came of it.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
     /// Whether the body came to its end.
-    pub complete: bool,
+    pub(crate) complete: bool,
 }
 
 impl Reply {
     /// Sends a request and reads its response.
-    pub async fn of(request: reqwest::RequestBuilder) -> Self {
+    pub(crate) async fn of(request: reqwest::RequestBuilder) -> Self {
         let mut response = request.send().await.unwrap();
         let mut body = Vec::new();
         let complete = loop {
@@ -361,29 +355,29 @@ impl Reply {
     }
 
     /// The status as a number.
-    pub fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.status.as_u16()
     }
 
     /// A header field, empty if it is not there.
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name);
         value.map_or("", |value| value.to_str().unwrap())
     }
 
     /// The word of an outcome that is not `ok`: `x-wharf-error`.
-    pub fn error(&self) -> &str {
+    pub(crate) fn error(&self) -> &str {
         self.header("x-wharf-error")
     }
 
     /// The body of a complete response.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         assert!(self.complete, "{self:?} is incomplete");
         str::from_utf8(&self.body).unwrap()
     }
 
     /// The document of a complete response.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(self.text()).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
@@ -408,7 +402,7 @@ impl fmt::Debug for Reply {
 }
 
 /// Waits until there is what is asked for; panics when that takes too long.
-pub async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = look().await {

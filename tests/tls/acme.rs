@@ -9,8 +9,8 @@ use super::{
     client, connect, get, origin,
     pebble::{Place, Settings},
     presented,
-    process::{App, Node, done, eventually, failed, run, serving, wharf},
 };
+use crate::process::{App, Node, done, eventually, failed, run, serving, wharf};
 
 /// A port of this machine at which nobody answers.
 const NOBODY: u16 = 1;

@@ -6,10 +6,8 @@ use rcgen::date_time_ymd;
 use serde_json::json;
 use tokio::process::Command;
 
-use super::{
-    Authority, Issued, connect, get, origin, presented,
-    process::{App, Node, Reply, done, failed, run, wharf},
-};
+use super::{Authority, Issued, connect, get, origin, presented};
+use crate::process::{App, Node, Reply, done, failed, run, wharf};
 
 const SITE: &str = "site.example";
 

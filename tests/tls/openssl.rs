@@ -9,9 +9,10 @@ use std::{
 
 use tokio::process::Command;
 
-use super::{
-    Authority, Issued, debian,
+use super::{Authority, Issued};
+use crate::{
     process::{Node, PATIENCE, eventually},
+    support::debian,
 };
 
 /// The only name there is a certificate for.

@@ -14,10 +14,11 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{
-    Authority, connect, debian,
-    ports::free_address,
+use super::{Authority, connect};
+use crate::{
     process::{Node, eventually},
+    support::debian,
+    support::ports::free_address,
 };
 
 /// Where an authority will be, so that a node can be told before it is there.

@@ -241,9 +241,9 @@ fn nothing_a_document_has_takes_the_reader_down() {
         Policy::parse(&long, Kind::Identity).unwrap_err(),
         Malformed::TooLong
     );
-    // As much as fits, of what costs most.
+    // Many of what costs most: 20 million steps, and never the product of the stars.
     let pattern = format!("arn:aws:lambda:*:*:{}x", "*a".repeat(50));
-    let resources: Vec<&str> = std::iter::repeat_n(pattern.as_str(), 1000).collect();
+    let resources: Vec<&str> = std::iter::repeat_n(pattern.as_str(), 100).collect();
     let policy = identity(json!({"Effect": "Allow", "Action": "*", "Resource": resources}));
     let arn = format!("arn:aws:lambda:r:123456789012:{}", "a".repeat(2000));
     let began = std::time::Instant::now();

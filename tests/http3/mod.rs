@@ -1,13 +1,5 @@
 //! HTTP/3 as its clients see it. The client is aioquic, which shares nothing with the server.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
-#[path = "../support/mod.rs"]
-mod support;
-
 mod distributions;
 mod listener;
 mod messages;
@@ -23,13 +15,13 @@ use std::{
     time::Duration,
 };
 
+use crate::support::aws::python_with;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::Value;
-use support::aws::python_with;
 use tempfile::TempDir;
 use tokio::{
     process::Command,

@@ -3,15 +3,13 @@
 mod refusals;
 mod roles;
 mod sessions;
-#[path = "../support/mod.rs"]
-mod support;
 mod users;
 
 use std::{fs, os::unix::fs::OpenOptionsExt as _, process::Stdio, time::Duration};
 
+use crate::support::{Node, Reply, aws, guests};
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Node, Reply, aws, guests};
 use tokio::process::Command;
 use wharf::{control::CREDENTIALS_FILE, model::FunctionConfiguration};
 

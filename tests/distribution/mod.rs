@@ -11,21 +11,10 @@
 //! Each rule of the cache has its test in `src/edge/cache/tests`, on a clock that the test moves. `site`, `curl`, `server` and
 //! `wire` are what the tests are made of.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
 mod curl;
-#[path = "../support/debian.rs"]
-mod debian;
 mod nginx;
 mod origins;
 mod poisoning;
-#[path = "../support/ports.rs"]
-mod ports;
-#[path = "../process/mod.rs"]
-mod process;
 mod requests;
 mod server;
 mod site;

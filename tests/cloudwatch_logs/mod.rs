@@ -1,21 +1,14 @@
 //! What functions say is found with AWS's own clients, as in CloudWatch Logs.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
 mod errors;
 mod following;
 mod groups;
 mod reading;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::support::{Node, aws, guests};
 use serde_json::{Value, json};
-use support::{Node, aws, guests};
 use wharf::model::FunctionConfiguration;
 
 /// The default group of the function `probe`.

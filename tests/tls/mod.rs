@@ -1,20 +1,9 @@
 //! TLS as viewers see it: certificates of distributions and of a folder, with the real program and real clients.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails in a test's own work fails the test"
-)]
-
 mod acme;
-#[path = "../support/debian.rs"]
-mod debian;
 mod distributions;
 mod openssl;
 mod pebble;
-#[path = "../support/ports.rs"]
-mod ports;
-#[path = "../process/mod.rs"]
-mod process;
 
 use std::{net::SocketAddr, sync::Arc};
 
