@@ -27,8 +27,10 @@ use crate::{
     tls,
 };
 
-/// How long an answer may take, and how large it may be.
-const WHOLE: Duration = Duration::from_secs(30);
+/// How long an answer may take, and how large it may be. An authority may look at a host before it answers, for half a minute.
+const WHOLE: Duration = Duration::from_secs(60);
+/// How long a connection to it may take.
+const CONNECT: Duration = Duration::from_secs(30);
 const LIMIT: usize = 1 << 20;
 
 /// A client of the directory. Cheap to clone.
@@ -54,7 +56,7 @@ impl Http {
         let resolver = Resolver::new(Arc::new(SystemResolver::default()), Open::All);
         let mut http = HttpConnector::new_with_resolver(resolver);
         http.enforce_http(false);
-        http.set_connect_timeout(Some(WHOLE));
+        http.set_connect_timeout(Some(CONNECT));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(config)
             .https_only()
@@ -92,7 +94,11 @@ impl HttpClient for Http {
         Box::pin(async move {
             let whole = async {
                 let response = client.client.request(request).await?;
-                let (head, body) = response.into_parts();
+                let (mut head, body) = response.into_parts();
+                if is_for_ever(&head.headers) {
+                    // instant-acme adds it to the time of day, which it does not fit into.
+                    head.headers.remove(header::RETRY_AFTER);
+                }
                 // Else it is how an order is polled, and instant-acme heeds it.
                 if head.status.is_client_error() || head.status.is_server_error() {
                     let again = retry_after(&head.headers, Timestamp::now());
@@ -130,9 +136,31 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> i64 {
     at.min(later(now, LONGEST).as_second())
 }
 
+/// Whether an answer asks to wait for longer than anybody will, in seconds.
+fn is_for_ever(headers: &HeaderMap) -> bool {
+    let said = headers.get(header::RETRY_AFTER);
+    let seconds = said.and_then(|said| said.to_str().ok()?.parse::<u64>().ok());
+    seconds.is_some_and(|seconds| seconds > u64::from(u32::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_wait_is_longer_than_the_time_of_day_can_tell() {
+        for (said, expected) in [
+            ("60", false),
+            ("4294967295", false),
+            ("4294967296", true),
+            ("18446744073709551615", true),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", false),
+        ] {
+            let value = said.parse().unwrap();
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, value)]);
+            assert_eq!(is_for_ever(&headers), expected, "{said}");
+        }
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {

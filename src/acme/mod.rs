@@ -171,7 +171,7 @@ impl Acme {
         }
     }
 
-    /// Places the orders that are due, and says when the next one is.
+    /// Places the first order that is due, and says when to look again.
     async fn round(&mut self) -> anyhow::Result<Option<Timestamp>> {
         let catalog = Arc::clone(&self.catalog);
         let placed = catalog.list::<DeployedDistribution>("", None, usize::MAX);
@@ -194,24 +194,28 @@ impl Acme {
                 let good = facts.check(&distribution.hosts, Timestamp::now()).is_ok();
                 let context = IssuedCertificate::key_context(name);
                 let opens = self.sealer.open(&context, &issued.sealed_key).is_ok();
-                (from_here && good && opens).then(|| facts.renewal())
+                (from_here && good && opens).then_some(facts)
             });
-            let mut due = present.unwrap_or_default().max(self.http.closed_until());
+            let renewal = present.as_ref().map(Facts::renewal);
+            let mut due = renewal.unwrap_or_default().max(self.http.closed_until());
             if let Some(failed) = self.failed.get(name)
                 && failed.revision == stored.revision
             {
                 due = due.max(failed.again);
             }
             if due <= Timestamp::now() {
-                due = self.order(&stored).await;
+                self.order(&stored, present.as_ref().map(Facts::expires))
+                    .await;
+                // That took its time: what is wanted may be another by now.
+                return Ok(Some(Timestamp::now()));
             }
             next = Some(next.map_or(due, |next| next.min(due)));
         }
         Ok(next)
     }
 
-    /// Places an order and keeps what comes of it. Gives the time of the next one.
-    async fn order(&mut self, stored: &Stored<DeployedDistribution>) -> Timestamp {
+    /// Places an order and keeps what comes of it. `expires`: when what is in force does.
+    async fn order(&mut self, stored: &Stored<DeployedDistribution>, expires: Option<Timestamp>) {
         let distribution = &stored.value.distribution;
         let name = &distribution.name;
         let hosts = distribution.hosts.iter().filter(|host| !host.is_address());
@@ -235,7 +239,7 @@ impl Acme {
                     expires = %facts.expires(),
                     "a certificate was given"
                 );
-                return facts.renewal().max(again);
+                return;
             }
             Err(error) => error,
         };
@@ -243,7 +247,8 @@ impl Acme {
         let before = before.filter(|failed| failed.revision == stored.revision);
         let times = before.map_or(1, |failed| failed.times.saturating_add(1));
         let now = Timestamp::now();
-        let wait = back_off(self.settings.retry, times);
+        let left = expires.map(|expires| expires.duration_since(now));
+        let wait = back_off(self.settings.retry, times, left);
         // The directory may know better.
         let again = later(now, wait).max(self.http.retry_after());
         tracing::warn!(
@@ -263,7 +268,6 @@ impl Acme {
                 revision,
             },
         );
-        again
     }
 
     async fn attempt(
@@ -404,12 +408,14 @@ impl Acme {
     }
 }
 
-/// How long to wait after so many failures in a row.
-fn back_off(first: Duration, times: u32) -> Duration {
+/// How long to wait after so many failures in a row: longer and longer, but never over the time that a certificate has `left`.
+fn back_off(first: Duration, times: u32, left: Option<SignedDuration>) -> Duration {
     let factor = 1_u32.checked_shl(times.saturating_sub(1));
-    first
+    let wait = first
         .saturating_mul(factor.unwrap_or(u32::MAX))
-        .min(LONGEST)
+        .min(LONGEST);
+    let part = left.map(|left| Duration::try_from(left / 4).unwrap_or_default());
+    part.map_or(wait, |part| wait.min(part.max(first)))
 }
 
 fn later(now: Timestamp, wait: Duration) -> Timestamp {
@@ -431,9 +437,21 @@ mod tests {
 
     #[test]
     fn failures_are_followed_by_longer_and_longer_waits() {
-        let minutes = |times| back_off(AcmeSettings::new().retry, times).as_secs() / 60;
+        let minutes = |times| back_off(AcmeSettings::new().retry, times, None).as_secs() / 60;
         assert_eq!([1, 2, 3, 6].map(minutes), [30, 60, 120, 960]);
         assert_eq!([7, 33, 64, u32::MAX].map(minutes), [1440; 4]);
+    }
+
+    #[test]
+    fn a_wait_is_not_over_the_end_of_a_certificate() {
+        let left = |hours| Some(SignedDuration::from_hours(hours));
+        let minutes =
+            |times, hours| back_off(AcmeSettings::new().retry, times, left(hours)).as_secs() / 60;
+        assert_eq!(
+            [240, 8, 4, 1, 0, -5].map(|hours| minutes(5, hours)),
+            [480, 120, 60, 30, 30, 30]
+        );
+        assert_eq!(minutes(1, 8), 30);
     }
 
     #[test]

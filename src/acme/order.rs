@@ -3,10 +3,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use instant_acme::{
-    Account, AuthorizationStatus, ChallengeType, Identifier, KeyAuthorization, NewOrder, Order,
-    OrderStatus, RetryPolicy,
+    Account, AuthorizationStatus, ChallengeType, Error, Identifier, KeyAuthorization, NewOrder,
+    Order, OrderStatus, RetryPolicy,
 };
-use rcgen::{CertificateParams, CustomExtension, KeyPair};
+use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls::{
     pki_types::PrivatePkcs8KeyDer,
     sign::{CertifiedKey, SingleCertAndKey},
@@ -19,6 +19,11 @@ const POLL: RetryPolicy = RetryPolicy::new()
     .initial_delay(Duration::from_millis(500))
     .backoff(1.5)
     .timeout(Duration::from_secs(120));
+
+/// How often a question about a certificate that may have been given is asked again, and after how long. Another order would be
+/// another certificate, of which there are few a week.
+const AGAIN: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// How the types of problems begin.
 const PROBLEM: &str = "urn:ietf:params:acme:error:";
@@ -43,7 +48,7 @@ pub(super) struct Issued {
 pub(super) enum OrderError {
     /// The directory said no, or could not be asked.
     #[error("{}", said(.0))]
-    Directory(#[source] instant_acme::Error),
+    Directory(#[source] Error),
     /// The directory does not offer this proof.
     #[error("the directory offers no {1} for `{0}`")]
     NotOffered(String, Proof),
@@ -58,6 +63,9 @@ pub(super) enum OrderError {
     /// What a handshake is answered with could not be made.
     #[error("make a certificate for a challenge")]
     Challenge(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What asks for the certificate could not be made.
+    #[error("make a request for a certificate")]
+    Request(#[source] rcgen::Error),
 }
 
 impl OrderError {
@@ -68,7 +76,7 @@ impl OrderError {
 
     /// Whether it is this problem (RFC 8555, section 6.7).
     fn is(&self, kind: &str) -> bool {
-        let Self::Directory(instant_acme::Error::Api(problem)) = self else {
+        let Self::Directory(Error::Api(problem)) = self else {
             return false;
         };
         let said = problem.r#type.as_deref();
@@ -79,13 +87,13 @@ impl OrderError {
     pub(super) fn is_of_proof(&self) -> bool {
         match self {
             Self::NotOffered(..) | Self::Unproven { .. } => true,
-            Self::Directory(_) | Self::Challenge(_) => false,
+            Self::Directory(_) | Self::Challenge(_) | Self::Request(_) => false,
         }
     }
 }
 
-impl From<instant_acme::Error> for OrderError {
-    fn from(error: instant_acme::Error) -> Self {
+impl From<Error> for OrderError {
+    fn from(error: Error) -> Self {
         Self::Directory(error)
     }
 }
@@ -132,12 +140,67 @@ async fn order(
     };
     match polled {
         Ok(OrderStatus::Ready) => {}
-        Ok(status) => return Err(unproven(&mut order, proof, format!("{status:?}")).await),
+        Ok(status) => {
+            let problems = problems(&mut order).await;
+            return Err(unproven(proof, &problems, format!("{status:?}")));
+        }
         Err(error) => return Err(of_the_order(&mut order, proof, error).await),
     }
-    let key = order.finalize().await?;
-    let chain = order.poll_certificate(&POLL).await?;
+    let (key, request) = request(hosts).map_err(OrderError::Request)?;
+    finalize(&mut order, &request).await?;
+    let chain = certificate(&mut order).await?;
     Ok(Issued { chain, key })
+}
+
+/// A new key, and what asks for a certificate of it (a PKCS #10 request, DER).
+fn request(hosts: &[String]) -> Result<(String, Vec<u8>), rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(hosts)?;
+    params.distinguished_name = DistinguishedName::new();
+    let request = params.serialize_request(&key)?;
+    Ok((key.serialize_pem(), request.der().to_vec()))
+}
+
+/// Asks for the certificate. Where the answer is lost it may have been heard.
+async fn finalize(order: &mut Order, request: &[u8]) -> Result<(), Error> {
+    let mut left = AGAIN;
+    loop {
+        match order.finalize_csr(request).await {
+            Err(error) if left > 0 && is_of_the_way(&error) => {
+                left -= 1;
+                tokio::time::sleep(PAUSE).await;
+                let state = order.refresh().await;
+                if state.is_ok_and(|state| state.status != OrderStatus::Ready) {
+                    return Ok(());
+                }
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// Waits for the certificate, and fetches it.
+async fn certificate(order: &mut Order) -> Result<String, Error> {
+    let mut left = AGAIN;
+    loop {
+        match order.poll_certificate(&POLL).await {
+            Err(error) if left > 0 && (is_of_the_way(&error) || is_timeout(&error)) => {
+                left -= 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// Whether an answer was lost, or is none of the directory's.
+fn is_of_the_way(error: &Error) -> bool {
+    matches!(error, Error::Other(_) | Error::Json(_))
+}
+
+/// Whether it was not decided in the time of [`POLL`].
+fn is_timeout(error: &Error) -> bool {
+    matches!(error, Error::Timeout(_))
 }
 
 /// Answers what the directory is going to ask, and has it ask. What was shown before need not be shown again.
@@ -193,23 +256,36 @@ fn handshake(
     Ok(Arc::new(config))
 }
 
-/// A problem that the directory tells is of the question, or of the order: one that looks at a challenge at once may say what it saw
-/// in answer to that, and before the order is called invalid.
+/// A problem that the directory tells is of the question, or of the order. One that looks at a challenge at once may say what it saw in
+/// answer to that, before the order is called invalid; and one may look again for as long as it likes (RFC 8555, section 8.2), with
+/// what it saw so far at the challenge.
 async fn of_the_order(order: &mut Order, proof: Proof, error: OrderError) -> OrderError {
-    let OrderError::Directory(instant_acme::Error::Api(problem)) = &error else {
+    let otherwise = match &error {
+        OrderError::Directory(Error::Api(problem)) => problem.to_string(),
+        OrderError::Directory(late) if is_timeout(late) => "it was not decided in time".to_owned(),
+        _ => return error,
+    };
+    let Ok(state) = order.refresh().await else {
         return error;
     };
-    let problem = problem.to_string();
-    match order.refresh().await {
-        Ok(state) if state.status == OrderStatus::Invalid || state.error.is_some() => {
-            unproven(order, proof, problem).await
-        }
-        Ok(_) | Err(_) => error,
+    let is_over = state.status == OrderStatus::Invalid || state.error.is_some();
+    let problems = problems(order).await;
+    match is_over || !problems.is_empty() {
+        true => unproven(proof, &problems, otherwise),
+        false => error,
     }
 }
 
-/// Why an order failed, as the directory tells at the challenges.
-async fn unproven(order: &mut Order, proof: Proof, otherwise: String) -> OrderError {
+fn unproven(proof: Proof, problems: &[String], otherwise: String) -> OrderError {
+    let problem = match problems.is_empty() {
+        true => otherwise,
+        false => problems.join("; "),
+    };
+    OrderError::Unproven { proof, problem }
+}
+
+/// What the directory did not find, as it tells at the challenges.
+async fn problems(order: &mut Order) -> Vec<String> {
     let mut problems = Vec::new();
     let mut authorizations = order.authorizations();
     while let Some(Ok(mut authorization)) = authorizations.next().await {
@@ -220,16 +296,12 @@ async fn unproven(order: &mut Order, proof: Proof, otherwise: String) -> OrderEr
         let errors = state.challenges.iter().filter_map(|it| it.error.as_ref());
         problems.extend(errors.map(|error| format!("`{host}`: {}", detail(error))));
     }
-    let problem = match problems.is_empty() {
-        true => otherwise,
-        false => problems.join("; "),
-    };
-    OrderError::Unproven { proof, problem }
+    problems
 }
 
-fn said(error: &instant_acme::Error) -> String {
+fn said(error: &Error) -> String {
     match error {
-        instant_acme::Error::Api(problem) => detail(problem),
+        Error::Api(problem) => detail(problem),
         error => error.to_string(),
     }
 }

@@ -195,7 +195,12 @@ impl Certificates {
         loop {
             tokio::time::sleep(poll).await;
             let certificates = Arc::clone(&self);
-            if let Err(error) = tokio::task::spawn_blocking(move || certificates.reload()).await {
+            let look = move || {
+                certificates.reload();
+                // Also of a pair that is kept because it cannot be read any more.
+                certificates.unstaple(Timestamp::now());
+            };
+            if let Err(error) = tokio::task::spawn_blocking(look).await {
                 tracing::error!(%error, "reloading certificates failed");
             }
         }
@@ -221,7 +226,6 @@ impl Certificates {
         let seen = fingerprint(&files);
         let again = seen == before.seen;
         if again && before.whole {
-            self.unstaple(Timestamp::now());
             return;
         }
         let mut whole = true;

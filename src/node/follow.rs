@@ -311,6 +311,15 @@ impl Follower {
         Ok(Some(Pair::from_pem(chain.as_bytes(), &key)?))
     }
 
+    /// Distributions that want certificates which somebody has to get.
+    pub(super) fn want_certificates(&self) -> Vec<&str> {
+        let deployed = self.known.distributions.iter();
+        deployed
+            .filter(|(_, it)| it.distribution.certificate == Some(Certificate::Automatic))
+            .map(|(name, _)| name.as_str())
+            .collect()
+    }
+
     fn publish_certificates(&self) {
         match &self.certificates {
             Some(certificates) => certificates.publish(self.pairs.values().cloned().collect()),

@@ -328,7 +328,16 @@ impl Node {
                 let acme = Acme::new(settings, catalog.clone(), sealer.clone(), challenges);
                 Some(acme.context("set up automatic certificates")?)
             }
-            None => None,
+            None => {
+                let wanted = follower.want_certificates();
+                if !wanted.is_empty() {
+                    tracing::warn!(
+                        distributions = ?wanted,
+                        "automatic certificates are not renewed, for want of --acme-agree"
+                    );
+                }
+                None
+            }
         };
         let worker = Worker::new(
             queue.clone(),

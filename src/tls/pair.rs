@@ -198,7 +198,8 @@ impl Facts {
                 })
                 .collect(),
             not_before: time(validity.not_before.timestamp())?,
-            not_after: time(validity.not_after.timestamp())?,
+            // RFC 5280, section 4.1.2.5: the last second of the year 9999, which is no time here, is no end.
+            not_after: time(validity.not_after.timestamp()).unwrap_or(Timestamp::MAX),
         })
     }
 
