@@ -48,7 +48,8 @@ impl Cache {
         let mut waits = 0;
         while self.may_wait(exchange, &found, &parts) && waits < MOST_WAITS {
             let label = exchange.label(&self.0, &parts);
-            match self.0.flights.join(&found.key, &label, &self.0.log) {
+            let flights = &self.0.flights;
+            match flights.join(&found.key, &label, found.asked, &self.0.log) {
                 Joined::Lead(leads) => {
                     lead = Some(leads);
                     break;
@@ -135,7 +136,7 @@ impl Cache {
             policy: Arc::clone(exchange.scope.policy),
             stale: found.stored,
             passes: found.passes,
-            asked: lead.map_or_else(|| shared.log.generation(), Lead::asked),
+            asked: lead.map_or(found.asked, Lead::asked),
             counters: exchange.counters(shared),
         }
     }
@@ -152,7 +153,8 @@ impl Cache {
             return;
         }
         let label = exchange.label(&self.0, parts);
-        if let Joined::Lead(lead) = self.0.flights.join(&found.key, &label, &self.0.log) {
+        let flights = &self.0.flights;
+        if let Joined::Lead(lead) = flights.join(&found.key, &label, found.asked, &self.0.log) {
             let fetch = self.fetch(exchange, found, Arc::new(parts.clone()), Some(&lead));
             self.0.fetches.spawn(fetch.run(forward, Some(lead), None));
         }

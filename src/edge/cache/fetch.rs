@@ -262,6 +262,9 @@ impl Fetch {
             &self.policy,
             (requested, received),
         )?;
+        if stored::has_too_many_tags(headers) {
+            return Err(Refusal::TooLarge);
+        }
         let most = self.shared.disk.as_ref().map_or(0, |disk| disk.most());
         let most = most.max(self.shared.memory_object);
         match storable::length(headers) {

@@ -68,10 +68,14 @@ pub(super) enum Joined {
 }
 
 impl Flights {
-    /// Joins the flight for a key, or begins one.
-    pub(super) fn join(self: &Arc<Self>, key: &Key, label: &Label, log: &Log) -> Joined {
-        // Before anything is sent: what is purged from now on, this flight does not bring.
-        let asked = log.generation();
+    /// Joins the flight for a key, or begins one, which does not bring what was purged since `asked`.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        key: &Key,
+        label: &Label,
+        asked: Generation,
+        log: &Log,
+    ) -> Joined {
         let mut flights = self.lock();
         if let Some(flight) = flights.get(&key.digest)
             && flight.key.bytes == key.bytes

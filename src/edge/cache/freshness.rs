@@ -66,20 +66,24 @@ impl Freshness {
     ) -> Self {
         let date = headers.get(DATE).and_then(Moment::parse);
         let date = date.unwrap_or(received);
+        let lifetime = lifetime(status, headers, directives, policy, date);
         let revalidates = directives.must_revalidate || directives.proxy_revalidate;
-        let strict = revalidates || directives.s_maxage.is_some();
+        let shared = directives.s_maxage.is_some();
+        // What nobody ever called fresh may be meant for one client: it is good for being revalidated, and no more.
+        let was_fresh = !lifetime.is_zero();
+        let is_meant = was_fresh || said(headers, directives, date).is_some();
         let stale = |said: Option<Duration>, policy: Duration| match said {
             _ if revalidates => Duration::ZERO,
             Some(said) => said,
-            None if strict => Duration::ZERO,
+            None if shared || !is_meant => Duration::ZERO,
             None => policy,
         };
         Self {
-            lifetime: lifetime(status, headers, directives, policy, date),
+            lifetime,
             initial_age: initial_age(headers, date, requested, received),
             received,
             validate: directives.no_cache == Scoped::Whole,
-            strict,
+            strict: revalidates || shared || !was_fresh,
             stale_while_revalidate: stale(
                 directives.stale_while_revalidate,
                 policy.stale_while_revalidate,
@@ -684,12 +688,7 @@ mod tests {
         /// RFC 9111 sections 4.2.1 and 4.2.2, in milliseconds.
         fn lifetime(&self, policy: &Policy) -> u64 {
             let is_error = self.status >= 400;
-            let explicit = [
-                self.s_maxage,
-                self.max_age,
-                self.expires.map(Option::unwrap_or_default),
-            ];
-            let seconds = match explicit.into_iter().flatten().next() {
+            let seconds = match self.explicit() {
                 Some(seconds) => seconds * 1000,
                 None if self.status == 404 && policy.negative.is_some() => {
                     policy.negative.unwrap() * 1000
@@ -704,6 +703,12 @@ mod tests {
             };
             let least = if is_error { 0 } else { policy.minimum * 1000 };
             seconds.max(least).min(policy.maximum * 1000)
+        }
+
+        /// The lifetime that it says, in seconds.
+        fn explicit(&self) -> Option<u64> {
+            let expires = self.expires.map(Option::unwrap_or_default);
+            self.s_maxage.or(self.max_age).or(expires)
         }
 
         /// RFC 9111 section 4.2.3, in milliseconds.
@@ -785,11 +790,12 @@ mod tests {
 
             // RFC 9111 section 4.2.4: what is stale is served only where nobody forbids it.
             let must = said.flags.must_revalidate;
-            let strict = must || said.s_maxage.is_some();
+            let strict = must || said.s_maxage.is_some() || lifetime == 0;
             let window = |place: usize| match said.windows[place] {
                 _ if must => 0,
                 Some(window) => window * 1000,
-                None if strict => 0,
+                None if said.s_maxage.is_some() => 0,
+                None if lifetime == 0 && said.explicit().is_none() => 0,
                 None => policy.windows[place] * 1000,
             };
             let (is_fresh, by) = (age < lifetime, age.saturating_sub(lifetime));

@@ -6,7 +6,7 @@
 //! Not on the way of a hit: only storing, evicting and purging come here.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -69,7 +69,8 @@ impl Entry {
 }
 
 impl Index {
-    /// Notes that a tier has a version of a response. The label is that of the latest.
+    /// Notes that a tier has a version of a response. The label is that of the latest, with the tags of the other tier's version while
+    /// that is another one: until it is replaced, it is to be found by them.
     pub(super) fn add(&self, digest: Digest, label: &Label, tier: Tier, version: u64) {
         let mut inner = self.lock();
         let kept = match inner.entries.get_mut(&digest) {
@@ -80,9 +81,20 @@ impl Index {
             Some(entry) => (entry.memory, entry.disk),
             None => (None, None),
         };
-        inner.forget(&digest);
+        let other = match tier {
+            Tier::Memory => kept.1,
+            Tier::Disk => kept.0,
+        };
+        let before = inner.forget(&digest);
+        let mut label = label.clone();
+        if let Some(before) = before
+            && other.is_some_and(|other| other != version)
+        {
+            let tags: BTreeSet<_> = before.tags.iter().chain(&*label.tags).cloned().collect();
+            label.tags = tags.into_iter().collect();
+        }
         let mut entry = Entry {
-            label: label.clone(),
+            label,
             memory: kept.0,
             disk: kept.1,
         };
@@ -169,10 +181,8 @@ impl Inner {
         self.entries.insert(digest, entry);
     }
 
-    fn forget(&mut self, digest: &Digest) {
-        let Some(Entry { label, .. }) = self.entries.remove(digest) else {
-            return;
-        };
+    fn forget(&mut self, digest: &Digest) -> Option<Label> {
+        let Entry { label, .. } = self.entries.remove(digest)?;
         let named = |name: &Arc<str>| (Arc::clone(&label.distribution), Arc::clone(name));
         for tag in label.tags.iter() {
             let name = named(tag);
@@ -192,6 +202,7 @@ impl Inner {
                 }
             }
         }
+        Some(label)
     }
 
     /// The responses with that URL.
@@ -318,6 +329,23 @@ mod tests {
         index.remove(&digest, Tier::Memory, 2);
         assert!(found(&index, "a", &Matcher::Tag("u".into())).is_empty());
         assert_eq!(index.len(), 3);
+    }
+
+    #[test]
+    fn an_older_version_on_disk_is_found_by_its_tags_until_it_is_replaced() {
+        let index = Index::default();
+        let (old, new) = (
+            label("a", "http://h/x", &["t"]),
+            label("a", "http://h/x", &["u"]),
+        );
+        index.add([0; 32], &old, Tier::Disk, 1);
+        index.add([0; 32], &new, Tier::Memory, 2);
+        for tag in ["t", "u"] {
+            assert_eq!(found(&index, "a", &Matcher::Tag(tag.into())), [0], "{tag}");
+        }
+        index.add([0; 32], &new, Tier::Disk, 2);
+        assert!(found(&index, "a", &Matcher::Tag("t".into())).is_empty());
+        assert_eq!(found(&index, "a", &Matcher::Tag("u".into())), [0]);
     }
 
     #[test]

@@ -60,8 +60,8 @@ impl Slot {
         }
     }
 
-    /// The bytes that it takes.
-    fn weight(&self) -> u64 {
+    /// The bytes that it takes in memory.
+    pub(super) fn weight(&self) -> u64 {
         let key = (self.key().bytes.len() + self.label().url.len()) as u64;
         let rest = match self {
             Self::Response(stored) => weight(stored),

@@ -468,14 +468,7 @@ impl Shared {
         let Some(disk) = &self.disk else {
             return;
         };
-        let weight = match &slot {
-            Slot::Response(stored) => match &stored.content {
-                Content::Memory(body) => body.len() as u64,
-                // Its body is written, and its head is small.
-                Content::File(..) => 0,
-            },
-            Slot::Varying(_) => 0,
-        };
+        let weight = slot.weight();
         if self.waiting.fetch_add(weight, Relaxed) > MOST_WAITING {
             self.waiting.fetch_sub(weight, Relaxed);
             disk.forget(&slot.key().digest);

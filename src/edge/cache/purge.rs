@@ -21,8 +21,9 @@ use std::{
 
 use super::key;
 
-/// How many different purges of a distribution the log reaches back.
+/// How many different purges of a distribution the log reaches back, and how many bytes of texts. Who may send a POST chooses its URL.
 const MOST_NOTES: usize = 16 << 10;
+const MOST_TEXTS: usize = 4 << 20;
 
 /// What is to be purged of a distribution.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +84,19 @@ impl Matcher {
             Purge::Prefix(prefix) => normal_prefix(prefix).map_or(Self::Nothing, Self::Prefix),
             Purge::Tag(tag) => Self::Tag(tag.clone()),
             Purge::All => Self::All,
+        }
+    }
+
+    /// What it names.
+    fn text(&self) -> &str {
+        match self {
+            Self::Url(text)
+            | Self::Exactly(text)
+            | Self::Prefix(text)
+            | Self::Path(text)
+            | Self::PathPrefix(text)
+            | Self::Tag(text) => text,
+            Self::All | Self::Nothing => "",
         }
     }
 
@@ -155,6 +169,8 @@ type Distributions = HashMap<String, Notes>;
 struct Notes {
     in_order: BTreeMap<u64, Arc<Matcher>>,
     latest: HashMap<Arc<Matcher>, u64>,
+    /// The bytes of their texts.
+    texts: usize,
     /// Purges up to this one are not all here.
     forgotten: u64,
 }
@@ -162,14 +178,17 @@ struct Notes {
 impl Notes {
     fn add(&mut self, number: u64, matcher: Matcher) {
         let matcher = Arc::new(matcher);
+        self.texts += matcher.text().len();
         if let Some(earlier) = self.latest.insert(Arc::clone(&matcher), number) {
             self.in_order.remove(&earlier);
+            self.texts -= matcher.text().len();
         }
         self.in_order.insert(number, matcher);
-        if self.in_order.len() > MOST_NOTES
+        while (self.in_order.len() > MOST_NOTES || self.texts > MOST_TEXTS)
             && let Some((number, matcher)) = self.in_order.pop_first()
         {
             self.latest.remove(&matcher);
+            self.texts -= matcher.text().len();
             self.forgotten = number;
         }
     }
@@ -331,6 +350,27 @@ mod tests {
         assert!(urls(["http://a/x", "http://a/y"]));
         assert!(urls(["http://a/y", "http://a/x"]));
         assert!(!urls(["http://a/y", "http://a/z"]));
+    }
+
+    #[test]
+    fn long_texts_do_not_fill_memory() {
+        let log = Log::default();
+        let before = log.generation();
+        for number in 0..1000 {
+            let url = format!("http://a/{number}?{}", "q".repeat(16 << 10));
+            log.note("site", Matcher::Exactly(url.clone()));
+            log.note("site", Matcher::Exactly(url));
+        }
+        let held = log.hold();
+        let notes = &held.0["site"];
+        let texts: usize = notes.in_order.values().map(|one| one.text().len()).sum();
+        assert_eq!(texts, notes.texts);
+        assert!(
+            (MOST_TEXTS - (17 << 10)..=MOST_TEXTS).contains(&texts),
+            "{texts}"
+        );
+        assert_eq!(notes.latest.len(), notes.in_order.len());
+        assert!(held.was_purged(before, "site", url(), Some(&[])));
     }
 
     #[test]

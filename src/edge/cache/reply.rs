@@ -91,6 +91,9 @@ fn partial<B>(
     length: u64,
     source: Source,
 ) -> Response<Body<B>> {
+    // Of the content, which is another one here (RFC 9530 section 2); `Repr-Digest` is of the whole in any case.
+    headers.remove("content-digest");
+    headers.remove("content-md5");
     let body = if let [range] = ranges.as_mut_slice() {
         let range = std::mem::take(range);
         headers.insert(CONTENT_RANGE, range::content_range(&range, length));

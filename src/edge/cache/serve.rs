@@ -18,6 +18,7 @@ use super::{
     index::Label,
     key::{self, Key},
     memory::Slot,
+    purge::Generation,
     range::{self, Part},
     reply::{Representation, reply, respond},
     statistics::Counters,
@@ -45,6 +46,8 @@ pub(super) struct Found {
     /// Of the variant, if it is known.
     pub(super) key: Key,
     pub(super) stored: Option<Arc<Stored>>,
+    /// When it was looked for.
+    pub(super) asked: Generation,
     /// Why it would go forward.
     pub(super) why: Why,
     /// Until when requests for the key do not wait for each other; not asked where what is stored is fresh.
@@ -61,14 +64,18 @@ impl Found {
 /// What is looked for.
 pub(super) struct Sought {
     key: Key,
+    /// When it was looked for.
+    asked: Generation,
     /// What memory has under it.
     slot: Option<Slot>,
 }
 
 impl Sought {
     pub(super) fn new(shared: &Shared, key: Key) -> Self {
+        // Before it is looked for: what is purged from now on is not made fresh again.
+        let asked = shared.log.generation();
         let slot = shared.memory.get(&key);
-        Self { key, slot }
+        Self { key, asked, slot }
     }
 }
 
@@ -197,7 +204,11 @@ impl Cache {
         part: Option<Part>,
         parts: &Parts,
     ) -> Found {
-        let Sought { key: base, slot } = sought;
+        let Sought {
+            key: base,
+            asked,
+            slot,
+        } = sought;
         let (mut key, mut why) = (base.clone(), Why::UriMiss);
         let mut slot = match slot {
             Some(slot) => Some(slot),
@@ -231,6 +242,7 @@ impl Cache {
             part,
             key,
             stored,
+            asked,
             why,
             passes,
         }

@@ -35,8 +35,8 @@ const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 /// What clients do not see: the field that is for this cache only, and the tags.
 static HIDDEN: [HeaderName; 3] = [OURS, CACHE_TAG, SURROGATE_KEY];
 
-/// The most tags of a response; further ones are passed over.
-const MOST_TAGS: usize = 256;
+/// The most tags of a response that is stored: what has more could not be purged by all of them.
+const MOST_TAGS: usize = 1024;
 
 /// All of a stored response but its body.
 #[derive(Debug, Clone)]
@@ -148,8 +148,9 @@ impl Stored {
         }
     }
 
+    /// Marks it stale. It stays so from the first mark on: a second would let it be served for longer (RFC 5861 section 3).
     pub(super) fn mark(&self, now: Moment) {
-        self.marked.store(now.as_millis().max(1), SeqCst);
+        mark(&self.marked, now);
     }
 
     /// For how many more seconds it is fresh; not more than 0 when it is stale, also by a mark.
@@ -164,6 +165,13 @@ impl Stored {
     pub(super) fn on_error(&self, now: Moment, demands: &Demands) -> bool {
         self.head.freshness.on_error(now, demands, self.marked())
     }
+}
+
+/// Notes when a response was marked, if it was not before, and gives the time that holds.
+pub(super) fn mark(marked: &AtomicU64, now: Moment) -> Moment {
+    let now = now.as_millis().max(1);
+    let before = marked.compare_exchange(0, now, SeqCst, SeqCst);
+    Moment::from_millis(before.map_or_else(|earlier| earlier, |_| now))
 }
 
 /// A number that no other stored response has, not even one of an earlier run.
@@ -286,8 +294,13 @@ pub(super) fn tags(headers: &HeaderMap) -> Arc<[Arc<str>]> {
     tags.retain(|tag| !tag.is_empty());
     tags.sort_unstable();
     tags.dedup();
-    tags.truncate(MOST_TAGS);
     tags.into()
+}
+
+/// Whether a response has more tags than it may be stored with.
+pub(super) fn has_too_many_tags(headers: &HeaderMap) -> bool {
+    let is_tagged = headers.contains_key(CACHE_TAG) || headers.contains_key(SURROGATE_KEY);
+    is_tagged && tags(headers).len() > MOST_TAGS
 }
 
 #[cfg(test)]

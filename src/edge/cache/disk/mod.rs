@@ -50,7 +50,7 @@ use super::{
     memory::Slot,
     purge::Log,
     statistics::{Counters, Registry},
-    stored::{Content, Stored},
+    stored::{self, Content, Stored},
 };
 use format::{Meta, PREFIX, Place, Prefix};
 
@@ -170,7 +170,7 @@ impl Disk {
     /// Notes that a response is stale from now on; [`mark`](Self::mark) writes it down.
     pub(super) fn note_mark(&self, digest: &Digest, now: Moment) {
         if let Some(record) = self.records.get(digest) {
-            record.marked.store(now.as_millis().max(1), SeqCst);
+            stored::mark(&record.marked, now);
         }
     }
 

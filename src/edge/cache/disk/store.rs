@@ -188,7 +188,6 @@ impl Disk {
         let _stripe = self.stripe(digest);
         let current = self.records.get(digest);
         if current.is_some_and(|current| current.version == version) {
-            self.note_mark(digest, now);
             self.write_mark(digest, now);
         }
     }
@@ -196,12 +195,23 @@ impl Disk {
     /// Its stripe is held.
     fn write_mark(&self, digest: &Digest, now: Moment) {
         let marked = File::options()
+            .read(true)
             .write(true)
             .open(self.head_path(digest))
-            .and_then(|file| file.write_all_at(&now.as_millis().max(1).to_be_bytes(), MARKED_AT));
-        if marked.is_err() {
+            .and_then(|file| {
+                let mut mark = [0; 8];
+                file.read_exact_at(&mut mark, MARKED_AT)?;
+                if u64::from_be_bytes(mark) == 0 {
+                    mark = now.as_millis().max(1).to_be_bytes();
+                    file.write_all_at(&mark, MARKED_AT)?;
+                }
+                Ok(Moment::from_millis(u64::from_be_bytes(mark)))
+            });
+        match marked {
+            // It may be one of an earlier run.
+            Ok(marked) => self.note_mark(digest, marked),
             // What cannot be marked must not be taken for fresh.
-            self.records.invalidate(digest);
+            Err(_) => self.records.invalidate(digest),
         }
     }
 }

@@ -1,6 +1,13 @@
 //! Taking stored responses away.
 
-use super::*;
+use super::{
+    super::{
+        directives::Demands,
+        key::Key,
+        serve::{Exchange, Sought},
+    },
+    *,
+};
 
 const FIELDS: &[(&str, &str)] = &[
     ("cache-control", "max-age=60, stale-while-revalidate=30"),
@@ -116,6 +123,44 @@ async fn a_purge_keeps_out_what_was_asked_for_before_it() {
     }
 }
 
+/// What cannot be purged by all of its tags is not stored.
+#[tokio::test]
+async fn a_response_is_purged_by_each_of_its_many_tags() {
+    for (count, stored) in [(1024, true), (1025, false)] {
+        let tags: Vec<String> = (0..count).map(|number| format!("t{number:04}")).collect();
+        let tags: &'static str = tags.join(",").leak();
+        let fields = vec![("cache-control", "max-age=60"), ("cache-tag", tags)].leak();
+        let site = Site::new(Origin::fixed(fields, "hello")).await;
+        site.get("/x").await;
+        assert_eq!(is_stored(&site, "/x").await, stored, "{count}");
+        let last = Purge::Tag(format!("t{:04}", count - 1));
+        site.cache.purge("site", &last, PurgeMode::Hard).await;
+        assert!(!is_stored(&site, "/x").await);
+    }
+}
+
+/// RFC 5861 section 3: how long it may be served stale counts from when it became so.
+#[tokio::test]
+async fn a_second_mark_does_not_begin_anew() {
+    let fields = &[
+        ("cache-control", "max-age=600, stale-while-revalidate=30"),
+        ("etag", "\"a\""),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for disk in [None, Some(folder.path())] {
+        let site = Site::open(Origin::fixed(fields, "hello"), config(disk)).await;
+        site.get("/x").await;
+        site.settle().await;
+        let soft = async || site.cache.purge("site", &Purge::All, PurgeMode::Soft).await;
+        soft().await;
+        site.advance(31);
+        soft().await;
+        let got = site.get("/x").await;
+        assert!(!got.is_hit(), "{got:?}");
+        site.close().await;
+    }
+}
+
 #[tokio::test]
 async fn a_purge_of_something_else_keeps_nothing_out() {
     let (sender, body) = streamed();
@@ -168,6 +213,50 @@ async fn a_revalidation_that_began_before_a_purge_makes_nothing_fresh() {
         assert!(!site.get("/x").await.is_hit(), "{how:?}");
         assert_eq!(site.origin.count(), 3);
     }
+}
+
+/// A request that found it, and goes forward after the purge.
+#[tokio::test]
+async fn what_was_found_before_a_purge_is_not_made_fresh_after_it() {
+    let site = Site::new(Origin::new(async |parts: Parts| {
+        let fields = [("etag", "\"a\""), ("cache-control", "max-age=60")];
+        let is_known = parts.headers.contains_key("if-none-match");
+        Ok(match is_known {
+            true => response(304, &fields, ""),
+            false => response(200, &fields, "hello"),
+        })
+    }))
+    .await;
+    site.get("/x").await;
+    site.advance(61);
+    let request = Request::get("http://site.example/x");
+    let (parts, body) = request.body(Empty::new()).unwrap().into_parts();
+    let exchange = Exchange {
+        scope: Scope {
+            distribution: "site",
+            source: "",
+            policy: &site.policy,
+            key: None,
+            asked: None,
+        },
+        demands: Demands::default(),
+        now: site.cache.0.clock.now(),
+    };
+    let key = Key::of_request(
+        "site",
+        "",
+        &site.policy.key,
+        None,
+        &parts.uri,
+        &parts.headers,
+    );
+    let sought = Sought::new(&site.cache.0, key);
+    let found = site.cache.find(&exchange, sought, None, &parts).await;
+    site.cache.purge("site", &Purge::All, PurgeMode::Hard).await;
+    let (cache, origin) = (&site.cache, site.origin.clone());
+    let answered = cache.get(&exchange, found, parts, body, origin).await;
+    assert_eq!(got(answered.unwrap()).await.text(), "hello");
+    assert!(!site.get("/x").await.is_hit());
 }
 
 /// Asks for `/` as a viewer for whom a hook makes another URL of it.

@@ -33,6 +33,56 @@ async fn a_fresh_response_is_served_without_asking_the_origin_and_says_its_age()
     assert_eq!(counts.memory.stored_objects, 2);
 }
 
+/// RFC 9111 section 4.2.4 lets a client or a policy take what is stale; what nobody ever called fresh may be meant for one client.
+#[tokio::test]
+async fn what_was_never_fresh_is_given_to_nobody_else() {
+    let site = Site::new(Origin::new(async |parts: Parts| {
+        Ok(match parts.headers.contains_key("x-bad") {
+            true => response(500, &[], ""),
+            false => {
+                let cookie = parts.headers["cookie"].to_str().unwrap();
+                let body = if cookie == "a" { "a" } else { "b" };
+                response(200, &[("etag", "\"1\"")], body)
+            }
+        })
+    }))
+    .await;
+    let hour = std::time::Duration::from_secs(3600);
+    let lenient = site.clone().with_policy(|policy| {
+        policy.stale_if_error = hour;
+        policy.stale_while_revalidate = hour;
+    });
+    for site in [site, lenient] {
+        for more in [
+            ("cache-control", "max-stale"),
+            ("cache-control", "stale-if-error=60"),
+            ("x-none", "1"),
+            ("x-bad", "1"),
+        ] {
+            site.get_with("/x", &[("cookie", "a")]).await;
+            let got = site.get_with("/x", &[("cookie", "b"), more]).await;
+            assert_ne!(got.text(), "a", "{more:?}");
+        }
+    }
+}
+
+/// The origin, or who configures a policy, may say that a page that is always revalidated does where the origin fails.
+#[tokio::test]
+async fn what_is_called_stale_from_the_start_is_there_where_a_policy_lets_it() {
+    let fields = &[("etag", "\"1\""), ("cache-control", "max-age=0")];
+    let site = Site::new(Origin::new(async |parts: Parts| {
+        Ok(match parts.headers.contains_key("x-bad") {
+            true => response(503, &[], ""),
+            false => response(200, fields, "hello"),
+        })
+    }))
+    .await
+    .with_policy(|policy| policy.stale_if_error = std::time::Duration::from_secs(60));
+    site.get("/x").await;
+    let got = site.get_with("/x", &[("x-bad", "1")]).await;
+    assert_eq!((got.status, got.text()), (200, "hello"));
+}
+
 /// RFC 9111 section 4.3: validation.
 #[tokio::test]
 async fn a_stale_response_is_revalidated_and_takes_the_fields_of_the_304() {
@@ -389,7 +439,12 @@ async fn an_error_is_cached_for_as_long_as_the_policy_says() {
 /// RFC 9110 section 14.2.
 #[tokio::test]
 async fn parts_are_served_from_the_whole() {
-    let site = Site::new(Origin::fixed(FRESH, "0123456789")).await;
+    let digests = [
+        ("content-digest", "sha-256=:AA==:"),
+        ("repr-digest", "sha-256=:AA==:"),
+    ];
+    let fields: Vec<_> = FRESH.iter().chain(&digests).copied().collect();
+    let site = Site::new(Origin::fixed(fields.leak(), "0123456789")).await;
     site.get("/x").await;
     for (field, status, content_range, body) in [
         ("bytes=2-4", 206, "bytes 2-4/10", "234"),
@@ -409,6 +464,13 @@ async fn parts_are_served_from_the_whole() {
             (body, &*body.len().to_string())
         );
         assert!(got.is_hit());
+        // RFC 9530 sections 2 and 3: the content is another one, the representation is not.
+        assert_eq!(
+            got.field("content-digest").is_empty(),
+            status == 206,
+            "{field}"
+        );
+        assert!(!got.field("repr-digest").is_empty());
     }
     let got = site.get_with("/x", &[("range", "bytes=0-1,8-")]).await;
     assert_eq!(got.status, 206);
