@@ -6,18 +6,20 @@
 //! calls gains nothing.
 
 mod address;
+mod system;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     task::{Context, Poll},
 };
 
 use futures::future::BoxFuture;
 use hyper_util::client::legacy::connect::dns::Name;
-use tokio::sync::Semaphore;
 use tower_service::Service;
+
+pub use system::SystemResolver;
 
 use crate::model::Reach;
 
@@ -38,42 +40,10 @@ pub struct Refused {
 #[error("the name has no address")]
 pub struct Unresolved(#[source] io::Error);
 
-/// The most names that are being resolved at one moment. The system's resolver blocks a thread for each.
-const LOOKUPS: usize = 64;
-
 /// How names become addresses.
 pub trait Resolve: Send + Sync {
     /// The addresses of a name; their ports do not count.
     fn resolve(&self, name: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
-}
-
-/// The system's resolver.
-pub struct SystemResolver {
-    lookups: Arc<Semaphore>,
-}
-
-impl Default for SystemResolver {
-    fn default() -> Self {
-        Self {
-            lookups: Arc::new(Semaphore::new(LOOKUPS)),
-        }
-    }
-}
-
-impl Resolve for SystemResolver {
-    fn resolve(&self, name: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
-        let lookups = Arc::clone(&self.lookups);
-        Box::pin(async move {
-            let permit = lookups.acquire_owned().await.map_err(io::Error::other)?;
-            tokio::task::spawn_blocking(move || {
-                // Rides along: the thread is busy even if nobody waits for it any more.
-                let _permit = permit;
-                Ok((name.as_str(), 0).to_socket_addrs()?.collect())
-            })
-            .await
-            .map_err(io::Error::other)?
-        })
-    }
 }
 
 /// Resolves names, and keeps back addresses that may not be called.
