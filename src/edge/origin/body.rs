@@ -101,8 +101,10 @@ pub(super) struct Sending(Arc<Upload>);
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        if self.0.is_going() {
+        if self.0.is(Stage::OriginReads) {
             self.0.mark(Stage::LeftOff);
+        } else if self.0.is(Stage::ViewerWrites) {
+            self.0.mark(Stage::LeftViewer);
         }
     }
 }
@@ -130,6 +132,8 @@ enum Stage {
     Failed,
     /// The origin's, which wants no more of it.
     LeftOff,
+    /// The same, but the viewer was waited for when it was left off.
+    LeftViewer,
 }
 
 impl Upload {
@@ -170,6 +174,12 @@ impl Upload {
         self.is(Stage::OriginReads) || self.is(Stage::ViewerWrites)
     }
 
+    /// Whether the viewer is waited for, or was until it was left off: a connection that ends may drop what it sends before anybody
+    /// hears that it has ended.
+    pub(super) fn waits_for_viewer(&self) -> bool {
+        self.is(Stage::ViewerWrites) || self.is(Stage::LeftViewer)
+    }
+
     /// Until when the origin may take, and whether it is the answer that is waited for.
     pub(super) fn deadline(&self, first_byte: Duration, idle: Duration) -> (Instant, bool) {
         let since = self.start + Duration::from_micros(self.at.load(Relaxed));
@@ -189,6 +199,10 @@ pub struct OriginBody {
     idle: Duration,
     /// Whether the origin is waited for, and the deadline is about that.
     waiting: bool,
+    /// When the last frame was handed out, until more is asked for.
+    given: Option<Instant>,
+    /// How long nobody asked for more, all together.
+    paused: Duration,
     /// Gone when the body has ended one way or the other.
     lease: Option<Lease>,
 }
@@ -199,6 +213,8 @@ impl OriginBody {
             incoming,
             idle,
             waiting: false,
+            given: None,
+            paused: Duration::ZERO,
             lease: Some(lease),
         };
         if body.incoming.is_end_stream() {
@@ -239,6 +255,22 @@ impl OriginBody {
         }
         error
     }
+
+    /// The server ended it too early.
+    fn break_off(&mut self, error: OriginError) -> OriginError {
+        match self.lease.take() {
+            // Servers close on who does not read for long. Who kept whom waiting is not known here.
+            Some(lease) if self.paused > self.idle => lease.leave(),
+            Some(lease) => lease.fail(&error),
+            None => {}
+        }
+        error
+    }
+
+    /// hyper takes a reset with NO_ERROR for the end, whether or not it came after one (RFC 9113 §8.1).
+    fn was_cut(&self) -> bool {
+        self.lease.as_ref().is_some_and(Lease::is_http2) && !self.incoming.is_end_stream()
+    }
 }
 
 impl Body for OriginBody {
@@ -250,6 +282,9 @@ impl Body for OriginBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, OriginError>>> {
         let this = self.get_mut();
+        if let Some(given) = this.given.take() {
+            this.paused += given.elapsed();
+        }
         if let Poll::Ready(frame) = this.poll_incoming(context) {
             this.waiting = false;
             return Poll::Ready(match frame {
@@ -257,13 +292,19 @@ impl Body for OriginBody {
                     // Who knows the length does not ask for more.
                     if frame.is_trailers() || this.incoming.is_end_stream() {
                         this.complete();
+                    } else {
+                        this.given = Some(Instant::now());
                     }
                     Some(Ok(frame))
                 }
                 Some(Err(error)) => {
                     let upload = this.lease.as_ref().and_then(Lease::upload);
                     let error = OriginError::of_exchange(error, upload);
-                    Some(Err(this.fail(error)))
+                    Some(Err(this.break_off(error)))
+                }
+                None if this.was_cut() => {
+                    let error = OriginError::InvalidResponse("its stream was given up");
+                    Some(Err(this.break_off(error)))
                 }
                 None => {
                     this.complete();

@@ -5,8 +5,9 @@
 //! gets a task after all: both directions go on then, whether or not anybody reads the answer.
 //!
 //! A lease holds one of its server's slots from the dial to the last byte of the answer. It ends in one of three ways: complete, and
-//! the connection is kept; failed, and the server is charged with it; or dropped, which is nobody's fault. Except after the
-//! first, an HTTP/1.1 connection is closed, as nobody knows where in it the next message begins.
+//! the connection is kept; failed, and the server is charged with it; or dropped, which is nobody's fault and, if an answer had
+//! begun, to the server's credit. Except after the first, an HTTP/1.1 connection is closed, as nobody knows where in it the next
+//! message begins.
 
 use std::{
     error::Error,
@@ -43,6 +44,10 @@ pub(super) const STREAMS: u32 = 100;
 
 /// How long a connection is kept that nobody uses. Servers close theirs after a minute or more, as a rule.
 pub(super) const KEEP: Duration = Duration::from_secs(55);
+
+/// Requests in a row without the head of an answer, after which an HTTP/2 connection gets no more. One may be slow by itself. A
+/// peer may be stuck and still answer pings, so that the connection never ends of itself.
+const SILENT: u32 = 3;
 
 /// A connection, or a place on a shared one.
 pub(super) enum Connection {
@@ -154,6 +159,8 @@ pub(super) struct Http2 {
     sender: http2::SendRequest<RequestBody>,
     /// The places on the connection that are taken.
     streams: Arc<AtomicU32>,
+    /// Requests on the connection that were given up without an answer, since the last head that came on it.
+    silent: Arc<AtomicU32>,
     reused: bool,
 }
 
@@ -162,19 +169,21 @@ impl Http2 {
         Self {
             sender,
             streams: Arc::new(AtomicU32::new(1)),
+            silent: Arc::default(),
             reused: false,
         }
     }
 
     /// Another place on the same connection, if there is one. Callers hold a lock.
     pub(super) fn another(&self) -> Option<Self> {
-        if self.streams.load(Relaxed) >= STREAMS || self.is_over() {
+        if self.streams.load(Relaxed) >= STREAMS || self.is_silent() || self.is_over() {
             return None;
         }
         self.streams.fetch_add(1, Relaxed);
         Some(Self {
             sender: self.sender.clone(),
             streams: Arc::clone(&self.streams),
+            silent: Arc::clone(&self.silent),
             reused: true,
         })
     }
@@ -184,6 +193,7 @@ impl Http2 {
         Self {
             sender: self.sender.clone(),
             streams: Arc::clone(&self.streams),
+            silent: Arc::clone(&self.silent),
             reused: true,
         }
     }
@@ -194,6 +204,32 @@ impl Http2 {
 
     pub(super) fn is_unused(&self) -> bool {
         self.streams.load(Relaxed) == 0
+    }
+
+    /// Whether nobody will use it again.
+    pub(super) fn is_spent(&self) -> bool {
+        self.is_over() || (self.is_silent() && self.is_unused())
+    }
+
+    fn is_silent(&self) -> bool {
+        self.silent.load(Relaxed) >= SILENT
+    }
+
+    /// Takes down what came of a request.
+    fn note(&self, answer: &Result<Response<Incoming>, Lost>) {
+        let timed_out = matches!(
+            answer,
+            Err(Lost {
+                error: OriginError::FirstByteTimeout(_),
+                ..
+            })
+        );
+        // A load first: it is shared by all cores, a store is not.
+        if timed_out {
+            self.silent.fetch_add(1, Relaxed);
+        } else if answer.is_ok() && self.silent.load(Relaxed) != 0 {
+            self.silent.store(0, Relaxed);
+        }
     }
 }
 
@@ -214,6 +250,8 @@ pub(super) struct Lease {
     upload: Option<Arc<Upload>>,
     /// Whether the connection is for one request alone.
     once: bool,
+    /// Whether the server has begun an answer, and its health has heard nothing of it yet.
+    answered: bool,
 }
 
 impl Lease {
@@ -225,6 +263,7 @@ impl Lease {
             timer: Timer::new(Instant::now()),
             upload: None,
             once: false,
+            answered: false,
         }
     }
 
@@ -307,6 +346,7 @@ impl Lease {
             Some(Connection::Http2(http2)) => {
                 let sent = http2.sender.try_send_request(request);
                 let answer = wait(sent, |_| false, timer, upload, &timeouts).await;
+                http2.note(&answer);
                 (answer, http2.reused)
             }
             None => {
@@ -320,11 +360,16 @@ impl Lease {
         match answer {
             Ok(response) => {
                 self.server.answered(start.elapsed());
+                self.answered = true;
                 Ok(response)
             }
             Err(mut lost) => {
                 lost.stale &= reused;
-                if !lost.stale {
+                // Servers close on who sends nothing for long, which is the viewer then. A timeout is not about the viewer's moves,
+                // whatever move came since; nor is what cannot be read.
+                let closed = matches!(&lost.error, OriginError::Failed(error) if !error.is_parse());
+                let is_viewers = closed && upload.is_some_and(Upload::waits_for_viewer);
+                if !lost.stale && !is_viewers {
                     self.server.failed(&lost.error);
                 }
                 Err(lost)
@@ -334,7 +379,7 @@ impl Lease {
 
     /// The answer has come to its end.
     pub(super) fn complete(mut self) {
-        self.server.succeeded();
+        self.succeeded();
         // An answer may come before the whole request is sent (RFC 9112 §9.3); the connection is then in between.
         let sent = self.upload.as_ref().is_none_or(|upload| upload.is_done());
         let Some(Connection::Http1(http1)) =
@@ -349,13 +394,28 @@ impl Lease {
     }
 
     /// The answer broke off, or is none.
-    pub(super) fn fail(self, error: &OriginError) {
+    pub(super) fn fail(mut self, error: &OriginError) {
+        self.answered = false;
         self.server.failed(error);
+    }
+
+    /// The answer ended in a way that says nothing of the server, neither good nor bad.
+    pub(super) fn leave(mut self) {
+        self.answered = false;
+    }
+
+    /// The server is well, by the answer that it gave. An answer says so once.
+    pub(super) fn succeeded(&mut self) {
+        if std::mem::take(&mut self.answered) {
+            self.server.succeeded();
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        // It was well for as long as somebody listened. A trial would not end otherwise where nobody listens to the end.
+        self.succeeded();
         match &self.connection {
             Some(Connection::Http1(Http1 {
                 driver: Driver::Task(task),

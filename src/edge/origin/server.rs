@@ -246,7 +246,7 @@ impl Server {
         if shared.is_empty() {
             return None;
         }
-        shared.retain(|connection| !connection.root.is_over());
+        shared.retain(|connection| !connection.root.is_spent());
         shared
             .iter()
             .find_map(|connection| connection.root.another())
@@ -354,10 +354,10 @@ async fn sweep(server: Weak<Server>) {
         lock(&server.shared).retain_mut(|shared| {
             if shared.root.is_unused() {
                 let since = *shared.unused.get_or_insert(now);
-                return !shared.root.is_over() && now.duration_since(since) < KEEP;
+                return !shared.root.is_spent() && now.duration_since(since) < KEEP;
             }
             shared.unused = None;
-            !shared.root.is_over()
+            !shared.root.is_spent()
         });
     }
 }

@@ -95,7 +95,7 @@ impl Origin {
             }
         };
         // However the tunnel ends, which may be in hours.
-        member.server.succeeded();
+        lease.succeeded();
         let (mut head, _) = response.into_parts();
         hop::strip(&mut head.headers);
         head.headers.remove(header::CONTENT_LENGTH);

@@ -428,6 +428,26 @@ async fn a_viewer_may_take_its_time_to_send_a_body() {
     }
 }
 
+/// As servers do that have a limit for the time between two pieces.
+#[tokio::test]
+async fn a_server_that_closes_on_a_slow_viewer_has_not_failed() {
+    let script = Script::with(|mut stream, _| {
+        Box::pin(async move {
+            read_head(&mut stream).await?;
+            tokio::time::sleep(BRIEF).await;
+            stream.shutdown().await
+        })
+    })
+    .await;
+    let origin = origin(&config(&[&script.url]));
+    let body = pieces(&[Some("s"), Some("l"), Some("o"), Some("w")], 4 * BRIEF);
+    let request = Request::post("/").body(body).unwrap();
+    let error = origin.send(request, &viewer()).await.unwrap_err();
+    assert!(matches!(error, OriginError::Failed(_)), "{}", words(&error));
+    let server = origin.server(0);
+    assert_eq!((server.failures, server.in_use), (0, 0));
+}
+
 /// As in a call of gRPC that streams both ways: the answer has begun, and the server listens.
 #[tokio::test]
 async fn a_server_may_be_silent_while_it_is_sent_something() {

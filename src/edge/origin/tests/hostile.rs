@@ -302,6 +302,32 @@ async fn a_viewer_that_reads_slowly_is_no_slow_server() {
 }
 
 #[tokio::test]
+async fn a_server_that_closes_on_a_viewer_that_reads_slowly_has_not_failed() {
+    let script = Script::with(|mut stream, _| {
+        Box::pin(async move {
+            read_head(&mut stream).await?;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8388608\r\n\r\n")
+                .await?;
+            stream.write_all(&vec![b'x'; 4 << 20]).await?;
+            stream.shutdown().await
+        })
+    })
+    .await;
+    let mut config = config(&[&script.url]);
+    config.timeouts.idle = BRIEF;
+    let origin = origin(&config);
+    for (pause, failures) in [(2 * BRIEF, 0), (Duration::ZERO, 1)] {
+        let mut body = origin.get("/").await.unwrap().into_body();
+        body.frame().await.unwrap().unwrap();
+        tokio::time::sleep(pause).await;
+        assert!(body.collect().await.is_err());
+        let server = origin.server(0);
+        assert_eq!((server.failures, server.in_use), (failures, 0), "{pause:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_read_a_request_is_given_up() {
     let script = Script::with(|mut stream, _| {
         Box::pin(async move {
@@ -323,6 +349,7 @@ async fn a_server_that_does_not_read_a_request_is_given_up() {
         "{}",
         words(&error)
     );
+    assert_eq!(origin.server(0).failures, 1);
 }
 
 /// RFC 9110 §15.4: who follows is the viewer.

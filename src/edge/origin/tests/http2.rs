@@ -114,6 +114,84 @@ async fn a_body_that_is_reset_never_looks_complete() {
     assert_eq!(origin.server(0).failures, 1);
 }
 
+/// RFC 9113 §8.1: NO_ERROR asks to send no more, which is no end of the answer.
+#[tokio::test]
+async fn a_body_that_is_reset_without_an_error_is_not_complete_either() {
+    let script = Script::with(|mut stream, _| {
+        Box::pin(async move {
+            let mut preface = [0; 24];
+            stream.read_exact(&mut preface).await?;
+            loop {
+                let mut frame = [0; 9];
+                stream.read_exact(&mut frame).await?;
+                let [_, high, low, kind, ..] = frame;
+                let length = u16::from_be_bytes([high, low]);
+                stream.read_exact(&mut vec![0; usize::from(length)]).await?;
+                // HEADERS.
+                if kind == 1 {
+                    break;
+                }
+            }
+            for frame in [
+                &b"\0\0\0\x04\0\0\0\0\0"[..],        // SETTINGS
+                b"\0\0\0\x04\x01\0\0\0\0",           // SETTINGS, ACK
+                b"\0\0\x01\x01\x04\0\0\0\x01\x88",   // HEADERS, END_HEADERS: 200
+                b"\0\0\x04\0\0\0\0\0\x01half",       // DATA
+                b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\0", // RST_STREAM, NO_ERROR
+            ] {
+                stream.write_all(frame).await?;
+            }
+            std::future::pending().await
+        })
+    })
+    .await;
+    let origin = origin(&http2(&script.url));
+    let error = origin.text("/").await.unwrap_err();
+    assert!(
+        matches!(error, OriginError::InvalidResponse(_)),
+        "{}",
+        words(&error)
+    );
+    let server = origin.server(0);
+    assert_eq!((server.failures, server.in_use), (1, 0));
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_is_answered_is_replaced() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let accepted = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&accepted);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let first = count.fetch_add(1, Relaxed) == 0;
+            tokio::spawn(async move {
+                let service = service_fn(move |_: Request<Incoming>| async move {
+                    if first {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<_, Infallible>(Response::new(full("ok")))
+                });
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await
+            });
+        }
+    });
+    let mut config = http2(&url);
+    config.timeouts.first_byte = BRIEF;
+    let origin = origin(&config);
+    for _ in 0..3 {
+        let error = origin.get("/").await.unwrap_err();
+        assert!(matches!(error, OriginError::FirstByteTimeout(_)), "{error}");
+    }
+    assert_eq!(accepted.load(Relaxed), 1, "one of them may just be slow");
+    assert_eq!(origin.text("/").await.unwrap(), "ok");
+    assert_eq!(accepted.load(Relaxed), 2);
+    assert_eq!(origin.server(0).kept, 1);
+}
+
 #[tokio::test]
 async fn a_connection_that_is_gone_is_replaced() {
     let hyper = Hyper::start(echo).await;

@@ -204,6 +204,29 @@ async fn a_server_that_fails_is_left_alone_for_a_while_and_then_tried() {
 }
 
 #[tokio::test]
+async fn a_server_comes_back_though_nobody_reads_its_answers_to_the_end() {
+    const ENDLESS: (&[u8], End) = (b"HTTP/1.1 200 OK\r\n\r\ndata", End::Hold);
+    async fn read_a_piece(origin: &Origin) {
+        let mut body = origin.get("/").await.unwrap().into_body();
+        body.frame().await.unwrap().unwrap();
+    }
+    let good = Script::start(&[ENDLESS]).await;
+    let bad = Script::start(&[(b"", End::Close), (b"", End::Close), ENDLESS]).await;
+    let mut config = with_retries(&[&bad.url, &good.url]);
+    config.ejection.failures = 2;
+    config.ejection.duration = BRIEF;
+    let origin = origin(&config);
+    while origin.server(0).state != ServerState::Ejected {
+        read_a_piece(&origin).await;
+    }
+    tokio::time::sleep(2 * BRIEF).await;
+    for _ in 0..4 {
+        read_a_piece(&origin).await;
+    }
+    assert_eq!(origin.server(0).state, ServerState::Healthy);
+}
+
+#[tokio::test]
 async fn a_server_whose_bodies_break_off_is_ejected_too() {
     let bad = Script::once(
         b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf",
