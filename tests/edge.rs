@@ -265,7 +265,36 @@ async fn a_request_that_was_here_before_is_a_loop() {
         origin.last("cdn-loop").unwrap().matches("wharf-").count(),
         1
     );
-    assert_eq!(origin.asked(), 2);
+    // A quote that a client opens hides nothing from whoever gets the lines as one.
+    ask(&node, Method::GET, "/c", &[("cdn-loop", "a;x=\"")]).await;
+    let joined = origin.last("cdn-loop").unwrap();
+    assert!(joined.starts_with("a;x=\", wharf-"), "{joined}");
+    let again = ask(&node, Method::GET, "/d", &[("cdn-loop", &joined)]).await;
+    assert_eq!((again.status(), again.error()), (508, "bad_request"));
+    assert_eq!(origin.asked(), 3);
+}
+
+/// CVE-2024-45614: CGI and its kin make one variable of `-` and `_`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_a_client_may_not_send_does_not_pass_in_another_spelling() {
+    let (node, origin) = site(|_| {}).await;
+    let made_up = [
+        ("x_forwarded_for", "192.0.2.1"),
+        ("x-forwarded_host", "evil.example"),
+        ("x_real_ip", "192.0.2.1"),
+        ("x-original-url", "/evil"),
+        ("x_original_url", "/evil"),
+        ("x_http-method_override", "PUT"),
+    ];
+    let mut fields = made_up.to_vec();
+    fields.push(("x_else", "1"));
+    let asked = ask(&node, Method::GET, "/a", &fields).await;
+    assert_eq!(asked.text(), "1 GET /a\n");
+    for (name, _) in made_up {
+        assert_eq!(origin.last(name), None, "{name}");
+    }
+    assert_eq!(origin.last("x_else").as_deref(), Some("1"));
+    assert_eq!(origin.last("x-forwarded-for").as_deref(), Some("127.0.0.1"));
 }
 
 /// Fetch standard, "CORS protocol": a browser takes one `Access-Control-Allow-Origin`.

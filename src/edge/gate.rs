@@ -80,8 +80,10 @@ pub(super) fn unmask(behaviour: &Behaviour, head: &mut Parts) {
         || !behaviour.config.hooks.viewer_request.is_empty();
     if policy.enabled && may_be_stored {
         hop::remove_named(&mut head.headers, |name| {
-            name.starts_with("x-")
-                && DISGUISES.contains(&name)
+            name.starts_with('x')
+                && DISGUISES
+                    .iter()
+                    .any(|disguise| hop::is_taken_for(name, disguise))
                 && !policy
                     .key
                     .headers

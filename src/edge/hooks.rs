@@ -20,6 +20,7 @@ use crate::{
             Client, HookResponse, Point, RequestAction, RequestHead, ResponseAction, ResponseHead,
             Seen, SeenBody,
         },
+        hop,
     },
     telemetry::metrics::{DistributionMetrics, HookResult},
 };
@@ -180,7 +181,8 @@ impl Hooks<'_> {
                     let forward = *forward;
                     head.method = forward.method;
                     head.uri = forward.uri;
-                    head.headers = forward.headers;
+                    let before = std::mem::replace(&mut head.headers, forward.headers);
+                    hop::restore(&mut head.headers, &before);
                     decided.origin = forward.origin.or(decided.origin);
                     decided.cache_key = forward.cache_key.or(decided.cache_key);
                     if let Some(made) = forward.body {

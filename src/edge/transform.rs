@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -23,7 +23,7 @@ use super::{
     forward::{Answer, AnswerError, Route, is_too_long},
 };
 use crate::{
-    model::{FunctionName, Outcome},
+    model::{FunctionName, Outcome, hop},
     runtime::{Next, NextAnswer, NextRequestBody},
 };
 
@@ -55,9 +55,12 @@ async fn around(
     let function = route.edge.invoke.find(name.as_str());
     let function = function.ok_or(Failure::Hook(Outcome::Internal))?;
     let failure = Failed::default();
+    let mut way = HeaderMap::new();
+    hop::restore(&mut way, request.headers());
     let rest = Arc::new(Rest {
         route: route.clone(),
         position: position + 1,
+        way,
         failure: failure.clone(),
         until,
     });
@@ -107,6 +110,8 @@ struct Rest {
     route: Route,
     /// Of the first that does.
     position: usize,
+    /// `CDN-Loop` and `Via` of the request as it came to the middleware, and goes on whatever that makes of it.
+    way: HeaderMap,
     failure: Failed,
     until: Instant,
 }
@@ -114,8 +119,9 @@ struct Rest {
 impl Next for Rest {
     fn handle(
         &self,
-        request: Request<NextRequestBody>,
+        mut request: Request<NextRequestBody>,
     ) -> Pin<Box<dyn Future<Output = NextAnswer> + Send>> {
+        hop::restore(request.headers_mut(), &self.way);
         let (route, position, until) = (self.route.clone(), self.position, self.until);
         let failure = self.failure.clone();
         let span = route.span.clone();

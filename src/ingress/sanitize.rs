@@ -305,10 +305,14 @@ fn forward(
     host: Option<HeaderValue>,
     present: bool,
 ) -> Scheme {
-    if present && !connection.is_trusted() {
-        hop::remove_named(headers, hop::is_forwarding);
+    let trusted = connection.is_trusted();
+    if present {
+        // A proxy writes these names with `-`: with `_` it hands on what a client made up.
+        hop::remove_named(headers, |name| {
+            hop::is_forwarding(name) && (!trusted || name.contains('_'))
+        });
     }
-    let before = present && connection.is_trusted();
+    let before = present && trusted;
     let scheme = match headers.get(FORWARDED_PROTO).filter(|_| before) {
         Some(proto) if proto == "https" => Scheme::HTTPS,
         Some(proto) if proto == "http" => Scheme::HTTP,
@@ -553,6 +557,9 @@ mod tests {
             ("x-forwarded-proto", "https"),
             ("x-forwarded-port", "443"),
             ("x-real-ip", "3.3.3.3"),
+            ("X_Forwarded_For", "4.4.4.4"),
+            ("x-forwarded_proto", "https"),
+            ("x_real_ip", "4.4.4.4"),
             ("forwarded", "for=1.1.1.1"),
         ];
         let mut connection = connection();
@@ -576,6 +583,9 @@ mod tests {
             ),
             ("x-forwarded-port", None),
             ("x-real-ip", None),
+            ("x_forwarded_for", None),
+            ("x-forwarded_proto", None),
+            ("x_real_ip", None),
         ] {
             assert_eq!(get(&head, name).as_deref(), value, "{name}");
         }
@@ -592,6 +602,11 @@ mod tests {
                 Some("for=1.1.1.1, for=192.0.2.7;proto=http;host=\"h:8080\""),
             ),
             ("x-forwarded-port", Some("443")),
+            ("x-real-ip", Some("3.3.3.3")),
+            // It does not say this itself.
+            ("x_forwarded_for", None),
+            ("x-forwarded_proto", None),
+            ("x_real_ip", None),
         ] {
             assert_eq!(get(&head, name).as_deref(), value, "{name}");
         }
@@ -704,6 +719,7 @@ mod tests {
                 prop::sample::select(vec![
                     "host", "connection", "te", "transfer-encoding", "x-forwarded-for", "x-forwarded-proto",
                     "forwarded", "upgrade", "x-a", "content-length", "keep-alive", "x-real-ip",
+                    "x_forwarded_for",
                 ]),
                 prop_oneof![
                     "[ -~]{0,20}",
@@ -722,7 +738,7 @@ mod tests {
                 prop_assert!(!authority.contains('@'));
                 prop_assert!(matches!(head.uri.scheme_str(), Some("http" | "https")));
                 prop_assert!(head.uri.path().starts_with('/') || head.uri.path() == "*");
-                for name in ["host", "connection", "transfer-encoding", "upgrade", "keep-alive"] {
+                for name in ["host", "connection", "transfer-encoding", "upgrade", "keep-alive", "x_forwarded_for"] {
                     prop_assert!(!head.headers.contains_key(name), "{}", name);
                 }
                 if let Some(te) = head.headers.get("te") {

@@ -1,6 +1,10 @@
-//! Header fields that are for one connection (RFC 9110 section 7.6.1), and not part of what a message says.
+//! Header fields that are for one connection (RFC 9110 section 7.6.1) or of those who hand a message on, and not part of what it
+//! says.
 
 use http::{HeaderMap, HeaderName, header};
+
+/// The networks that a request came through (RFC 8586).
+pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 
 /// Whether a field, its name in lower case, is for one hop. `Expect` is: hyper has answered it. `Trailer` is not: it describes
 /// the message.
@@ -27,9 +31,31 @@ pub fn is_framing(name: &str) -> bool {
     is_for_one(name) || name == "trailer"
 }
 
-/// Whether a field, its name in lower case, is one by which a proxy says for whom it speaks.
+/// Whether a field, its name in lower case, is one by which a proxy says for whom it speaks, or is [taken](is_taken_for) for one.
 pub fn is_forwarding(name: &str) -> bool {
-    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
+    const PREFIX: &str = "x-forwarded-";
+    name.get(..PREFIX.len())
+        .is_some_and(|start| is_taken_for(start, PREFIX))
+        || is_taken_for(name, "x-real-ip")
+        || name == "forwarded"
+}
+
+/// Whether a server may take a name for `known`, both in lower case: CGI and its kin make one variable of `-` and `_` (RFC 3875
+/// section 4.1.18).
+pub fn is_taken_for(name: &str, known: &str) -> bool {
+    let alike = |(byte, known): (u8, u8)| byte == known || (byte == b'_' && known == b'-');
+    name.len() == known.len() && name.bytes().zip(known.bytes()).all(alike)
+}
+
+/// Puts `CDN-Loop` and `Via` of the request as it was `before` in the place of what a function made of them. To take them out is
+/// to hide a loop (RFC 8586 section 2).
+pub fn restore(headers: &mut HeaderMap, before: &HeaderMap) {
+    for name in [CDN_LOOP, header::VIA] {
+        headers.remove(&name);
+        for value in before.get_all(&name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
 }
 
 /// Takes out the fields for this hop, and those that `Connection` names.
@@ -68,4 +94,63 @@ pub fn accepts_trailers(headers: &HeaderMap) -> bool {
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_forwarding_field_is_known_by_its_name_and_by_what_cgi_takes_for_it() {
+        for (name, expected) in [
+            ("forwarded", true),
+            ("x-forwarded-for", true),
+            ("x_forwarded_for", true),
+            ("x-forwarded_proto", true),
+            ("x-real-ip", true),
+            ("x_real_ip", true),
+            ("x-forwarded", false),
+            ("x-forwarder-for", false),
+            ("forwarded-for", false),
+            ("x-real-ips", false),
+            ("accept", false),
+            ("", false),
+        ] {
+            assert_eq!(is_forwarding(name), expected, "{name}");
+        }
+        assert!(
+            !is_taken_for("a-b", "a_b"),
+            "only a hyphen has another spelling"
+        );
+    }
+
+    /// RFC 8586 section 2.
+    #[test]
+    fn the_way_of_a_request_is_neither_lost_nor_made_up() {
+        let map = |fields: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for &(name, value) in fields {
+                let value = HeaderValue::from_static(value);
+                headers.append(HeaderName::from_static(name), value);
+            }
+            headers
+        };
+        let came = [("cdn-loop", "a"), ("cdn-loop", "b"), ("via", "1.1 a")];
+        for (before, returned) in [
+            (&came[..], &came[..]),
+            (&came, &[]),
+            (&came, &[("cdn-loop", "c"), ("via", "1.1 c")]),
+            (&[], &came),
+            (&[], &[]),
+        ] {
+            let mut headers = map(returned);
+            headers.insert("x-kept", HeaderValue::from_static("1"));
+            restore(&mut headers, &map(before));
+            let mut expected = map(before);
+            expected.insert("x-kept", HeaderValue::from_static("1"));
+            assert_eq!(headers, expected, "{returned:?}");
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! How this node signs the messages that it forwards, and knows those that it has signed before.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderMap, HeaderValue, Version};
 
-pub(super) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+pub(super) use crate::model::hop::CDN_LOOP;
 
 /// This node, as it signs messages.
 #[derive(Debug)]
@@ -62,9 +62,13 @@ pub fn is_loop(headers: &HeaderMap, id: &str) -> bool {
 
 /// Whether an element of a list begins with the id. What is quoted in its parameters is no element.
 fn names(list: &[u8], id: &[u8]) -> bool {
+    let is_named = |element: &[u8]| {
+        let name = element.split(|byte| *byte == b';').next();
+        name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(id))
+    };
     let mut quoted = false;
     let mut escaped = false;
-    let elements = list.split(|byte| {
+    let mut elements = list.split(|byte| {
         let separates = *byte == b',' && !quoted;
         match byte {
             _ if escaped => escaped = false,
@@ -74,9 +78,11 @@ fn names(list: &[u8], id: &[u8]) -> bool {
         }
         separates
     });
-    elements
-        .filter_map(|element| element.split(|byte| *byte == b';').next())
-        .any(|name| name.trim_ascii().eq_ignore_ascii_case(id))
+    if elements.any(is_named) {
+        return true;
+    }
+    // A client may open a quote, and who joins lines (RFC 9110 §5.3) puts the id behind it. One that never closes quotes nothing.
+    quoted && list.split(|byte| *byte == b',').any(is_named)
 }
 
 #[cfg(test)]
@@ -97,6 +103,10 @@ mod tests {
             (&["other; by=node-7"], false),
             (&["other; by=\", node-7\""], false),
             (&["other; by=\"\\\", node-7\""], false),
+            (&["other; by=\", node-7"], true),
+            (&["other; by=\"\\, node-7"], true),
+            (&["other; by=\", node-70"], false),
+            (&["other; by=\"node-7"], false),
             (&[""], false),
             (&[], false),
         ] {
