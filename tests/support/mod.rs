@@ -42,8 +42,8 @@ use wharf::{
 
 use guests::Guest;
 
-/// How long anything may take that takes a moment.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything may take that takes a moment. Far more than it does on a machine with nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node that serves.
 pub(crate) struct Node {
