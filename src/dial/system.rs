@@ -68,11 +68,14 @@ type Answer = Result<Vec<SocketAddr>, Arc<io::Error>>;
 
 type Lookup = Shared<BoxFuture<'static, Answer>>;
 
+/// What blocks until it has the addresses of a name.
+type Ask = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
 struct Lookups {
     /// By name. Each has a permit, and a task that removes it.
     under_way: Mutex<HashMap<String, Lookup>>,
     permits: Arc<Semaphore>,
-    ask: Arc<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>,
+    ask: Arc<Ask>,
 }
 
 impl Lookups {
