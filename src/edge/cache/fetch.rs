@@ -35,6 +35,9 @@ use super::{
 };
 use crate::model::CachePolicy;
 
+/// The longest URL under which something is stored, in bytes. Clients choose it, and the index holds it in memory for what is on disk too.
+const MOST_URL: usize = 8 << 10;
+
 /// How long requests for a key do not wait for each other after a response that could not be shared.
 const PASS: Duration = Duration::from_secs(10);
 
@@ -262,7 +265,8 @@ impl Fetch {
             &self.policy,
             (requested, received),
         )?;
-        if stored::has_too_many_tags(headers) {
+        let urls = self.label.urls().map(|url| url.len());
+        if urls.sum::<usize>() > MOST_URL || stored::has_too_many_tags(headers) {
             return Err(Refusal::TooLarge);
         }
         let most = self.shared.disk.as_ref().map_or(0, |disk| disk.most());

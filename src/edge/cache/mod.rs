@@ -322,36 +322,12 @@ impl Cache {
     async fn take_away(&self, distribution: &str, matcher: Matcher, how: PurgeMode) -> Purged {
         let shared = &self.0;
         shared.log.note(distribution, matcher.clone());
-        let digests = shared.index.find(distribution, &matcher);
-        let purged = Purged {
-            objects: digests.len(),
-        };
-        if digests.is_empty() {
-            return purged;
+        let taken = Arc::clone(shared).take_noted(distribution.to_owned(), matcher, how);
+        match shared.disk {
+            None => taken.await,
+            // It waits for the disk, and who asks for it may go away meanwhile.
+            Some(_) => shared.writes.spawn(taken).await.unwrap_or_default(),
         }
-        let now = shared.clock.now();
-        if let Some(disk) = &shared.disk {
-            digests.iter().for_each(|digest| match how {
-                PurgeMode::Soft => disk.note_mark(digest, now),
-                PurgeMode::Hard => disk.forget(digest),
-            });
-            // Who took one of them from disk before that has it in memory by now.
-            shared.log.pass();
-        }
-        digests.iter().for_each(|digest| match how {
-            PurgeMode::Soft => shared.memory.mark(digest, now),
-            PurgeMode::Hard => shared.memory.remove(digest),
-        });
-        if let Some(disk) = &shared.disk {
-            let disk = Arc::clone(disk);
-            let work = spawn_blocking(move || match how {
-                PurgeMode::Soft => digests.iter().for_each(|digest| disk.mark(digest, now)),
-                PurgeMode::Hard => disk.sweep(),
-            });
-            // It ends early only when the node does.
-            let _ = work.await;
-        }
-        purged
     }
 
     /// What the cache did for a distribution.
@@ -400,6 +376,48 @@ impl Cache {
 }
 
 impl Shared {
+    /// Takes away, or marks, what was stored before the log had a note of it.
+    async fn take_noted(
+        self: Arc<Self>,
+        distribution: String,
+        matcher: Matcher,
+        how: PurgeMode,
+    ) -> Purged {
+        if self.disk.is_some() {
+            self.log.pass_writers().await;
+        }
+        let digests = self.index.find(&distribution, &matcher);
+        let purged = Purged {
+            objects: digests.len(),
+        };
+        if digests.is_empty() {
+            return purged;
+        }
+        let now = self.clock.now();
+        if let Some(disk) = &self.disk {
+            digests.iter().for_each(|digest| match how {
+                PurgeMode::Soft => disk.note_mark(digest, now),
+                PurgeMode::Hard => disk.forget(digest),
+            });
+            // Who took one of them from disk before that has it in memory by now.
+            self.log.pass();
+        }
+        digests.iter().for_each(|digest| match how {
+            PurgeMode::Soft => self.memory.mark(digest, now),
+            PurgeMode::Hard => self.memory.remove(digest),
+        });
+        if let Some(disk) = &self.disk {
+            let disk = Arc::clone(disk);
+            let work = spawn_blocking(move || match how {
+                PurgeMode::Soft => digests.iter().for_each(|digest| disk.mark(digest, now)),
+                PurgeMode::Hard => disk.sweep(),
+            });
+            // It ends early only when the node does.
+            let _ = work.await;
+        }
+        purged
+    }
+
     /// What is stored under a key, in memory or on disk.
     async fn slot(&self, key: &Key) -> Option<Slot> {
         match self.memory.get(key) {

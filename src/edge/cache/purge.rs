@@ -4,6 +4,9 @@
 //! noted in a [`Log`] before the index is looked through, and whoever stores asks the log while he holds it. So a
 //! response is either seen by the purge in the index, or sees the purge in the log.
 //!
+//! Who writes to disk may take as long as the disk does, so he holds a lock of his own instead, from before he asks the log until what he
+//! wrote is in the index. A purge waits for him without holding up anybody else.
+//!
 //! What is read from disk while it is purged is neither: it was stored before the purge, and asked for after it. So the disk's
 //! record goes, or is marked, before what is in memory; and whoever takes a response from disk into memory holds the log and looks at
 //! the record.
@@ -18,6 +21,8 @@ use std::{
         atomic::{AtomicU64, Ordering::SeqCst},
     },
 };
+
+use tokio::task::spawn_blocking;
 
 use super::key;
 
@@ -157,7 +162,10 @@ pub(super) struct Generation(u64);
 pub(super) struct Log {
     /// Of all distributions.
     count: AtomicU64,
+    /// Never held while anything is read or written: requests wait for it.
     notes: RwLock<Distributions>,
+    /// Who writes to disk reads it.
+    writing: RwLock<()>,
 }
 
 /// The notes of each distribution that was ever purged. Of one that is gone there is no more than its name and a number: only who
@@ -205,7 +213,7 @@ impl Log {
         Generation(0)
     }
 
-    /// When this returns, whoever stores sees the purge.
+    /// When this returns, whoever stores sees the purge. Who [writes](Self::writing) by then may not.
     pub(super) fn note(&self, distribution: &str, matcher: Matcher) {
         let mut distributions = self.write();
         let number = self.count.load(SeqCst) + 1;
@@ -229,6 +237,24 @@ impl Log {
     /// Waits for whoever holds it now.
     pub(super) fn pass(&self) {
         drop(self.write());
+    }
+
+    /// Keeps purges waiting that are noted from now on, until what is written now is in the index. To be taken before the log is asked, by
+    /// who may block.
+    pub(super) fn writing(&self) -> RwLockReadGuard<'_, ()> {
+        self.writing.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for whoever writes to disk now.
+    pub(super) async fn pass_writers(self: &Arc<Self>) {
+        // Most often nobody does.
+        if self.writing.try_write().is_ok() {
+            return;
+        }
+        let log = Arc::clone(self);
+        let pass = move || drop(log.writing.write());
+        // It ends early only when the node does.
+        let _ = spawn_blocking(pass).await;
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Distributions> {

@@ -48,7 +48,7 @@ impl Disk {
     }
 
     fn find(&self, digest: &Digest, path: &Path) {
-        let held = self.log.hold();
+        let _writing = self.log.writing();
         let _stripe = self.stripe(digest);
         if self.records.contains_key(digest) {
             return;
@@ -92,7 +92,11 @@ impl Disk {
             return remove(path);
         };
         let (urls, tags) = (label.urls(), Some(&*label.tags));
-        if held.was_purged(Log::beginning(), &label.distribution, urls, tags) {
+        if self
+            .log
+            .hold()
+            .was_purged(Log::beginning(), &label.distribution, urls, tags)
+        {
             // Its body has no head then, and goes with the others that have none.
             return remove(path);
         }

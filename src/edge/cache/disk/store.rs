@@ -150,8 +150,13 @@ impl Disk {
             marked: Arc::default(),
             counters,
         };
-        let held = self.log.hold();
-        if held.was_purged(asked, &label.distribution, label.urls(), Some(&label.tags)) {
+        let _writing = self.log.writing();
+        let (urls, tags) = (label.urls(), Some(&*label.tags));
+        if self
+            .log
+            .hold()
+            .was_purged(asked, &label.distribution, urls, tags)
+        {
             return Ok(());
         }
         let digest = key.digest;

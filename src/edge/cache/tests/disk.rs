@@ -458,6 +458,38 @@ async fn an_older_response_does_not_take_the_place_of_a_newer_one_on_disk() {
     assert_eq!(got.text(), "hello");
 }
 
+/// Who writes holds up purges, which wait without a thread of the runtime's, and nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_disk_that_hangs_keeps_purges_waiting_and_no_requests() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(origin(), config(Some(folder.path()))).await;
+    let (writes, is_writing) = tokio::sync::oneshot::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let shared = Arc::clone(&site.cache.0);
+    let hanging = std::thread::spawn(move || {
+        let _writing = shared.log.writing();
+        let _ = writes.send(());
+        let _ = released.recv();
+    });
+    is_writing.await.unwrap();
+    let purging = tokio::spawn({
+        let site = site.clone();
+        async move { site.cache.purge("site", &Purge::All, PurgeMode::Hard).await }
+    });
+    until(|| site.cache.0.log.generation() != Log::beginning()).await;
+    let others = tokio::spawn({
+        let site = site.clone();
+        async move { site.get("/small").await.text().to_owned() }
+    });
+    let got = tokio::time::timeout(std::time::Duration::from_secs(20), others).await;
+    assert_eq!(got.unwrap().unwrap(), "hello");
+    assert!(!purging.is_finished());
+    drop(release);
+    hanging.join().unwrap();
+    purging.await.unwrap();
+    site.close().await;
+}
+
 /// A site with what an earlier run stored, which is not found yet.
 async fn unscanned(folder: &Path) -> Site {
     let old = tempfile::tempdir().unwrap();

@@ -66,6 +66,18 @@ async fn what_was_never_fresh_is_given_to_nobody_else() {
     }
 }
 
+/// What clients make up would fill memory for what is on disk.
+#[tokio::test]
+async fn what_has_a_very_long_url_is_not_stored() {
+    let site = Site::new(Origin::fixed(FRESH, "hello")).await;
+    for (length, is_stored) in [(8_000, true), (9_000, false)] {
+        let path = format!("/?{}", "q".repeat(length));
+        let first = site.get(&path).await;
+        assert_eq!(first.cache().contains("too-large"), !is_stored, "{length}");
+        assert_eq!(site.get(&path).await.is_hit(), is_stored, "{length}");
+    }
+}
+
 /// The origin, or who configures a policy, may say that a page that is always revalidated does where the origin fails.
 #[tokio::test]
 async fn what_is_called_stale_from_the_start_is_there_where_a_policy_lets_it() {
