@@ -58,6 +58,8 @@ SMALL = Object("1 KB", "/small", text(1 << 10))
 LARGE = Object("100 KB", "/large", text(100 << 10))
 # The same as SMALL, and not to be stored.
 PRIVATE = Object("1 KB", "/private", SMALL.body)
+# What the native server answers.
+HELLO = Object("hello", "/", "Hello, world!\n")
 
 ORIGIN = """
 server {
@@ -158,6 +160,11 @@ class Contender:
     start: Callable[[], Process]
     # What must hold after so many requests; raises BenchError.
     proof: Callable[[int], None] = lambda _: None
+    # What it is asked for, without header fields, in place of what the others are asked for.
+    instead: Object | None = None
+
+    def objects(self, others: list[Object]) -> list[Object]:
+        return [self.instead] if self.instead else others
 
 
 def cache_hit(options: Options) -> Iterator[Sample]:
@@ -190,7 +197,10 @@ def pass_through(options: Options) -> Iterator[Sample]:
 
 
 def hook(options: Options) -> Iterator[Sample]:
-    """A stored object of 1 KB without a hook and with one; a direct response of Envoy's without a filter and with one."""
+    """A stored object of 1 KB without a hook and with one; a direct response of Envoy's without a filter and with one.
+
+    The native hello is the measure of the machine.
+    """
     with origin({"small": SMALL.body}) as behind:
         contenders = []
         direct = {"status": 200, "body": {"inline_string": SMALL.body}}
@@ -198,6 +208,8 @@ def hook(options: Options) -> Iterator[Sample]:
             if wants(options, name):
                 module = provision.guest(guest) if guest else None
                 contenders.append(Contender(name, servers.envoy_process(name, module, direct)))
+        if wants(options, "native"):
+            contenders.append(Contender("native", servers.native_process("hello"), instead=HELLO))
         for name, isolation in (("wharf", None), ("wharf-reuse", "reuse"), ("wharf-fresh", "fresh")):
             if options.wharf and wants(options, name):
                 contenders.append(hooked(options.wharf, name, isolation, behind.port))
@@ -235,18 +247,21 @@ def compare(
         samples: dict[str, Sample] = {}
         for contender in rotated(contenders, number):
             provision.say(f"round {number + 1} of {options.rounds}: {contender.name}")
-            for sample in measured(contender, load, objects, connections, fields, number, options.seconds):
+            asked = contender.objects(objects)
+            with_fields = () if contender.instead else fields
+            for sample in measured(contender, load, asked, connections, with_fields, number, options.seconds):
                 samples[sample.row] = sample
         # In one order in every round, whatever the order of the runs.
-        for each in objects:
+        rows = ((contender, each) for each in objects for contender in contenders if not contender.instead)
+        instead = ((contender, contender.instead) for contender in contenders if contender.instead)
+        for contender, each in (*rows, *instead):
             for count in connections:
-                for contender in contenders:
-                    sample = samples[name_of(contender.name, each, count)]
-                    beside = samples.get(name_of(base, each, count)) if base else None
-                    if beside and beside.values and sample.values:
-                        for value in ("cpu", "p50", "p99"):
-                            sample.values[f"{value}_x_{base}"] = sample.values[value] / beside.values[value]
-                    yield sample
+                sample = samples[name_of(contender.name, each, count)]
+                beside = samples.get(name_of(base, each, count)) if base else None
+                if beside and beside.values and sample.values:
+                    for value in ("cpu", "p50", "p99"):
+                        sample.values[f"{value}_x_{base}"] = sample.values[value] / beside.values[value]
+                yield sample
 
 
 def name_of(contender: str, each: Object, connections: int) -> str:

@@ -56,8 +56,16 @@ class Server:
 
 
 def native(workload: Workload) -> Server:
+    return on_a_free_port("native", workload, native_command(workload.guest))
+
+
+def native_process(work: str) -> Callable[[], Process]:
+    return process_on_a_free_port("native", native_command(work))
+
+
+def native_command(work: str) -> Callable[[int], list[str]]:
     program = provision.native("native")
-    return on_a_free_port("native", workload, lambda port: [str(program), address(port), workload.guest])
+    return lambda port: [str(program), address(port), work]
 
 
 def native_proxy(origin: int) -> Callable[[], Process]:
