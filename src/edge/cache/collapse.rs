@@ -14,7 +14,7 @@ use http::{
 use tokio::sync::oneshot;
 
 use super::{
-    Cache, Forward,
+    Cache, Forward, Scope,
     body::Source,
     fetch::{Answer, Fetch},
     fill::{Fill, FillReader},
@@ -24,6 +24,7 @@ use super::{
     range,
     reply::{Representation, reply},
     serve::{Answered, Exchange, Found, Sought, is_ahead, is_far},
+    statistics::Counters,
     status::{Handling, Why},
     storable::Refusal,
     stored::Stored,
@@ -77,8 +78,9 @@ impl Cache {
         let (why, part) = (found.why, found.part);
         let parts = Arc::new(parts);
         let fetch = self.fetch(exchange, found, Arc::clone(&parts), lead.as_ref());
+        let counters = Arc::clone(&fetch.counters);
         let answer = match lead {
-            None => fetch.run_alone(forward.clone()).await,
+            None => Some(fetch.run_alone(forward.clone()).await),
             Some(lead) => {
                 let (client, answer) = oneshot::channel();
                 let fetched = fetch.run(forward.clone(), Some(lead), Some(client));
@@ -103,7 +105,7 @@ impl Cache {
                 self.pass(exchange, parts, Some(body), forward, Why::Partial)
                     .await
             }
-            answer => self.lead(exchange, why, &parts, answer),
+            answer => self.lead(exchange, &counters, why, &parts, answer),
         }
     }
 
@@ -124,20 +126,27 @@ impl Cache {
         request: Arc<Parts>,
         lead: Option<&Lead>,
     ) -> Fetch {
-        let shared = &self.0;
+        let Scope {
+            distribution,
+            policy,
+            asked,
+            ..
+        } = exchange.scope;
+        let (distribution, counters) = self.0.registry.of(distribution);
         Fetch {
-            shared: Arc::clone(shared),
-            label: exchange.label(shared, &request),
+            shared: Arc::clone(&self.0),
+            distribution,
+            viewed: asked.cloned(),
             request,
             demands: exchange.demands,
             base: found.base,
             key: found.key,
             part: found.part,
-            policy: Arc::clone(exchange.scope.policy),
+            policy: Arc::clone(policy),
             stale: found.stored,
             passes: found.passes,
             asked: lead.map_or(found.asked, Lead::asked),
-            counters: exchange.counters(shared),
+            counters,
         }
     }
 
@@ -164,11 +173,11 @@ impl Cache {
     fn lead<F: Forward>(
         &self,
         exchange: &Exchange<'_>,
+        counters: &Counters,
         why: Why,
         parts: &Parts,
         answer: Answer<F>,
     ) -> Answered<F> {
-        let counters = exchange.counters(&self.0);
         let mut handling = Handling::forward(why);
         let (method, request) = (&parts.method, &parts.headers);
         Ok(match answer {

@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode, Uri,
     header::{DATE, RANGE},
     request::Parts,
 };
@@ -53,8 +53,10 @@ pub(super) struct Fetch {
     pub(super) key: Key,
     /// What it asks for, if not for the whole.
     pub(super) part: Option<Part>,
-    /// What it is stored under for purges, without tags.
-    pub(super) label: Label,
+    /// Whose it is.
+    pub(super) distribution: Arc<str>,
+    /// What the viewer asked for, if a hook made another URL of it.
+    pub(super) viewed: Option<Uri>,
     pub(super) policy: Arc<CachePolicy>,
     pub(super) stale: Option<Arc<Stored>>,
     /// Until when requests for the key did not wait for each other when it was begun.
@@ -117,21 +119,26 @@ impl Fate {
     }
 }
 
-/// Tells everybody what comes of a fetch.
-struct Audience<F: Forward> {
-    lead: Option<Lead>,
-    client: Option<oneshot::Sender<Answer<F>>>,
+/// What comes of a fetch: for who waits, for the client, and to be gone on with.
+struct Begun<F: Forward> {
+    outcome: Outcome,
+    answer: Answer<F>,
+    filling: Option<Filling<F>>,
 }
 
-impl<F: Forward> Audience<F> {
-    /// Tells who waits, then the client. A client that went away does not hear it.
-    fn tell(&mut self, outcome: Outcome, answer: Answer<F>) {
-        if let Some(lead) = &self.lead {
-            lead.tell(outcome);
+impl<F: Forward> Begun<F> {
+    /// Nothing is stored as it comes.
+    fn ended(outcome: Outcome, answer: Answer<F>) -> Self {
+        Self {
+            outcome,
+            answer,
+            filling: None,
         }
-        if let Some(client) = self.client.take() {
-            let _ = client.send(answer);
-        }
+    }
+
+    fn stale(stale: Arc<Stored>, status: Option<StatusCode>) -> Self {
+        let outcome = Outcome::Stale(Arc::clone(&stale), status);
+        Self::ended(outcome, Answer::Stale(stale, status))
     }
 }
 
@@ -148,46 +155,43 @@ impl<F: Forward> Filling<F> {
 }
 
 impl Fetch {
-    /// Goes forward, and says what comes of it: to the client through `client`, to who waits through `lead`.
+    /// Goes forward, and says what comes of it: to who waits through `lead`, then to the client through `client`. One that went away
+    /// does not hear it.
     pub(super) async fn run<F: Forward>(
-        self,
+        mut self,
         forward: F,
-        lead: Option<Lead>,
+        mut lead: Option<Lead>,
         client: Option<oneshot::Sender<Answer<F>>>,
     ) {
-        let mut audience = Audience { lead, client };
-        if let Some(filling) = self.begin(forward, &mut audience).await {
+        let begun = self.begin(forward).await;
+        if let Some(lead) = &mut lead {
+            lead.tell(begun.outcome);
+        }
+        if let Some(client) = client {
+            let _ = client.send(begun.answer);
+        }
+        if let Some(filling) = begun.filling {
             filling.run().await;
         }
     }
 
     /// Goes forward for a client that nobody waits with. Going to another thread and back would cost more than all else here.
-    pub(super) async fn run_alone<F: Forward>(self, forward: F) -> Option<Answer<F>> {
-        let (client, mut answer) = oneshot::channel();
-        let mut audience = Audience {
-            lead: None,
-            client: Some(client),
-        };
-        let shared = Arc::clone(&self.shared);
-        if let Some(filling) = self.begin(forward, &mut audience).await {
-            shared.fetches.spawn(filling.run());
+    pub(super) async fn run_alone<F: Forward>(mut self, forward: F) -> Answer<F> {
+        let begun = self.begin(forward).await;
+        if let Some(filling) = begun.filling {
+            self.shared.fetches.spawn(filling.run());
         }
-        answer.try_recv().ok()
+        begun.answer
     }
 
-    /// Goes as far as the head of what comes, and tells the audience.
-    async fn begin<F: Forward>(
-        mut self,
-        forward: F,
-        audience: &mut Audience<F>,
-    ) -> Option<Filling<F>> {
+    /// Goes as far as the head of what comes.
+    async fn begin<F: Forward>(&mut self, forward: F) -> Begun<F> {
         let mut requested = self.shared.clock.now();
         let mut result = forward.send(self.outgoing(self.stale.as_deref())).await;
         let update = result.as_ref().ok().and_then(not_modified);
-        if let (Some(update), Some(stale)) = (update, self.stale.clone()) {
+        if let (Some(update), Some(stale)) = (update, &self.stale) {
             if validator::is_about(&update, &stale.head.validators()) {
-                self.revalidated(&stale, update, requested, audience).await;
-                return None;
+                return self.revalidated(stale, update, requested).await;
             }
             // It is about something that is not here (RFC 9111 section 4.3.4).
             self.stale = None;
@@ -199,16 +203,11 @@ impl Fetch {
         let stale = self.stale.clone().filter(on_error);
         let response = match (result, stale) {
             (Err(error), Some(stale)) if F::is_of_one(&error) => {
-                audience.tell(Outcome::Unshared, Answer::Stale(stale, None));
-                return None;
+                return Begun::ended(Outcome::Unshared, Answer::Stale(stale, None));
             }
-            (Err(_), Some(stale)) => {
-                stale_instead(stale, None, audience);
-                return None;
-            }
+            (Err(_), Some(stale)) => return Begun::stale(stale, None),
             (Ok(response), Some(stale)) if is_failure(response.status()) => {
-                stale_instead(stale, Some(response.status()), audience);
-                return None;
+                return Begun::stale(stale, Some(response.status()));
             }
             (Err(error), None) => {
                 let error = Arc::new(error);
@@ -216,18 +215,26 @@ impl Fetch {
                     true => Outcome::Unshared,
                     false => Outcome::Failed(Arc::clone(&error) as _),
                 };
-                audience.tell(outcome, Answer::Failed(error));
-                return None;
+                return Begun::ended(outcome, Answer::Failed(error));
             }
             (Ok(response), _) => response,
         };
         match self.judge(response.status(), response.headers(), requested, received) {
-            Ok(storable) => Some(self.fill(response, storable, received, audience)),
-            Err(refusal) => {
-                self.unshared(response, refusal, audience).await;
-                None
-            }
+            Ok(storable) => self.fill(response, storable, received),
+            Err(refusal) => self.unshared(response, refusal).await,
         }
+    }
+
+    /// What it is stored under for purges, without tags. Made where something is stored, which for most that goes this way is not.
+    fn label(&self) -> Label {
+        let Parts { uri, headers, .. } = &*self.request;
+        let urls = (uri, self.viewed.as_ref());
+        Label::of_request(
+            Arc::clone(&self.distribution),
+            &self.policy.key,
+            urls,
+            headers,
+        )
     }
 
     /// The request that asks for the whole response, or its part, or whether what is stored is still good.
@@ -265,7 +272,8 @@ impl Fetch {
             &self.policy,
             (requested, received),
         )?;
-        let urls = self.label.urls().map(|url| url.len());
+        let label = self.label();
+        let urls = label.urls().map(|url| url.len());
         if urls.sum::<usize>() > MOST_URL || stored::has_too_many_tags(headers) {
             return Err(Refusal::TooLarge);
         }
@@ -279,11 +287,10 @@ impl Fetch {
 
     /// The client gets the response as it comes. Who waits goes forward himself, and who comes soon does not wait.
     async fn unshared<F: Forward>(
-        self,
+        &self,
         response: Response<F::Body>,
         refusal: Refusal,
-        audience: &mut Audience<F>,
-    ) {
+    ) -> Begun<F> {
         if refusal.is_lasting() {
             match &self.stale {
                 None => self.pass(),
@@ -295,7 +302,7 @@ impl Fetch {
                 Some(_) => {}
             }
         }
-        audience.tell(Outcome::Unshared, Answer::Unshared(response, refusal));
+        Begun::ended(Outcome::Unshared, Answer::Unshared(response, refusal))
     }
 
     fn pass(&self) {
@@ -309,12 +316,11 @@ impl Fetch {
 
     /// RFC 9111 section 4.3.4.
     async fn revalidated<F: Forward>(
-        self,
+        &self,
         stale: &Arc<Stored>,
         update: HeaderMap,
         requested: Moment,
-        audience: &mut Audience<F>,
-    ) {
+    ) -> Begun<F> {
         let received = self.shared.clock.now();
         let (fresh, fate) = self.refreshed(stale, &update, requested, received);
         let slot = Slot::Response(Arc::clone(&fresh));
@@ -337,7 +343,7 @@ impl Fetch {
             is_kept,
             refusal: fate.refusal(),
         };
-        audience.tell(outcome, answer);
+        Begun::ended(outcome, answer)
     }
 
     /// What a response to HEAD says about a stored response: RFC 9111 section 4.3.5. One that it does not match is stale.
@@ -421,22 +427,21 @@ impl Fetch {
 
     /// Gives a response to everybody as it comes.
     fn fill<F: Forward>(
-        self,
+        &self,
         response: Response<F::Body>,
         storable: Storable,
         received: Moment,
-        audience: &mut Audience<F>,
-    ) -> Filling<F> {
+    ) -> Begun<F> {
         let recoded = Recoded::of(&response);
         let (parts, body) = response.into_parts();
         let key = self.base.variant(&storable.vary, &self.request.headers);
-        let label = self.label.clone();
+        let label = self.label();
         let expose = self.policy.expose_tags;
         let (headers, hidden) =
             stored::storable_fields(&parts.headers, &storable, received, expose);
         let freshness = storable.freshness;
         let head = Head {
-            key: key.clone(),
+            key,
             label: Label {
                 tags: stored::tags(&parts.headers),
                 ..label.clone()
@@ -474,25 +479,15 @@ impl Fetch {
             reader: FillReader::join(&fill, 0).expect("nothing of it came yet"),
             headers,
         };
-        audience.tell(Outcome::Filling(Arc::clone(&fill)), answer);
-        if let Some(lead) = &mut audience.lead {
-            lead.also(&key);
-        }
+        let outcome = Outcome::Filling(Arc::clone(&fill));
         let most = self.policy.max_object.as_u64();
-        Filling {
-            download: Download::new(self.shared, fill, self.asked, most),
-            body,
+        let download = Download::new(Arc::clone(&self.shared), fill, self.asked, most);
+        Begun {
+            outcome,
+            answer,
+            filling: Some(Filling { download, body }),
         }
     }
-}
-
-fn stale_instead<F: Forward>(
-    stale: Arc<Stored>,
-    status: Option<StatusCode>,
-    audience: &mut Audience<F>,
-) {
-    let outcome = Outcome::Stale(Arc::clone(&stale), status);
-    audience.tell(outcome, Answer::Stale(stale, status));
 }
 
 /// The fields of a 304.

@@ -140,12 +140,19 @@ impl Lead {
         self.flight.asked
     }
 
-    pub(super) fn tell(&self, outcome: Outcome) {
+    /// Says what came of it. From then on requests may join that know which variant they want.
+    pub(super) fn tell(&mut self, outcome: Outcome) {
+        let variant = match &outcome {
+            Outcome::Filling(fill) => Some(Arc::clone(fill)),
+            _ => None,
+        };
         self.flight.outcome.send_replace(Some(outcome));
+        if let Some(fill) = variant {
+            self.also(&fill.head.key);
+        }
     }
 
-    /// Lets requests join that know by now which variant they want. What came of the flight has been told.
-    pub(super) fn also(&mut self, key: &Key) {
+    fn also(&mut self, key: &Key) {
         if self.flight.key.digest == key.digest {
             return;
         }

@@ -11,10 +11,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use http::{HeaderMap, Uri};
+
 use super::{
-    key::Digest,
+    key::{self, Digest},
     purge::{Matcher, covers, local},
 };
+use crate::model::KeyPolicy;
 
 /// A tier of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,23 @@ pub(super) struct Label {
 }
 
 impl Label {
+    /// Of what a request asks for: its URL, and the viewer's where a hook made another of it.
+    pub(super) fn of_request(
+        distribution: Arc<str>,
+        policy: &KeyPolicy,
+        (uri, viewed): (&Uri, Option<&Uri>),
+        headers: &HeaderMap,
+    ) -> Self {
+        let url = key::url(policy, uri, headers);
+        let asked = viewed.map(|viewed| key::url(policy, viewed, headers));
+        Self {
+            distribution,
+            asked: asked.filter(|asked| *asked != url).map(Arc::from),
+            url: url.into(),
+            tags: [].into(),
+        }
+    }
+
     /// The URLs that it is known by.
     pub(super) fn urls(&self) -> impl Iterator<Item = &Arc<str>> + Clone {
         std::iter::once(&self.url).chain(&self.asked)

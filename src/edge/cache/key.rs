@@ -148,15 +148,9 @@ fn put_optional(bytes: &mut Vec<u8>, part: Option<&[u8]>) {
 
 /// The URL that a request is stored under, without what its policy leaves out of the query: for purging.
 pub(super) fn url(policy: &KeyPolicy, uri: &Uri, headers: &HeaderMap) -> String {
-    let mut url = format!(
-        "{}://{}{}",
-        scheme(uri),
-        authority(uri, headers),
-        uri.path()
-    );
+    let mut url = [scheme(uri), "://", &authority(uri, headers), uri.path()].concat();
     if let Some(query) = query(uri, &policy.query) {
-        url.push('?');
-        url.push_str(&query);
+        url.extend(["?", &query]);
     }
     url
 }

@@ -16,7 +16,7 @@ use super::{
     fill::Fill,
     freshness::Reuse,
     index::Label,
-    key::{self, Key},
+    key::Key,
     memory::Slot,
     purge::Generation,
     range::{self, Part},
@@ -270,16 +270,9 @@ impl Exchange<'_> {
     }
 
     pub(super) fn label(&self, shared: &Shared, parts: &Parts) -> Label {
-        let policy = &self.scope.policy.key;
-        let url = key::url(policy, &parts.uri, &parts.headers);
-        let asked = self.scope.asked;
-        let asked = asked.map(|asked| key::url(policy, asked, &parts.headers));
-        Label {
-            distribution: shared.registry.of(self.scope.distribution).0,
-            asked: asked.filter(|asked| *asked != url).map(Arc::from),
-            url: url.into(),
-            tags: [].into(),
-        }
+        let (distribution, _) = shared.registry.of(self.scope.distribution);
+        let urls = (&parts.uri, self.scope.asked);
+        Label::of_request(distribution, &self.scope.policy.key, urls, &parts.headers)
     }
 
     pub(super) fn counters(&self, shared: &Shared) -> Arc<Counters> {

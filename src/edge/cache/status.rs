@@ -1,7 +1,5 @@
 //! How the cache handled a request: `Cache-Status` (RFC 9211).
 
-use std::fmt::Write as _;
-
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::model::CacheResult;
@@ -115,18 +113,17 @@ impl Handling {
     }
 
     fn value(&self) -> HeaderValue {
-        let mut text = String::with_capacity(48);
+        let mut text = String::with_capacity(64);
         text.push_str("wharf");
-        // Writing to a string does not fail.
-        let _ = match self.forward {
-            None => write!(text, "; hit"),
-            Some(why) => write!(text, "; fwd={}", why.as_str()),
-        };
-        if let Some(status) = self.forward_status {
-            let _ = write!(text, "; fwd-status={}", status.as_u16());
+        match self.forward {
+            None => text.push_str("; hit"),
+            Some(why) => text.extend(["; fwd=", why.as_str()]),
+        }
+        if let Some(status) = &self.forward_status {
+            text.extend(["; fwd-status=", status.as_str()]);
         }
         if let Some(ttl) = self.ttl {
-            let _ = write!(text, "; ttl={ttl}");
+            text.extend(["; ttl=", itoa::Buffer::new().format(ttl)]);
         }
         if self.stored {
             text.push_str("; stored");
@@ -135,7 +132,7 @@ impl Handling {
             text.push_str("; collapsed");
         }
         if let Some(detail) = self.detail {
-            let _ = write!(text, "; detail={detail}");
+            text.extend(["; detail=", detail]);
         }
         HeaderValue::try_from(text).expect("words and digits are a valid field")
     }
