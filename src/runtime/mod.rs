@@ -645,18 +645,13 @@ impl Runtime {
     /// tokio runs a task that was spawned last next, on the same thread: while the client reads its answer.
     fn refill(&self, function: &Arc<Function>) {
         let pool = &function.pool;
-        if !pool.wants_more() || pool.refilling.swap(true, AcqRel) {
+        if !pool.wants_more() || !self.has_spare_slots() || pool.refilling.swap(true, AcqRel) {
             return;
         }
         let (runtime, function) = (self.clone(), function.clone());
         tokio::spawn(async move {
-            while function.pool.wants_more() {
-                // Slots are for requests first: what waits takes at most half of them.
-                let slots = &runtime.0.slots;
-                if slots.available_permits() < runtime.0.total_slots / 2 {
-                    break;
-                }
-                let Ok(slot) = slots.clone().try_acquire_owned() else {
+            while function.pool.wants_more() && runtime.has_spare_slots() {
+                let Ok(slot) = runtime.0.slots.clone().try_acquire_owned() else {
                     break;
                 };
                 let deadline = Instant::now() + function.limits().timeout;
@@ -674,6 +669,12 @@ impl Runtime {
             }
             function.pool.refilling.store(false, Release);
         });
+    }
+
+    /// Whether there are slots for what waits. They are for requests first: what waits takes at most half of them.
+    fn has_spare_slots(&self) -> bool {
+        let free = self.free_slots();
+        free > 0 && free >= self.0.total_slots / 2
     }
 
     /// Has the ticker size the function's pool.
