@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Limited};
 
 use super::{Admitted, Function, Invoke, MAX_EVENT, answer, payload};
 use crate::{
-    model::{InvocationRecord, InvokeMode, Kind, Outcome, RequestId, UrlCaller},
+    model::{InvocationRecord, InvokeMode, Kind, Outcome, RequestId, UrlCaller, address_text},
     runtime::{GuestBody, IncompleteBody, Invocation},
 };
 
@@ -149,7 +149,7 @@ impl Invoke {
                 function.ledger.metrics.refuse(*outcome);
             })?;
         admitted.hand_over();
-        let source_ip = arrival.source_ip.to_string();
+        let source_ip = address_text(arrival.source_ip);
         let event = payload::event(
             &head,
             &body,

@@ -51,7 +51,7 @@ pub use manifest::{
     Code, Manifest, ManifestError, ManifestFunction, Problem, Process, manifest_schema,
 };
 pub use name::{FunctionName, InvalidName};
-pub use network::{Network, ParseNetworkError};
+pub use network::{Network, ParseNetworkError, address_text};
 pub use outcome::{Fault, Outcome};
 pub use record::{InvocationRecord, RequestId, Start};
 pub use route::{

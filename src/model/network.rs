@@ -78,9 +78,38 @@ impl fmt::Display for Network {
     }
 }
 
+/// What `to_string` says, which takes some ten times as long for IPv4: for what is written with every request.
+pub fn address_text(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else {
+        return address.to_string();
+    };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for octet in address.octets() {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        text.push_str(itoa::Buffer::new().format(octet));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_written_as_the_standard_library_does() {
+        for text in [
+            "0.0.0.0",
+            "192.0.2.10",
+            "255.255.255.255",
+            "::1",
+            "2001:db8::1:0",
+        ] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(address_text(address), text);
+        }
+    }
 
     #[test]
     fn a_network_is_a_prefix() {

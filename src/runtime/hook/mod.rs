@@ -29,7 +29,7 @@ use super::{
     pool::Lease,
 };
 use crate::model::{
-    Outcome,
+    Outcome, address_text,
     hook::{
         Client, Point, Points, RequestAction, RequestHead, ResponseAction, ResponseHead, Seen,
         SeenBody,
@@ -203,7 +203,7 @@ pub(super) async fn on_request(
     bounds: Bounds,
 ) -> Result<RequestAction, Outcome> {
     let fields = fields(seen.request.headers);
-    let address = seen.client.address.to_string();
+    let address = address_text(seen.client.address);
     let request = shown(seen.request, &fields);
     let client = sender(seen.client, &address);
     let body = given(seen.body, &account);
@@ -232,7 +232,7 @@ pub(super) async fn on_response(
 ) -> Result<ResponseAction, Outcome> {
     let request_fields = fields(seen.request.headers);
     let response_fields = fields(response.headers);
-    let address = seen.client.address.to_string();
+    let address = address_text(seen.client.address);
     let request = shown(seen.request, &request_fields);
     let client = sender(seen.client, &address);
     let made = wit::ResponseParam {

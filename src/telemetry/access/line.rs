@@ -14,6 +14,7 @@ use http::{StatusCode, Uri, Version};
 use jiff::Timestamp;
 
 use super::{AccessFormat, Entry};
+use crate::model::address_text;
 
 /// The most bytes of a target: as long as one may be that is served.
 const TARGET: usize = 16 << 10;
@@ -66,7 +67,7 @@ impl Pen {
         line.push(b'.');
         line.extend_from_slice(&itoa::Buffer::new().format(millis).as_bytes()[1..]);
         line.extend_from_slice(b"Z\",\"client\":\"");
-        put(line, format_args!("{}", entry.client));
+        line.extend_from_slice(address_text(entry.client).as_bytes());
         line.push(b'"');
         let mut object = Object(line);
         object.text("method", entry.method.as_str().as_bytes(), HOST);
@@ -120,7 +121,7 @@ impl Pen {
     /// `%h %l %u %t "%r" %>s %b`, as Apache's manual has it.
     fn common(&mut self, entry: &Entry<'_>) {
         let line = &mut self.line;
-        put(line, format_args!("{}", entry.client));
+        line.extend_from_slice(address_text(entry.client).as_bytes());
         line.extend_from_slice(b" - - [");
         let second = since(entry.time).as_secs();
         line.extend_from_slice(self.apache.text(second, "%d/%b/%Y:%H:%M:%S +0000"));
