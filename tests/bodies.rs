@@ -572,6 +572,10 @@ async fn a_middleware_changes_requests_and_stands_before_another() {
         ended(&node, function, "ok").await;
         assert_eq!(outcomes(&node, function).await, ["ok"], "{function}");
     }
+    let forgotten = request(&node, Method::GET, "/mw/forget").header("cdn-loop", "other-cdn");
+    assert_eq!(Reply::of(forgotten).await.status(), 200);
+    // Its first line; this node's own is another.
+    assert_eq!(origin.field("cdn-loop").as_deref(), Some("other-cdn"));
     // A hook at the origin is outside, and sees what they made.
     let hooked = get(&node, "/hook/body").await;
     assert_eq!(hooked.header("x-response-body"), "22");

@@ -274,6 +274,27 @@ async fn a_request_that_was_here_before_is_a_loop() {
     assert_eq!(origin.asked(), 3);
 }
 
+/// RFC 8586 section 3: a cache may not take the field away, and so no hook of it may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_cannot_take_away_whom_a_request_has_passed() {
+    let (node, main, other) = probed(Node::start().await).await;
+    let hook = json!([{"function": "probe"}]);
+    let both = json!({"viewer_request": hook, "origin_request": hook});
+    hooked(&node, &main, &other, both).await;
+    let passed = [("cdn-loop", "other-cdn"), ("via", "1.1 other")];
+    assert_eq!(
+        ask(&node, Method::GET, "/hook/forget", &passed)
+            .await
+            .status(),
+        200
+    );
+    assert_eq!(main.last("x-origin-request").as_deref(), Some("seen"));
+    let parties = main.last("cdn-loop").unwrap();
+    assert!(parties.starts_with("other-cdn, wharf-"), "{parties}");
+    let via = main.last("via").unwrap();
+    assert!(via.starts_with("1.1 other, 1.1 wharf-"), "{via}");
+}
+
 /// CVE-2024-45614: CGI and its kin make one variable of `-` and `_`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_field_that_a_client_may_not_send_does_not_pass_in_another_spelling() {

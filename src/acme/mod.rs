@@ -408,7 +408,8 @@ impl Acme {
     }
 }
 
-/// How long to wait after so many failures in a row: longer and longer, but never over the time that a certificate has `left`.
+/// How long to wait after so many failures in a row: longer and longer, but at most a quarter of the time that a certificate has
+/// `left`, or `first` where that is more.
 fn back_off(first: Duration, times: u32, left: Option<SignedDuration>) -> Duration {
     let factor = 1_u32.checked_shl(times.saturating_sub(1));
     let wait = first

@@ -101,6 +101,18 @@ async fn a_distribution_gets_a_certificate_that_outlives_the_node_and_the_author
     let stream = connect(&client, https, "a.example").await.unwrap();
     assert_eq!(presented(&stream), given);
     assert!(!node.said().contains(GIVEN));
+    node.stop().await;
+
+    // Who does not agree any more has it for as long as it is good, and is told.
+    let node = Node::serve_with(data.path(), |wharf| {
+        wharf.args(["--https", "127.0.0.1:0"]);
+    })
+    .await;
+    node.says("automatic certificates are not renewed, for want of --acme-agree")
+        .await;
+    let https = node.https.unwrap();
+    let stream = connect(&client, https, "a.example").await.unwrap();
+    assert_eq!(presented(&stream), given);
     done(node.wharf(["distributions", "--remove", "site"]).await);
     let refused = connect(&client, https, "a.example").await.unwrap_err();
     assert!(refused.contains("UnrecognisedName"), "{refused}");

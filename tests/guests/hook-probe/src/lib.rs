@@ -39,6 +39,7 @@ fn request(mut request: Request, client: Client) -> RequestAction {
             request.into()
         }
         "/hook/same" => request.into(),
+        "/hook/forget" => forgetful(request).into(),
         "/hook/country" => answer(who(client)),
         "/hook/nowhere" => Forward {
             origin: Some("nowhere".to_owned()),
@@ -99,6 +100,14 @@ fn granted(point: &str) -> String {
     let flag = config::get("flag").unwrap().unwrap_or_default();
     log::info!("{point} is number {number}");
     format!("{number} {flag}")
+}
+
+/// The request, without whom it has passed.
+fn forgetful(mut request: Request) -> Request {
+    for name in ["cdn-loop", "via"] {
+        request.headers.remove(name);
+    }
+    request
 }
 
 /// What the other hooks say of themselves.
@@ -172,6 +181,7 @@ fn client(request: Request, _client: Client, body: Option<Body>) -> RequestActio
     let is_for_body = request.path.starts_with("/hook/body");
     let mut forward = Forward::from(request.header("x-origin-request", said));
     match forward.request.path.as_str() {
+        "/hook/forget" => forward.request = forgetful(forward.request),
         "/hook/late-key" => forward.cache_key = Some("key".to_owned()),
         "/hook/late-origin" => forward.origin = Some("other".to_owned()),
         _ => {}
