@@ -9,7 +9,7 @@
 //! knows all parts. `tests/architecture.rs` keeps it so.
 //!
 //! ```text
-//! main → cli → node → { ingress, control, events, acme } → edge → invoke → { runtime, router } → { store, telemetry, dial, tls } → model
+//! main → cli → node → { ingress, control, events, acme } → edge → invoke → { runtime, router } → { store, telemetry, dial, tls } → { model, boxed }
 //! ```
 //!
 //! | module | what it is | and it alone |
@@ -29,6 +29,7 @@
 //! | [`tls`] | certificates and their keys, as values | reads X.509 |
 //! | [`telemetry`] | functions' logs, the access log, metrics, what the node says | |
 //! | [`model`] | plain values: names, sizes, configuration, outcomes, records | |
+//! | `boxed` | futures in boxes, without a copy | |
 //!
 //! # Life of a request
 //!
@@ -56,6 +57,7 @@
 //! a lock, for the store or for the control plane; when the store fails, what was served is served on.
 
 pub mod acme;
+mod boxed;
 pub mod cli;
 pub mod control;
 pub mod dial;

@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["invoke"],
     &["runtime", "router"],
     &["store", "telemetry", "dial", "tls"],
-    &["model"],
+    &["model", "boxed"],
 ];
 
 /// What is named only in some places: below a folder, or in a file.

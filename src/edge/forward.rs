@@ -33,6 +33,7 @@ use super::{
     transform,
 };
 use crate::{
+    boxed,
     invoke::{self, ResponseBody},
     model::{
         Outcome,
@@ -76,7 +77,7 @@ impl cache::Forward for Route {
         let behaviour = self.behaviour();
         // In a box: a request that the cache answers needs no room for it.
         let until = Instant::now() + behaviour.config.timeout;
-        let answered = Box::pin(self.answer(behaviour, request, until));
+        let answered = boxed::pin(|| self.answer(behaviour, request, until));
         let answered = answered.instrument(self.span.clone());
         match timeout_at(until, answered).await {
             Ok(answered) => answered,
@@ -128,7 +129,8 @@ impl Route {
             true => Default::default(),
             // In a box, as further below: most requests need no room for it.
             false => {
-                Box::pin(hooks.request(at, Point::OriginRequest, &mut head, &mut passing)).await?
+                boxed::pin(|| hooks.request(at, Point::OriginRequest, &mut head, &mut passing))
+                    .await?
             }
         };
         let body = match passing.passed() {
@@ -160,7 +162,7 @@ impl Route {
                 let is_there = has_body(&method, head.status);
                 let mut passing = Passing::new(body, is_there, room, broken_answer);
                 let point = Point::OriginResponse;
-                Box::pin(hooks.response(at, point, request, &mut head, &mut passing)).await?;
+                boxed::pin(|| hooks.response(at, point, request, &mut head, &mut passing)).await?;
                 let body = passing.passed();
                 let is_made = matches!(body, Passed::Made(_));
                 if method == Method::HEAD && config.hooks.want_whole() && !is_made {
@@ -220,7 +222,7 @@ impl Route {
                     path_parameters: &[],
                     url: None,
                 };
-                let answered = Box::pin(self.edge.invoke.http(&function, request, arrival));
+                let answered = boxed::pin(|| self.edge.invoke.http(&function, request, arrival));
                 let answered = answered.await;
                 let response = answered.map_err(Failure::Outcome)?;
                 Ok(response.map(|body| Answer::Function { body }))
@@ -258,10 +260,10 @@ impl Route {
             if self.arrival.websocket {
                 let (head, _) = request.into_parts();
                 let request = Request::from_parts(head, ());
-                Box::pin(source.origin.upgrade(request, &viewer)).await
+                boxed::pin(|| source.origin.upgrade(request, &viewer)).await
             } else {
                 // In a box: else every future around it had its size, and would be copied into the next.
-                let answered = Box::pin(source.origin.send(request, &viewer)).await;
+                let answered = boxed::pin(|| source.origin.send(request, &viewer)).await;
                 answered.map(Upgrade::Declined)
             }
         };

@@ -63,6 +63,7 @@ pub use self::{
     origin::{Traffic, Tunnel},
 };
 use crate::{
+    boxed,
     invoke::Invoke,
     model::{
         CachePolicy, Country, HostPattern, Outcome, RequestId, distribution,
@@ -556,7 +557,7 @@ impl Passage<'_> {
             true => Default::default(),
             // In a box, as those after the cache: most requests need no room for it.
             false => {
-                Box::pin(hooks.request(at, Point::ViewerRequest, head, &mut made_body)).await?
+                boxed::pin(|| hooks.request(at, Point::ViewerRequest, head, &mut made_body)).await?
             }
         };
         if let Some(response) = made {
@@ -651,7 +652,7 @@ impl Passage<'_> {
         let request = RequestHead::from(request);
         let mut made = None;
         let point = Point::ViewerResponse;
-        Box::pin(hooks.response(at, point, request, &mut head, &mut made)).await?;
+        boxed::pin(|| hooks.response(at, point, request, &mut head, &mut made)).await?;
         if let Some(made) = made {
             body.replace(made);
         }

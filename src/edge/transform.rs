@@ -23,6 +23,7 @@ use super::{
     forward::{Answer, AnswerError, Route, is_too_long},
 };
 use crate::{
+    boxed,
     model::{FunctionName, Outcome, hop},
     runtime::{Next, NextAnswer, NextRequestBody},
 };
@@ -40,7 +41,7 @@ pub(super) async fn pass(
 ) -> Result<Response<Answer>, Failure> {
     match route.behaviour().config.hooks.transform.get(position) {
         // In a box: most requests need no room for it.
-        Some(name) => Box::pin(around(route, name, position, request, until)).await,
+        Some(name) => boxed::pin(|| around(route, name, position, request, until)).await,
         None => route.ask(request, until).await,
     }
 }

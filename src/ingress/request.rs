@@ -24,6 +24,7 @@ use super::{
     visit::{Visit, Visited},
 };
 use crate::{
+    boxed,
     edge::{self, Distribution, Edge},
     invoke::{Arrival, Function, Invoke, ResponseBody},
     model::{Kind, Outcome, RedirectStatus, RedirectTarget, RequestId, trace},
@@ -236,7 +237,8 @@ impl DataPlane {
                     url: None,
                 };
                 // In a box: other requests need no room for it.
-                let response = Box::pin(self.serve_url(&url, head, body, arrival, visit)).await;
+                let response =
+                    boxed::pin(|| self.serve_url(&url, head, body, arrival, visit)).await;
                 Ok(response.map(AnswerBody::Function))
             }
             Found::Distribution(distribution) => {
@@ -246,8 +248,8 @@ impl DataPlane {
                 arrival.websocket = websocket;
                 arrival.observed = visit.observe(&distribution);
                 let request = Request::from_parts(head, body);
-                let served = self.edge.serve(&distribution, request, arrival);
-                Ok(Box::pin(served).await?.map(AnswerBody::Distribution))
+                let served = boxed::pin(|| self.edge.serve(&distribution, request, arrival));
+                Ok(served.await?.map(AnswerBody::Distribution))
             }
             Found::Response(response) => Ok(response.map(AnswerBody::Function)),
         }

@@ -32,7 +32,7 @@ use super::{
     limits::{Bounded, classify},
     pool::Lease,
 };
-use crate::{model::Outcome, telemetry::logs::Level};
+use crate::{boxed, model::Outcome, telemetry::logs::Level};
 
 /// What a guest answers an HTTP request with, before it is ours.
 type Answer = Result<Response<WasiBody>, Outcome>;
@@ -77,7 +77,9 @@ where
 {
     let wanted = request.method() != http::Method::HEAD;
     let (sender, mut receiver) = oneshot::channel();
-    let mut guest = bounds(Box::pin(serve(lease, request, sender, account.clone())));
+    let mut guest = bounds(boxed::pin(|| {
+        serve(lease, request, sender, account.clone())
+    }));
     let answered = poll_fn(|context| match Pin::new(&mut guest).poll(context) {
         Poll::Ready(ended) => Poll::Ready(Err(ended)),
         Poll::Pending => match Pin::new(&mut receiver).poll(context) {
@@ -260,7 +262,9 @@ pub(super) async fn event<T, E: Display>(
         Call<Option<Result<String, FunctionError>>>,
     ) -> Bounded<Call<Option<Result<String, FunctionError>>>>,
 ) -> Result<Result<T, FunctionError>, Outcome> {
-    let mut guest = bounds(Box::pin(handle(lease, event, context, account.clone())));
+    let mut guest = bounds(boxed::pin(|| {
+        handle(lease, event, context, account.clone())
+    }));
     let ended = (&mut guest).await;
     account.set_cpu(guest.cpu());
     match ended {

@@ -68,6 +68,7 @@ use limits::Bounded;
 use pool::Lease;
 
 use crate::{
+    boxed,
     model::{
         Deployment, Digest, Kind, Limits, Outcome, Vpc,
         hook::{Point, RequestAction, ResponseAction, ResponseHead, Seen},
@@ -616,7 +617,7 @@ impl Runtime {
             None => self.prepare(function).await?,
         };
         let cpu = function.limits().cpu;
-        let start = Box::pin(instantiate(&prepared, function, slot));
+        let start = boxed::pin(|| instantiate(&prepared, function, slot));
         let instance = Bounded::new(start, cpu, deadline).await??;
         function.pool.started();
         Ok(instance)

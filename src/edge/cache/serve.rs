@@ -26,6 +26,7 @@ use super::{
     stored::{Content, Stored},
     validator,
 };
+use crate::boxed;
 
 /// How far into a response a range may begin for which all of it is fetched.
 pub(super) const RANGE_REACH: u64 = 1 << 20;
@@ -102,7 +103,7 @@ impl Cache {
             return Ok(response);
         }
         // In a box: a hit needs no room for it.
-        Box::pin(self.answer(exchange, sought, request, forward())).await
+        boxed::pin(|| self.answer(exchange, sought, request, forward())).await
     }
 
     /// Answers a request from memory, or not at all. It never waits.

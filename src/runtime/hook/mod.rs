@@ -7,7 +7,7 @@
 mod answer;
 pub mod invariants;
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -28,11 +28,14 @@ use super::{
     limits::Bounded,
     pool::Lease,
 };
-use crate::model::{
-    Outcome, address_text,
-    hook::{
-        Client, Point, Points, RequestAction, RequestHead, ResponseAction, ResponseHead, Seen,
-        SeenBody,
+use crate::{
+    boxed,
+    model::{
+        Outcome, address_text,
+        hook::{
+            Client, Point, Points, RequestAction, RequestHead, ResponseAction, ResponseHead, Seen,
+            SeenBody,
+        },
     },
 };
 
@@ -207,8 +210,10 @@ pub(super) async fn on_request(
     let request = shown(seen.request, &fields);
     let client = sender(seen.client, &address);
     let body = given(seen.body, &account);
-    let call = run(lease, &account, async move |hooks, store| {
-        hooks.on_request(point, store, request, client, body).await
+    let call = boxed::pin(|| {
+        run(lease, &account, async move |hooks, store| {
+            hooks.on_request(point, store, request, client, body).await
+        })
     });
     let answer = bounded(call, &account, bounds).await?;
     let action = answer::request_action(answer, point, seen.request);
@@ -241,10 +246,12 @@ pub(super) async fn on_response(
         body: None,
     };
     let body = given(seen.body, &account);
-    let call = run(lease, &account, async move |hooks, store| {
-        hooks
-            .on_response(point, store, request, made, client, body)
-            .await
+    let call = boxed::pin(|| {
+        run(lease, &account, async move |hooks, store| {
+            hooks
+                .on_response(point, store, request, made, client, body)
+                .await
+        })
     });
     let answer = bounded(call, &account, bounds).await?;
     let action = answer::response_action(answer, response);
@@ -285,11 +292,11 @@ async fn run<T>(
 
 /// Holds a call to its limits.
 async fn bounded<T>(
-    call: impl Future<Output = Option<T>> + Send,
+    call: Pin<Box<impl Future<Output = Option<T>> + Send>>,
     account: &Account,
     bounds: Bounds,
 ) -> Result<T, Outcome> {
-    let mut guest = Bounded::new(Box::pin(call), bounds.cpu, bounds.deadline);
+    let mut guest = Bounded::new(call, bounds.cpu, bounds.deadline);
     let ended = (&mut guest).await;
     account.set_cpu(guest.cpu());
     match ended {
