@@ -194,7 +194,49 @@ impl Upload {
 }
 
 /// The body of an answer. Dropping it early closes the connection, or resets the HTTP/2 stream.
-pub struct OriginBody {
+///
+/// In a box: it is handed on through a dozen layers before anybody reads of it.
+pub struct OriginBody(Box<Answering>);
+
+impl OriginBody {
+    pub(super) fn new(incoming: Incoming, idle: Duration, lease: Lease) -> Self {
+        let mut body = Box::new(Answering {
+            incoming,
+            idle,
+            waiting: false,
+            given: None,
+            paused: Duration::ZERO,
+            lease: Some(lease),
+        });
+        if body.incoming.is_end_stream() {
+            body.complete();
+        }
+        Self(body)
+    }
+}
+
+impl Body for OriginBody {
+    type Data = Bytes;
+    type Error = OriginError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, OriginError>>> {
+        self.get_mut().0.poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.lease.is_none() && self.0.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.incoming.size_hint()
+    }
+}
+
+/// An answer whose body is on its way.
+struct Answering {
     incoming: Incoming,
     idle: Duration,
     /// Whether the origin is waited for, and the deadline is about that.
@@ -207,22 +249,7 @@ pub struct OriginBody {
     lease: Option<Lease>,
 }
 
-impl OriginBody {
-    pub(super) fn new(incoming: Incoming, idle: Duration, lease: Lease) -> Self {
-        let mut body = Self {
-            incoming,
-            idle,
-            waiting: false,
-            given: None,
-            paused: Duration::ZERO,
-            lease: Some(lease),
-        };
-        if body.incoming.is_end_stream() {
-            body.complete();
-        }
-        body
-    }
-
+impl Answering {
     /// What comes next, and what moves the connection to that.
     fn poll_incoming(
         &mut self,
@@ -271,54 +298,48 @@ impl OriginBody {
     fn was_cut(&self) -> bool {
         self.lease.as_ref().is_some_and(Lease::is_http2) && !self.incoming.is_end_stream()
     }
-}
-
-impl Body for OriginBody {
-    type Data = Bytes;
-    type Error = OriginError;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, OriginError>>> {
-        let this = self.get_mut();
-        if let Some(given) = this.given.take() {
-            this.paused += given.elapsed();
+        if let Some(given) = self.given.take() {
+            self.paused += given.elapsed();
         }
-        if let Poll::Ready(frame) = this.poll_incoming(context) {
-            this.waiting = false;
+        if let Poll::Ready(frame) = self.poll_incoming(context) {
+            self.waiting = false;
             return Poll::Ready(match frame {
                 Some(Ok(frame)) => {
                     // Who knows the length does not ask for more.
-                    if frame.is_trailers() || this.incoming.is_end_stream() {
-                        this.complete();
+                    if frame.is_trailers() || self.incoming.is_end_stream() {
+                        self.complete();
                     } else {
-                        this.given = Some(Instant::now());
+                        self.given = Some(Instant::now());
                     }
                     Some(Ok(frame))
                 }
                 Some(Err(error)) => {
-                    let upload = this.lease.as_ref().and_then(Lease::upload);
+                    let upload = self.lease.as_ref().and_then(Lease::upload);
                     let error = OriginError::of_exchange(error, upload);
-                    Some(Err(this.break_off(error)))
+                    Some(Err(self.break_off(error)))
                 }
-                None if this.was_cut() => {
+                None if self.was_cut() => {
                     let error = OriginError::InvalidResponse("its stream was given up");
-                    Some(Err(this.break_off(error)))
+                    Some(Err(self.break_off(error)))
                 }
                 None => {
-                    this.complete();
+                    self.complete();
                     None
                 }
             });
         }
         // A viewer that reads slowly is not a slow origin: the time counts only while it is waited for.
-        let idle = this.idle;
-        let Some(lease) = &mut this.lease else {
+        let idle = self.idle;
+        let Some(lease) = &mut self.lease else {
             return Poll::Pending;
         };
-        if !this.waiting {
-            this.waiting = true;
+        if !self.waiting {
+            self.waiting = true;
             lease.timer.set(Instant::now() + idle);
         }
         loop {
@@ -331,15 +352,7 @@ impl Body for OriginBody {
                 None => break,
             }
         }
-        Poll::Ready(Some(Err(this.fail(OriginError::IdleTimeout(idle)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.lease.is_none() && self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        Poll::Ready(Some(Err(self.fail(OriginError::IdleTimeout(idle)))))
     }
 }
 
@@ -347,7 +360,7 @@ impl fmt::Debug for OriginBody {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("OriginBody")
-            .field("incoming", &self.incoming)
+            .field("incoming", &self.0.incoming)
             .finish_non_exhaustive()
     }
 }
