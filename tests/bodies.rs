@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::process;
-use crate::support::{Node, Reply, eventually, guests};
+use crate::support::{Node, PATIENCE, Reply, eventually, guests};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use futures::stream::{self, StreamExt as _};
@@ -509,11 +509,15 @@ async fn outcomes(node: &Node, function: &str) -> Vec<String> {
 }
 
 async fn ended(node: &Node, function: &str, outcome: &str) {
-    eventually(async || {
-        let outcomes = outcomes(node, function).await;
-        outcomes.iter().any(|one| one == outcome).then_some(())
-    })
-    .await;
+    let mut seen = Vec::new();
+    let found = async {
+        while !seen.iter().any(|one| one == outcome) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            seen = outcomes(node, function).await;
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, found).await;
+    assert!(found.is_ok(), "{function}: {seen:?}, and never {outcome}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -143,6 +143,11 @@ impl Account {
         self.bytes_out.fetch_add(bytes as u64, Relaxed);
     }
 
+    /// Whether anything of the answer's body was sent on.
+    pub(super) fn has_sent(&self) -> bool {
+        self.bytes_out.load(Relaxed) > 0
+    }
+
     /// Says something about the invocation in its function's log.
     pub(super) fn say(&self, level: Level, message: &str) {
         let version = self.code.deployment.version;

@@ -43,7 +43,7 @@ use wharf::{
 use guests::Guest;
 
 /// How long anything may take that takes a moment. Far more than it does on a machine with nothing else to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node that serves.
 pub(crate) struct Node {
