@@ -53,7 +53,7 @@ def added(name: str, base: str) -> Callable[[Rows], float]:
 
 
 def added_to_native(name: str) -> Callable[[Rows], float]:
-    """In requests that a native server answers with a hello: whatever the machine, it takes as many times as long for both."""
+    """In requests that a native server answers with a hello in the same run: microseconds are a machine's."""
     hello = row(f"native, {edge.HELLO.label}", edge.CONNECTIONS)
     return lambda rows: added(name, "wharf")(rows) / (rows.median(hello, "cpu") * 100)
 
