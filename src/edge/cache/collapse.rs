@@ -31,6 +31,7 @@ use super::{
     validator,
     vary::Vary,
 };
+use crate::boxed;
 
 /// How often a request waits for others: for the resource, and for its variant.
 const MOST_WAITS: usize = 2;
@@ -80,7 +81,8 @@ impl Cache {
         let fetch = self.fetch(exchange, found, Arc::clone(&parts), lead.as_ref());
         let counters = Arc::clone(&fetch.counters);
         let answer = match lead {
-            None => Some(fetch.run_alone(forward.clone()).await),
+            // In a box: else it would be copied into this future, twice.
+            None => Some(boxed::pin(|| fetch.run_alone(forward.clone())).await),
             Some(lead) => {
                 let (client, answer) = oneshot::channel();
                 let fetched = fetch.run(forward.clone(), Some(lead), Some(client));
