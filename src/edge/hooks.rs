@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, header, request, response};
+use http::{HeaderValue, Response, header, request, response};
 use http_body::Body;
 use tracing::{Instrument as _, Span};
 
@@ -20,7 +20,6 @@ use crate::{
             Client, HookResponse, Point, RequestAction, RequestHead, ResponseAction, ResponseHead,
             Seen, SeenBody,
         },
-        hop,
     },
     telemetry::metrics::{DistributionMetrics, HookResult},
 };
@@ -181,8 +180,7 @@ impl Hooks<'_> {
                     let forward = *forward;
                     head.method = forward.method;
                     head.uri = forward.uri;
-                    let before = std::mem::replace(&mut head.headers, forward.headers);
-                    hop::restore(&mut head.headers, &before);
+                    forward.headers.apply(&mut head.headers);
                     decided.origin = forward.origin.or(decided.origin);
                     decided.cache_key = forward.cache_key.or(decided.cache_key);
                     if let Some(made) = forward.body {
@@ -239,9 +237,8 @@ impl Hooks<'_> {
                 Ok(ResponseAction::Replace(response)) => {
                     let response = *response;
                     head.status = response.status;
-                    head.headers = response.headers;
+                    response.headers.apply(&mut head.headers);
                     if let Some(made) = response.body {
-                        head.headers.remove(header::CONTENT_LENGTH);
                         if !made.is_empty() {
                             let length = HeaderValue::from(made.len());
                             head.headers.insert(header::CONTENT_LENGTH, length);
@@ -299,7 +296,5 @@ fn made(response: HookResponse) -> Response<Bytes> {
     let mut made = Response::new(response.body.unwrap_or_default());
     *made.status_mut() = response.status;
     *made.headers_mut() = response.headers;
-    let headers: &mut HeaderMap = made.headers_mut();
-    headers.remove(header::CONTENT_LENGTH);
     made
 }

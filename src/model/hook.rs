@@ -1,13 +1,15 @@
 //! What a request hook sees and what it may answer.
 //!
 //! A hook is given heads as they are, borrowed; what it answers is owned, and was checked: whoever has a
-//! [`RequestAction`] or a [`ResponseAction`] has a head that can be sent on.
+//! [`RequestAction`] or a [`ResponseAction`] can send on what becomes of the head that the hook saw.
 
 use std::{fmt, net::IpAddr};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Uri, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, request, response};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::hop;
 
 /// The most bytes of a body that a hook makes, and of one that it is given.
 pub const MAX_BODY: usize = 1 << 20;
@@ -223,9 +225,9 @@ pub struct Forward {
     pub method: Method,
     /// Scheme, authority, path and query. The path has no dot segment.
     pub uri: Uri,
-    /// The header fields: none that is for one hop, no `Host`. A `Content-Length` is the one that the request came with, or
+    /// What changes in its header fields: no `Host`, and none that is for one hop. The `Content-Length` is left alone, or is
     /// that of the body here.
-    pub headers: HeaderMap,
+    pub headers: HeaderChanges,
     /// A body made by the hook.
     pub body: Option<Bytes>,
     /// The origin to use, by a name that the distribution may not have.
@@ -240,15 +242,66 @@ pub enum ResponseAction {
     /// Go on with the response as it came.
     Next,
     /// Go on with this one. Without a body, that of the response stays.
-    Replace(Box<HookResponse>),
+    Replace(Box<Replace>),
 }
 
-/// A response as a hook made or changed it.
+/// A response as a hook changed it.
+#[derive(Debug, Clone)]
+pub struct Replace {
+    /// The status, 200 to 599.
+    pub status: StatusCode,
+    /// What changes in its header fields: none that is for one hop. A `Content-Length` is left alone, or removed where there is
+    /// a body here.
+    pub headers: HeaderChanges,
+    /// A body made by the hook.
+    pub body: Option<Bytes>,
+}
+
+/// Changes to the header fields of a head, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeaderChanges(pub Vec<HeaderChange>);
+
+/// A change to header fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderChange {
+    /// Removes every field that is in a hook's [reach](hop::is_out_of_reach).
+    Clear,
+    /// Removes the fields of a name.
+    Remove(HeaderName),
+    /// Puts a field in the place of those of its name.
+    Set(HeaderName, HeaderValue),
+    /// Adds a field beside those of its name.
+    Append(HeaderName, HeaderValue),
+}
+
+impl HeaderChanges {
+    /// Changes the fields of a head.
+    pub fn apply(self, headers: &mut HeaderMap) {
+        for change in self.0 {
+            match change {
+                HeaderChange::Clear => {
+                    hop::remove_named(headers, |name| !hop::is_out_of_reach(name));
+                }
+                HeaderChange::Remove(name) => {
+                    headers.remove(name);
+                }
+                HeaderChange::Set(name, value) => {
+                    headers.insert(name, value);
+                }
+                HeaderChange::Append(name, value) => {
+                    headers.append(name, value);
+                }
+            }
+        }
+    }
+}
+
+/// A response that a request hook made.
 #[derive(Debug, Clone)]
 pub struct HookResponse {
     /// The status, 200 to 599.
     pub status: StatusCode,
-    /// The header fields: none that is for one hop. A `Content-Length` is that of the response whose body stays.
+    /// The header fields: none that is for one hop, no `Content-Length`.
     pub headers: HeaderMap,
     /// A body made by the hook.
     pub body: Option<Bytes>,
@@ -256,7 +309,61 @@ pub struct HookResponse {
 
 #[cfg(test)]
 mod tests {
+    use http::header;
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn change() -> impl Strategy<Value = HeaderChange> {
+        let name = prop_oneof![
+            Just(HeaderName::from_static("a")),
+            Just(HeaderName::from_static("b")),
+            Just(header::VIA),
+        ];
+        let value = prop_oneof![
+            Just(HeaderValue::from_static("1")),
+            Just(HeaderValue::from_static("2"))
+        ];
+        (0..4, name, value).prop_map(|(kind, name, value)| match kind {
+            0 => HeaderChange::Clear,
+            1 => HeaderChange::Remove(name),
+            2 => HeaderChange::Set(name, value),
+            _ => HeaderChange::Append(name, value),
+        })
+    }
+
+    /// The same on a list of fields, of which each is looked at.
+    fn oracle(
+        changes: &[HeaderChange],
+        mut fields: Vec<(HeaderName, HeaderValue)>,
+    ) -> Vec<(HeaderName, HeaderValue)> {
+        for change in changes {
+            match change {
+                HeaderChange::Clear => fields.retain(|(name, _)| *name == header::VIA),
+                HeaderChange::Remove(name) => fields.retain(|(other, _)| other != name),
+                HeaderChange::Set(name, value) => {
+                    fields.retain(|(other, _)| other != name);
+                    fields.push((name.clone(), value.clone()));
+                }
+                HeaderChange::Append(name, value) => fields.push((name.clone(), value.clone())),
+            }
+        }
+        fields
+    }
+
+    proptest! {
+        #[test]
+        fn changes_are_made_one_after_the_other(
+            before in prop::collection::vec(change(), 0..5),
+            changes in prop::collection::vec(change(), 0..6),
+        ) {
+            let fields = oracle(&before, Vec::new());
+            let mut headers: HeaderMap = fields.iter().cloned().collect();
+            let expected: HeaderMap = oracle(&changes, fields).into_iter().collect();
+            HeaderChanges(changes).apply(&mut headers);
+            prop_assert_eq!(headers, expected);
+        }
+    }
 
     #[test]
     fn a_set_of_points_is_a_list_of_names() {

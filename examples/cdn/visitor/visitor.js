@@ -20,13 +20,14 @@ export const viewerResponse = {
       return { tag: "next" };
     }
     const [, variant] = chosen;
-    const headers = response.headers.concat([["x-variant", encode(variant)]]);
+    const headers = [{ tag: "append", val: ["x-variant", encode(variant)] }];
     const cookies = field(request.headers, "cookie") ?? "";
     if (!cookies.split(/;\s*/).includes(`variant=${variant}`)) {
       // Set here, after the cache: it is not stored with the page.
-      headers.push(["set-cookie", encode(`variant=${variant}; Path=/; Max-Age=2592000; SameSite=Lax`)]);
+      const cookie = encode(`variant=${variant}; Path=/; Max-Age=2592000; SameSite=Lax`);
+      headers.push({ tag: "append", val: ["set-cookie", cookie] });
     }
-    // No body: the one there is stays.
+    // The other fields stay, and without a body the one there is.
     return { tag: "replace", val: { status: response.status, headers, body: undefined } };
   },
 };

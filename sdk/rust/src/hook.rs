@@ -69,6 +69,11 @@
 //! assert_eq!(response.headers.get("location"), Some("/"));
 //! ```
 
+use std::{
+    iter, mem,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
+
 use crate::bindings::imports::wharf::edge::types as wit;
 
 /// The fields of a head, in their order. Names are compared without regard to case and kept in lower case.
@@ -83,10 +88,45 @@ use crate::bindings::imports::wharf::edge::types as wit;
 /// headers.set("accept", "*/*");
 /// assert_eq!(headers.iter().collect::<Vec<_>>(), [("accept", &b"*/*"[..])]);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Headers(Vec<(String, Vec<u8>)>);
+///
+/// Only what a hook changes of the fields that it was given goes back to the host: to read them costs nothing more.
+#[derive(Debug, Clone, Default)]
+pub struct Headers {
+    fields: Vec<(String, Vec<u8>)>,
+    /// Which fields they were when the host gave them.
+    given: Given,
+    /// The names, in lower case, of what has changed since.
+    changed: Vec<String>,
+}
+
+/// Tells the fields of one head that the host gave from those of every other. Zero is that of fields which a hook began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Given(u32);
+
+impl Given {
+    fn next() -> Self {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        Self(LAST.fetch_add(1, Relaxed).wrapping_add(1))
+    }
+}
+
+impl PartialEq for Headers {
+    fn eq(&self, other: &Self) -> bool {
+        self.fields == other.fields
+    }
+}
+
+impl Eq for Headers {}
 
 impl Headers {
+    fn given(fields: Vec<(String, Vec<u8>)>) -> Self {
+        Self {
+            fields,
+            given: Given::next(),
+            changed: Vec::new(),
+        }
+    }
+
     /// The first value of a name, if it is text. [`get_all`](Self::get_all) has every value, of any bytes.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.get_all(name)
@@ -111,8 +151,9 @@ impl Headers {
 
     /// Sets a name to one value, in place of all it had.
     pub fn set(&mut self, name: &str, value: impl Into<Vec<u8>>) {
+        self.mark(name);
         let mut value = Some(value.into());
-        self.0.retain_mut(|(field, old)| {
+        self.fields.retain_mut(|(field, old)| {
             if !field.eq_ignore_ascii_case(name) {
                 return true;
             }
@@ -132,22 +173,61 @@ impl Headers {
 
     /// Adds a field beside those of the same name.
     pub fn append(&mut self, name: &str, value: impl Into<Vec<u8>>) {
-        self.0.push((name.to_ascii_lowercase(), value.into()));
+        self.mark(name);
+        self.fields.push((name.to_ascii_lowercase(), value.into()));
     }
 
     /// Removes every field of a name, and says whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
-        let before = self.0.len();
-        self.0
+        let before = self.fields.len();
+        self.fields
             .retain(|(field, _)| !field.eq_ignore_ascii_case(name));
-        self.0.len() < before
+        let is_removed = self.fields.len() < before;
+        if is_removed {
+            self.mark(name);
+        }
+        is_removed
     }
 
     /// Every name and value, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.0
+        self.fields
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+
+    fn mark(&mut self, name: &str) {
+        let is_marked = |marked: &String| marked.eq_ignore_ascii_case(name);
+        if self.given != Given::default() && !self.changed.iter().any(is_marked) {
+            self.changed.push(name.to_ascii_lowercase());
+        }
+    }
+
+    /// The changes that make these of the fields that the host gave.
+    fn changes(mut self, given: Given) -> Vec<wit::HeaderChange> {
+        if self.given != given {
+            let all = self.fields.into_iter().map(wit::HeaderChange::Append);
+            return iter::once(wit::HeaderChange::Clear).chain(all).collect();
+        }
+        let mut changes = Vec::with_capacity(self.changed.len());
+        for name in self.changed {
+            let mut is_set = false;
+            for (field, value) in &mut self.fields {
+                if *field == name {
+                    let header = (mem::take(field), mem::take(value));
+                    changes.push(if is_set {
+                        wit::HeaderChange::Append(header)
+                    } else {
+                        wit::HeaderChange::Set(header)
+                    });
+                    is_set = true;
+                }
+            }
+            if !is_set {
+                changes.push(wit::HeaderChange::Remove(name));
+            }
+        }
+        changes
     }
 }
 
@@ -332,7 +412,9 @@ pub fn call_viewer_request<A: Into<RequestAction>>(
     client: wit::Client,
     hook: impl FnOnce(Request, Client) -> A,
 ) -> wit::RequestAction {
-    hook(request.into(), client.into()).into().into()
+    let request = Request::from(request);
+    let given = request.headers.given;
+    hook(request, client.into()).into().said(given)
 }
 
 /// Runs an origin-request hook.
@@ -343,9 +425,11 @@ pub fn call_origin_request<A: Into<RequestAction>>(
     body: Option<wit::Body>,
     hook: impl FnOnce(Request, Client, Option<Body>) -> A,
 ) -> wit::RequestAction {
-    hook(request.into(), client.into(), body.map(Body::from))
+    let request = Request::from(request);
+    let given = request.headers.given;
+    hook(request, client.into(), body.map(Body::from))
         .into()
-        .into()
+        .said(given)
 }
 
 /// Runs an origin-response hook.
@@ -356,9 +440,11 @@ pub fn call_origin_response<A: Into<ResponseAction>>(
     body: Option<wit::Body>,
     hook: impl FnOnce(Request, Response, Option<Body>) -> A,
 ) -> wit::ResponseAction {
-    hook(request.into(), response.into(), body.map(Body::from))
+    let response = Response::from(response);
+    let given = response.headers.given;
+    hook(request.into(), response, body.map(Body::from))
         .into()
-        .into()
+        .said(given)
 }
 
 /// Runs a viewer-response hook.
@@ -369,31 +455,53 @@ pub fn call_viewer_response<A: Into<ResponseAction>>(
     client: wit::Client,
     hook: impl FnOnce(Request, Response, Client) -> A,
 ) -> wit::ResponseAction {
-    hook(request.into(), response.into(), client.into())
+    let response = Response::from(response);
+    let given = response.headers.given;
+    hook(request.into(), response, client.into())
         .into()
-        .into()
+        .said(given)
 }
 
-impl From<RequestAction> for wit::RequestAction {
-    fn from(action: RequestAction) -> Self {
-        match action {
-            RequestAction::Next => Self::Next,
-            RequestAction::Forward(forward) => Self::Forward(wit::ForwardedRequest {
-                request: forward.request.into(),
-                body: forward.body,
-                origin: forward.origin,
-                cache_key: forward.cache_key,
+impl RequestAction {
+    /// What the host is told, who gave these fields.
+    fn said(self, given: Given) -> wit::RequestAction {
+        match self {
+            Self::Next => wit::RequestAction::Next,
+            Self::Forward(Forward {
+                request,
+                body,
+                origin,
+                cache_key,
+            }) => wit::RequestAction::Forward(wit::ForwardedRequest {
+                method: request.method,
+                scheme: request.scheme,
+                authority: request.authority,
+                path: request.path,
+                query: request.query,
+                headers: request.headers.changes(given),
+                body,
+                origin,
+                cache_key,
             }),
-            RequestAction::Respond(response) => Self::Respond(response.into()),
+            Self::Respond(response) => wit::RequestAction::Respond(wit::Response {
+                status: response.status,
+                headers: response.headers.fields,
+                body: response.body,
+            }),
         }
     }
 }
 
-impl From<ResponseAction> for wit::ResponseAction {
-    fn from(action: ResponseAction) -> Self {
-        match action {
-            ResponseAction::Next => Self::Next,
-            ResponseAction::Replace(response) => Self::Replace(response.into()),
+impl ResponseAction {
+    /// What the host is told, who gave these fields.
+    fn said(self, given: Given) -> wit::ResponseAction {
+        match self {
+            Self::Next => wit::ResponseAction::Next,
+            Self::Replace(response) => wit::ResponseAction::Replace(wit::ReplacedResponse {
+                status: response.status,
+                headers: response.headers.changes(given),
+                body: response.body,
+            }),
         }
     }
 }
@@ -425,20 +533,7 @@ impl From<wit::Request> for Request {
             authority: request.authority,
             path: request.path,
             query: request.query,
-            headers: Headers(request.headers),
-        }
-    }
-}
-
-impl From<Request> for wit::Request {
-    fn from(request: Request) -> Self {
-        Self {
-            method: request.method,
-            scheme: request.scheme,
-            authority: request.authority,
-            path: request.path,
-            query: request.query,
-            headers: request.headers.0,
+            headers: Headers::given(request.headers),
         }
     }
 }
@@ -447,17 +542,7 @@ impl From<wit::Response> for Response {
     fn from(response: wit::Response) -> Self {
         Self {
             status: response.status,
-            headers: Headers(response.headers),
-            body: response.body,
-        }
-    }
-}
-
-impl From<Response> for wit::Response {
-    fn from(response: Response) -> Self {
-        Self {
-            status: response.status,
-            headers: response.headers.0,
+            headers: Headers::given(response.headers),
             body: response.body,
         }
     }
@@ -489,39 +574,135 @@ mod tests {
         assert_eq!(request.path, "/");
     }
 
-    #[test]
-    fn what_a_hook_leaves_alone_reaches_the_host_unchanged() {
-        let request = Request::get("https://example.com/a?b").header("c", "d");
-        let unchanged = call_viewer_request(
-            request.clone().into(),
-            wit::Client {
-                address: "::1".into(),
-                tls_version: None,
-                country: None,
-            },
-            |request, client| {
-                assert_eq!(client.address, "::1");
-                request
-            },
-        );
-        let wit::RequestAction::Forward(forwarded) = unchanged else {
+    fn given() -> (wit::Request, wit::Client) {
+        let fields = [("a", "1"), ("b", "2"), ("a", "3"), ("c", "4")];
+        let request = wit::Request {
+            method: "GET".into(),
+            scheme: "https".into(),
+            authority: "example.com".into(),
+            path: "/a".into(),
+            query: Some("b".into()),
+            headers: fields
+                .map(|(name, value)| (name.into(), value.into()))
+                .into(),
+        };
+        let client = wit::Client {
+            address: "::1".into(),
+            tls_version: None,
+            country: None,
+        };
+        (request, client)
+    }
+
+    fn header(name: &str, value: &str) -> (String, Vec<u8>) {
+        (name.into(), value.into())
+    }
+
+    /// What the host is told of the fields of a request that a hook has changed.
+    fn changes(change: impl FnOnce(&mut Headers)) -> Vec<wit::HeaderChange> {
+        let (request, client) = given();
+        let action = call_viewer_request(request, client, |mut request, client| {
+            assert_eq!(client.address, "::1");
+            change(&mut request.headers);
+            request
+        });
+        let wit::RequestAction::Forward(forwarded) = action else {
             panic!("not forwarded");
         };
-        assert_eq!(Request::from(forwarded.request), request);
+        let (request, _) = given();
+        assert_eq!(forwarded.path, request.path);
+        assert_eq!(forwarded.query, request.query);
+        forwarded.headers
+    }
+
+    /// In words, as what `wit-bindgen` makes cannot be compared.
+    fn words(changes: &[wit::HeaderChange]) -> Vec<String> {
+        let text = |(name, value): &(String, Vec<u8>)| {
+            format!("{name}={}", String::from_utf8_lossy(value))
+        };
+        let word = |change: &wit::HeaderChange| match change {
+            wit::HeaderChange::Clear => "clear".to_owned(),
+            wit::HeaderChange::Remove(name) => format!("remove {name}"),
+            wit::HeaderChange::Set(header) => format!("set {}", text(header)),
+            wit::HeaderChange::Append(header) => format!("append {}", text(header)),
+        };
+        changes.iter().map(word).collect()
+    }
+
+    #[test]
+    fn the_host_is_told_what_changed_and_nothing_else() {
+        assert!(changes(|_| {}).is_empty());
+        let read = changes(|headers| assert_eq!(headers.get("B"), Some("2")));
+        assert!(read.is_empty());
+        let absent = changes(|headers| assert!(!headers.remove("x")));
+        assert!(absent.is_empty());
+        let changed = changes(|headers| {
+            headers.set("A", "5");
+            headers.append("B", "6");
+            headers.append("d", "7");
+            headers.set("D", "8");
+            assert!(headers.remove("c"));
+        });
+        let expected = ["set a=5", "set b=2", "append b=6", "set d=8", "remove c"];
+        assert_eq!(words(&changed), expected);
+        let gone_again = changes(|headers| {
+            headers.append("x", "1");
+            headers.remove("x");
+        });
+        assert_eq!(words(&gone_again), ["remove x"]);
+    }
+
+    #[test]
+    fn fields_from_elsewhere_take_the_place_of_all_that_were_given() {
+        let new = changes(|headers| {
+            *headers = Headers::default();
+            headers.append("e", "1");
+        });
+        assert_eq!(words(&new), ["clear", "append e=1"]);
+        // Those of another call, which has its own names for what changed.
+        let other = Headers::given(vec![header("f", "2")]);
+        let other = changes(|headers| *headers = other);
+        assert_eq!(words(&other), ["clear", "append f=2"]);
+
+        let (request, _) = given();
+        let response = wit::Response {
+            status: 200,
+            headers: vec![header("g", "3")],
+            body: None,
+        };
+        let said = call_origin_response(request, response, None, |request, mut response, _| {
+            response.headers = request.headers;
+            response
+        });
+        let wit::ResponseAction::Replace(replaced) = said else {
+            panic!("not replaced");
+        };
+        let expected = [
+            "clear",
+            "append a=1",
+            "append b=2",
+            "append a=3",
+            "append c=4",
+        ];
+        assert_eq!(words(&replaced.headers), expected);
+    }
+
+    #[test]
+    fn a_response_hook_sees_the_response_and_what_it_is_given_of_the_body() {
         let body = wit::Body {
             data: b"abc".to_vec(),
             truncated: true,
         };
-        let next = call_origin_response(
-            request.into(),
-            Response::new(204).into(),
-            Some(body),
-            |_, response, body| {
-                assert_eq!(response.status, 204);
-                assert!(body.is_some_and(|body| body.data == b"abc" && body.truncated));
-                ResponseAction::Next
-            },
-        );
+        let response = wit::Response {
+            status: 204,
+            headers: Vec::new(),
+            body: None,
+        };
+        let next = call_origin_response(given().0, response, Some(body), |_, response, body| {
+            assert_eq!(response.status, 204);
+            assert!(body.is_some_and(|body| body.data == b"abc" && body.truncated));
+            ResponseAction::Next
+        });
         assert!(matches!(next, wit::ResponseAction::Next));
     }
 }

@@ -18,8 +18,8 @@ use super::super::bindings::hook::wit;
 use crate::model::{
     has_dot_segment,
     hook::{
-        Forward, HookResponse, MAX_BODY, Point, RequestAction, RequestHead, ResponseAction,
-        ResponseHead,
+        Forward, HeaderChange, HeaderChanges, HookResponse, MAX_BODY, Point, Replace,
+        RequestAction, RequestHead, ResponseAction, ResponseHead,
     },
     hop,
 };
@@ -29,6 +29,9 @@ pub(super) const MAX_FIELDS: usize = 256;
 
 /// The most bytes of their names and values together.
 pub(super) const MAX_FIELD_BYTES: usize = 64 << 10;
+
+/// The most changes to header fields: each of a head is removed, and as many are new.
+const MAX_CHANGES: usize = 2 * MAX_FIELDS;
 
 /// The most bytes of path and query together, as of a request that comes in.
 const MAX_TARGET: usize = 16 << 10;
@@ -73,6 +76,8 @@ pub(super) enum InvalidAnswer {
     Fields(usize),
     #[error("the header fields have more than {MAX_FIELD_BYTES} bytes")]
     FieldBytes,
+    #[error("{0} changes to header fields are more than {MAX_CHANGES}")]
+    Changes(usize),
     #[error("the origin's name is not 1 to {MAX_NAME} bytes of text")]
     Origin,
     #[error("the cache key is not 1 to {MAX_NAME} bytes of text")]
@@ -98,7 +103,7 @@ pub(super) fn request_action(
             RequestAction::Forward(Box::new(forward(forwarded, request)?))
         }
         wit::RequestAction::Respond(response) => {
-            RequestAction::Respond(Box::new(made(response, None)?))
+            RequestAction::Respond(Box::new(respond(response)?))
         }
     })
 }
@@ -110,8 +115,8 @@ pub(super) fn response_action(
 ) -> Result<ResponseAction, InvalidAnswer> {
     Ok(match answer {
         wit::ResponseAction::Next => ResponseAction::Next,
-        wit::ResponseAction::Replace(replacement) => {
-            ResponseAction::Replace(Box::new(made(replacement, Some(response))?))
+        wit::ResponseAction::Replace(replaced) => {
+            ResponseAction::Replace(Box::new(replace(replaced, response)?))
         }
     })
 }
@@ -120,51 +125,44 @@ fn forward(
     forwarded: wit::ForwardedRequest,
     before: RequestHead<'_>,
 ) -> Result<Forward, InvalidAnswer> {
-    let wit::RequestResult {
+    let wit::ForwardedRequest {
         method,
         scheme,
         authority,
         path,
         query,
         headers,
-    } = forwarded.request;
+        body,
+        origin,
+        cache_key,
+    } = forwarded;
     let method = match Method::from_bytes(method.as_bytes()) {
         Ok(known) if known != Method::CONNECT && method.len() <= 32 => known,
         _ => return Err(InvalidAnswer::Method(shown(&method))),
     };
-    let scheme = match scheme.as_str() {
-        "http" => Scheme::HTTP,
-        "https" => Scheme::HTTPS,
-        _ => return Err(InvalidAnswer::Scheme(shown(&scheme))),
+    let uri = uri(&scheme, &authority, path, query, &method, before.uri)?;
+    let mut headers = changes(headers, before.headers)?;
+    let says_host = |change: &HeaderChange| match change {
+        HeaderChange::Set(name, _) | HeaderChange::Append(name, _) => *name == header::HOST,
+        HeaderChange::Clear | HeaderChange::Remove(_) => false,
     };
-    let authority = match before.uri.authority() {
-        Some(same) if same.as_str() == authority => same.clone(),
-        _ => self::authority(&authority)
-            .ok_or_else(|| InvalidAnswer::Authority(shown(&authority)))?,
-    };
-    let target = target(path, query, &method)?;
-    let uri = Uri::builder()
-        .scheme(scheme)
-        .authority(authority)
-        .path_and_query(target)
-        .build()
-        .map_err(|error| InvalidAnswer::Encoding(error.to_string()))?;
-    let mut headers = fields(headers)?;
-    if headers.contains_key(header::HOST) {
+    if headers.0.iter().any(says_host) {
         return Err(InvalidAnswer::Host);
     }
-    let body = forwarded.body.map(body).transpose()?;
-    keep_framing(&mut headers, body.is_none().then_some(before.headers));
+    let body = body.map(self::body).transpose()?;
     if let Some(body) = &body {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        unframe(&mut headers);
+        let length = HeaderValue::from(body.len());
+        let change = HeaderChange::Set(header::CONTENT_LENGTH, length);
+        headers.0.push(change);
     }
     let is_name = |name: &String| {
         (1..=MAX_NAME).contains(&name.len()) && !name.contains(|c: char| c.is_control())
     };
-    if !forwarded.origin.as_ref().is_none_or(is_name) {
+    if !origin.as_ref().is_none_or(is_name) {
         return Err(InvalidAnswer::Origin);
     }
-    if !forwarded.cache_key.as_ref().is_none_or(is_name) {
+    if !cache_key.as_ref().is_none_or(is_name) {
         return Err(InvalidAnswer::CacheKey);
     }
     Ok(Forward {
@@ -172,20 +170,82 @@ fn forward(
         uri,
         headers,
         body,
-        origin: forwarded.origin,
-        cache_key: forwarded.cache_key,
+        origin,
+        cache_key,
     })
 }
 
-fn made(
-    response: wit::ResponseResult,
-    before: Option<ResponseHead<'_>>,
-) -> Result<HookResponse, InvalidAnswer> {
-    let status = match StatusCode::from_u16(response.status) {
-        Ok(status) if (200..=599).contains(&response.status) => status,
-        _ => return Err(InvalidAnswer::Status(response.status)),
+/// The URI that a hook made of the one there was `before`.
+fn uri(
+    scheme: &str,
+    authority: &str,
+    path: String,
+    query: Option<String>,
+    method: &Method,
+    before: &Uri,
+) -> Result<Uri, InvalidAnswer> {
+    let same_authority = before.authority().filter(|same| same.as_str() == authority);
+    if same_authority.is_some()
+        && before.scheme_str() == Some(scheme)
+        && before.path() == path
+        && before.query() == query.as_deref()
+    {
+        return Ok(before.clone());
+    }
+    let scheme = match scheme {
+        "http" => Scheme::HTTP,
+        "https" => Scheme::HTTPS,
+        _ => return Err(InvalidAnswer::Scheme(shown(scheme))),
     };
-    let body = response.body.map(body).transpose()?;
+    let authority = match same_authority {
+        Some(same) => same.clone(),
+        None => {
+            self::authority(authority).ok_or_else(|| InvalidAnswer::Authority(shown(authority)))?
+        }
+    };
+    Uri::builder()
+        .scheme(scheme)
+        .authority(authority)
+        .path_and_query(target(path, query, method)?)
+        .build()
+        .map_err(|error| InvalidAnswer::Encoding(error.to_string()))
+}
+
+fn respond(response: wit::ResponseResult) -> Result<HookResponse, InvalidAnswer> {
+    let (status, body) = answered(response.status, response.body)?;
+    Ok(HookResponse {
+        status,
+        headers: fields(response.headers)?,
+        body,
+    })
+}
+
+fn replace(
+    replaced: wit::ReplacedResponse,
+    before: ResponseHead<'_>,
+) -> Result<Replace, InvalidAnswer> {
+    let (status, body) = answered(replaced.status, replaced.body)?;
+    let mut headers = changes(replaced.headers, before.headers)?;
+    if body.is_some() {
+        unframe(&mut headers);
+    }
+    Ok(Replace {
+        status,
+        headers,
+        body,
+    })
+}
+
+/// The status of a response and the body that a hook made for it.
+fn answered(
+    status: u16,
+    body: Option<Vec<u8>>,
+) -> Result<(StatusCode, Option<Bytes>), InvalidAnswer> {
+    let status = match StatusCode::from_u16(status) {
+        Ok(known) if (200..=599).contains(&status) => known,
+        _ => return Err(InvalidAnswer::Status(status)),
+    };
+    let body = body.map(self::body).transpose()?;
     let bodiless = [
         StatusCode::NO_CONTENT,
         StatusCode::RESET_CONTENT,
@@ -193,18 +253,10 @@ fn made(
     ];
     match &body {
         Some(body) if !body.is_empty() && bodiless.contains(&status) => {
-            return Err(InvalidAnswer::BodyOfStatus(status));
+            Err(InvalidAnswer::BodyOfStatus(status))
         }
-        Some(_) | None => {}
+        Some(_) | None => Ok((status, body)),
     }
-    let mut headers = fields(response.headers)?;
-    let kept = before.filter(|_| body.is_none());
-    keep_framing(&mut headers, kept.map(|before| before.headers));
-    Ok(HookResponse {
-        status,
-        headers,
-        body,
-    })
 }
 
 fn body(bytes: Vec<u8>) -> Result<Bytes, InvalidAnswer> {
@@ -214,41 +266,116 @@ fn body(bytes: Vec<u8>) -> Result<Bytes, InvalidAnswer> {
     }
 }
 
+/// The fields of a response that a hook made, but for those that are not its to say.
 fn fields(fields: Vec<(String, Vec<u8>)>) -> Result<HeaderMap, InvalidAnswer> {
-    if fields.len() > MAX_FIELDS {
-        return Err(InvalidAnswer::Fields(fields.len()));
+    let mut size = Size::default();
+    for (name, value) in &fields {
+        size.add(name.len() + value.len());
     }
-    let bytes: usize = fields
-        .iter()
-        .map(|(name, value)| name.len() + value.len())
-        .sum();
-    if bytes > MAX_FIELD_BYTES {
-        return Err(InvalidAnswer::FieldBytes);
-    }
+    size.check()?;
     let mut headers = HeaderMap::with_capacity(fields.len());
     for (name, value) in fields {
-        let Ok(known) = HeaderName::from_bytes(name.as_bytes()) else {
-            return Err(InvalidAnswer::FieldName(shown(&name)));
-        };
-        let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) else {
-            return Err(InvalidAnswer::FieldValue(shown(&name)));
-        };
-        if !hop::is_framing(known.as_str()) {
-            headers.append(known, value);
+        let (name, value) = field(&name, value)?;
+        if !hop::is_framing(name.as_str()) && name != header::CONTENT_LENGTH {
+            headers.append(name, value);
         }
     }
     Ok(headers)
 }
 
-/// A body that stays is framed as it was, with its trailers; one that a hook makes is measured by who sends it.
-fn keep_framing(headers: &mut HeaderMap, before: Option<&HeaderMap>) {
-    headers.remove(header::CONTENT_LENGTH);
-    let Some(before) = before else { return };
-    for name in [header::CONTENT_LENGTH, header::TRAILER, header::TE] {
-        if let Some(value) = before.get(&name) {
-            headers.insert(name, value.clone());
-        }
+/// What a hook changes of the fields that there were `before`, but for those out of its reach.
+fn changes(
+    said: Vec<wit::HeaderChange>,
+    before: &HeaderMap,
+) -> Result<HeaderChanges, InvalidAnswer> {
+    if said.len() > MAX_CHANGES {
+        return Err(InvalidAnswer::Changes(said.len()));
     }
+    // What there may be in the end, if nothing is removed.
+    let mut most = Size::of(before);
+    let mut changes = Vec::with_capacity(said.len());
+    for change in said {
+        let change = match change {
+            wit::HeaderChange::Clear => HeaderChange::Clear,
+            wit::HeaderChange::Remove(name) => HeaderChange::Remove(field_name(&name)?),
+            wit::HeaderChange::Set((name, value)) => {
+                let (name, value) = field(&name, value)?;
+                most.add(name.as_str().len() + value.len());
+                HeaderChange::Set(name, value)
+            }
+            wit::HeaderChange::Append((name, value)) => {
+                let (name, value) = field(&name, value)?;
+                most.add(name.as_str().len() + value.len());
+                HeaderChange::Append(name, value)
+            }
+        };
+        if let HeaderChange::Remove(name)
+        | HeaderChange::Set(name, _)
+        | HeaderChange::Append(name, _) = &change
+            && hop::is_out_of_reach(name.as_str())
+        {
+            continue;
+        }
+        changes.push(change);
+    }
+    let changes = HeaderChanges(changes);
+    if most.check().is_err() {
+        let mut after = before.clone();
+        changes.clone().apply(&mut after);
+        Size::of(&after).check()?;
+    }
+    Ok(changes)
+}
+
+fn field(name: &str, value: Vec<u8>) -> Result<(HeaderName, HeaderValue), InvalidAnswer> {
+    let known = field_name(name)?;
+    match HeaderValue::from_maybe_shared(Bytes::from(value)) {
+        Ok(value) => Ok((known, value)),
+        Err(_) => Err(InvalidAnswer::FieldValue(shown(name))),
+    }
+}
+
+fn field_name(name: &str) -> Result<HeaderName, InvalidAnswer> {
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| InvalidAnswer::FieldName(shown(name)))
+}
+
+/// How much the fields of a head are.
+#[derive(Default)]
+struct Size {
+    fields: usize,
+    /// Of names and values.
+    bytes: usize,
+}
+
+impl Size {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut size = Self::default();
+        for (name, value) in headers {
+            size.add(name.as_str().len() + value.len());
+        }
+        size
+    }
+
+    fn add(&mut self, field: usize) {
+        self.fields += 1;
+        self.bytes += field;
+    }
+
+    fn check(&self) -> Result<(), InvalidAnswer> {
+        if self.fields > MAX_FIELDS {
+            return Err(InvalidAnswer::Fields(self.fields));
+        }
+        if self.bytes > MAX_FIELD_BYTES {
+            return Err(InvalidAnswer::FieldBytes);
+        }
+        Ok(())
+    }
+}
+
+/// Takes out what frames a body that does not stay. One that a hook makes is framed by who sends it.
+fn unframe(headers: &mut HeaderChanges) {
+    let framing = [header::CONTENT_LENGTH, header::TRAILER, header::TE];
+    headers.0.extend(framing.map(HeaderChange::Remove));
 }
 
 fn target(
@@ -330,25 +457,22 @@ mod tests {
 
     use super::*;
 
-    fn answered(change: impl FnOnce(&mut wit::RequestResult)) -> Result<Forward, InvalidAnswer> {
+    fn answered(change: impl FnOnce(&mut wit::ForwardedRequest)) -> Result<Forward, InvalidAnswer> {
         let before = Request::get("https://example.com/a?b");
         let (before, ()) = before.body(()).unwrap().into_parts();
-        let mut request = wit::RequestResult {
+        let mut request = wit::ForwardedRequest {
             method: "GET".to_owned(),
             scheme: "https".to_owned(),
             authority: "example.com".to_owned(),
             path: "/a".to_owned(),
             query: Some("b".to_owned()),
             headers: Vec::new(),
-        };
-        change(&mut request);
-        let forwarded = wit::ForwardedRequest {
-            request,
             body: None,
             origin: None,
             cache_key: None,
         };
-        forward(forwarded, RequestHead::from(&before))
+        change(&mut request);
+        forward(request, RequestHead::from(&before))
     }
 
     #[test]
@@ -390,21 +514,11 @@ mod tests {
     #[test]
     fn names_of_origins_and_cache_keys_are_short_texts() {
         let named = |origin: &str, cache_key: &str| {
-            let before = Request::new(()).into_parts().0;
-            let forwarded = wit::ForwardedRequest {
-                request: wit::RequestResult {
-                    method: "GET".to_owned(),
-                    scheme: "http".to_owned(),
-                    authority: "a".to_owned(),
-                    path: "/".to_owned(),
-                    query: None,
-                    headers: Vec::new(),
-                },
-                body: None,
-                origin: Some(origin.to_owned()),
-                cache_key: Some(cache_key.to_owned()),
-            };
-            forward(forwarded, RequestHead::from(&before)).map(drop)
+            let forward = answered(|request| {
+                request.origin = Some(origin.to_owned());
+                request.cache_key = Some(cache_key.to_owned());
+            });
+            forward.map(drop)
         };
         assert_eq!(named("main", "key of a page"), Ok(()));
         assert_eq!(named("", "key"), Err(InvalidAnswer::Origin));

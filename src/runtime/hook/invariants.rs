@@ -1,7 +1,7 @@
 //! What holds whatever a hook answers. A fuzz target calls this with texts of any kind, and the tests beside it with generated ones;
 //! what does not hold panics.
 
-use http::{HeaderMap, HeaderName, Method, Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 
 use super::{
     super::bindings::hook::wit,
@@ -31,19 +31,20 @@ pub struct Said<'a> {
 /// Sends on a request to `https://example.com/` that a hook has rewritten. What is let through is what the hook said, and nothing that
 /// could not be said in HTTP, or that would be read as another request further on.
 pub fn request(said: Said<'_>, fields: &[(&str, &[u8])]) {
-    let before = Request::get("https://example.com/").header(header::CONTENT_LENGTH, "7");
+    let before = Request::get("https://example.com/")
+        .header(header::CONTENT_LENGTH, "7")
+        .header(header::VIA, "1.1 before")
+        .header("x-old", "1");
     let Ok((before, ())) = before.body(()).map(Request::into_parts) else {
         return;
     };
     let answer = wit::RequestAction::Forward(wit::ForwardedRequest {
-        request: wit::RequestResult {
-            method: said.method.to_owned(),
-            scheme: said.scheme.to_owned(),
-            authority: said.authority.to_owned(),
-            path: said.path.to_owned(),
-            query: said.query.map(str::to_owned),
-            headers: owned(fields),
-        },
+        method: said.method.to_owned(),
+        scheme: said.scheme.to_owned(),
+        authority: said.authority.to_owned(),
+        path: said.path.to_owned(),
+        query: said.query.map(str::to_owned),
+        headers: changes(fields),
         body: None,
         origin: None,
         cache_key: None,
@@ -53,6 +54,8 @@ pub fn request(said: Said<'_>, fields: &[(&str, &[u8])]) {
     else {
         return;
     };
+    let mut headers = before.headers;
+    forward.headers.apply(&mut headers);
     assert_eq!(forward.method.as_str(), said.method);
     assert_ne!(forward.method, Method::CONNECT);
     let uri = &forward.uri;
@@ -72,23 +75,23 @@ pub fn request(said: Said<'_>, fields: &[(&str, &[u8])]) {
         target.split_once('?').map_or(target, |(path, _)| path),
         said.path
     );
-    assert!(!forward.headers.contains_key(header::HOST));
-    assert_eq!(forward.headers[header::CONTENT_LENGTH], "7");
-    said_and_sendable(fields, &forward.headers);
+    assert!(!headers.contains_key(header::HOST));
+    assert_eq!(headers[header::CONTENT_LENGTH], "7");
+    assert_eq!(headers[header::VIA], "1.1 before");
+    said_and_sendable(fields, &headers);
 }
 
-/// Sends an answer that a hook made, or made of another one. What is let through is framed by who sends it.
+/// Sends an answer that a hook made, or made of another one, of which it keeps nothing. What is let through is framed by who sends it.
 pub fn response(status: u16, fields: &[(&str, &[u8])], body: Option<&[u8]>) {
-    let result = || wit::ResponseResult {
-        status,
-        headers: owned(fields),
-        body: body.map(<[u8]>::to_vec),
-    };
     let before = Request::get("https://example.com/").body(());
     let Ok((before, ())) = before.map(Request::into_parts) else {
         return;
     };
-    let respond = wit::RequestAction::Respond(result());
+    let respond = wit::RequestAction::Respond(wit::ResponseResult {
+        status,
+        headers: owned(fields),
+        body: body.map(<[u8]>::to_vec),
+    });
     if let Ok(RequestAction::Respond(made)) =
         request_action(respond, Point::ViewerRequest, RequestHead::from(&before))
     {
@@ -98,24 +101,31 @@ pub fn response(status: u16, fields: &[(&str, &[u8])], body: Option<&[u8]>) {
         said_and_sendable(fields, &made.headers);
     }
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_LENGTH, header::HeaderValue::from(7));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(7));
+    headers.insert("x-old", HeaderValue::from(1));
     let before = ResponseHead {
         status: http::StatusCode::OK,
         headers: &headers,
     };
-    let replace = wit::ResponseAction::Replace(result());
+    let replace = wit::ResponseAction::Replace(wit::ReplacedResponse {
+        status,
+        headers: changes(fields),
+        body: body.map(<[u8]>::to_vec),
+    });
     if let Ok(ResponseAction::Replace(made)) = response_action(replace, before) {
+        let mut headers = headers.clone();
+        made.headers.apply(&mut headers);
         // The length is that of the body which stays, and of no other.
-        let length = made.headers.get(header::CONTENT_LENGTH);
+        let length = headers.get(header::CONTENT_LENGTH);
         assert_eq!(length.is_some_and(|length| length == "7"), body.is_none());
         assert_eq!(length.is_some(), body.is_none());
-        said_and_sendable(fields, &made.headers);
+        said_and_sendable(fields, &headers);
     }
 }
 
 /// Each field was said, in this order among those of its name, and may stand in a message.
 fn said_and_sendable(fields: &[(&str, &[u8])], sent: &HeaderMap) {
-    assert!(sent.len() <= MAX_FIELDS + 3);
+    assert!(sent.len() <= MAX_FIELDS);
     let bytes: usize = fields
         .iter()
         .map(|(name, value)| name.len() + value.len())
@@ -135,7 +145,15 @@ fn said_and_sendable(fields: &[(&str, &[u8])], sent: &HeaderMap) {
 }
 
 fn is_kept(name: &HeaderName) -> bool {
-    [header::CONTENT_LENGTH, header::TRAILER, header::TE].contains(name)
+    [header::CONTENT_LENGTH, header::VIA].contains(name)
+}
+
+/// Says the fields instead of those there are.
+fn changes(fields: &[(&str, &[u8])]) -> Vec<wit::HeaderChange> {
+    let said = owned(fields).into_iter().map(wit::HeaderChange::Append);
+    std::iter::once(wit::HeaderChange::Clear)
+        .chain(said)
+        .collect()
 }
 
 fn owned(fields: &[(&str, &[u8])]) -> Vec<(String, Vec<u8>)> {

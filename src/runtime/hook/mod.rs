@@ -84,7 +84,7 @@ impl HookPre {
 
     fn check_type(&self, point: Point) -> wasmtime::Result<()> {
         type Body<'a> = Option<wit::Body<'a>>;
-        type Request<'a> = wit::RequestParam<'a>;
+        type Request<'a> = wit::Request<'a>;
         type Response<'a> = wit::ResponseParam<'a>;
         let component = self.pre.component();
         let interface = format!("wharf:edge/{point}@0.1.0");
@@ -160,7 +160,7 @@ impl Hooks {
         &self,
         point: Point,
         store: &mut Store<State>,
-        request: wit::RequestParam<'_>,
+        request: wit::Request<'_>,
         client: wit::Client<'_>,
         body: Option<wit::Body<'_>>,
     ) -> wasmtime::Result<wit::RequestAction> {
@@ -177,7 +177,7 @@ impl Hooks {
         &self,
         point: Point,
         store: &mut Store<State>,
-        request: wit::RequestParam<'_>,
+        request: wit::Request<'_>,
         response: wit::ResponseParam<'_>,
         client: wit::Client<'_>,
         body: Option<wit::Body<'_>>,
@@ -310,9 +310,9 @@ async fn bounded<T>(
 }
 
 /// A request as a hook sees it.
-fn shown<'a>(request: RequestHead<'a>, fields: &'a [(&'a str, &'a [u8])]) -> wit::RequestParam<'a> {
+fn shown<'a>(request: RequestHead<'a>, fields: &'a [(&'a str, &'a [u8])]) -> wit::Request<'a> {
     let uri = request.uri;
-    wit::RequestParam {
+    wit::Request {
         method: request.method.as_str(),
         scheme: uri.scheme_str().unwrap_or("http"),
         authority: uri.authority().map_or("", |authority| authority.as_str()),

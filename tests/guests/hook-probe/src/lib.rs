@@ -146,6 +146,8 @@ fn bad(what: &str, mut request: Request) -> RequestAction {
             return many.into();
         }
         "field-bytes" => return ok().header("a", vec![b'b'; 70_000]).into(),
+        "fields-more" => append(&mut request, 300),
+        "changes" => append(&mut request, 513),
         "body" => return ok().body(vec![b'b'; (1 << 20) + 1]).into(),
         "huge" => return ok().body(vec![b'b'; 6 << 20]).into(),
         "hops" => {
@@ -173,6 +175,12 @@ fn bad(what: &str, mut request: Request) -> RequestAction {
         other => panic!("{other} is no case"),
     }
     request.into()
+}
+
+fn append(request: &mut Request, fields: u32) {
+    for n in 0..fields {
+        request.headers.append(&format!("x-{n}"), "1");
+    }
 }
 
 #[wharf_sdk::origin_request]
