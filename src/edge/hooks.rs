@@ -12,6 +12,7 @@ use super::{
     ahead::{Ahead, AheadError, Share},
 };
 use crate::{
+    boxed,
     invoke::Invoke,
     model::{
         ByteSize, Outcome,
@@ -166,8 +167,7 @@ impl Hooks<'_> {
                         request: RequestHead::from(&*head),
                         client: self.client(),
                     };
-                    self.invoke
-                        .hook_request(&function, point, id, seen)
+                    boxed::pin(|| self.invoke.hook_request(&function, point, id, seen))
                         .instrument(span(hook, point))
                         .await
                 }
@@ -224,10 +224,12 @@ impl Hooks<'_> {
                         body,
                     };
                     let response = ResponseHead::from(&*head);
-                    self.invoke
-                        .hook_response(&function, point, id, seen, response)
-                        .instrument(span(hook, point))
-                        .await
+                    boxed::pin(|| {
+                        self.invoke
+                            .hook_response(&function, point, id, seen, response)
+                    })
+                    .instrument(span(hook, point))
+                    .await
                 }
                 None => Err(Outcome::Internal),
             };

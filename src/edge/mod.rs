@@ -37,6 +37,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    pin::pin,
     sync::{Arc, PoisonError, RwLock, Weak},
     time::Instant,
 };
@@ -607,7 +608,7 @@ impl Passage<'_> {
             None => Limited::new(body.map_err(Into::into), limit).boxed_unsync(),
         };
         let request = Request::from_parts(std::mem::replace(head, asked), body);
-        let served = self.edge.cache.serve(scope, request, route);
+        let served = pin!(self.edge.cache.serve(scope, request, route));
         let response = served.instrument(span.clone()).await?;
         if let Some(handled) = response.body().handled() {
             span.record("result", handled.result.code());

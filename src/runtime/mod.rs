@@ -558,7 +558,9 @@ impl Runtime {
             Some(instance) => instance,
             None => {
                 let started = Instant::now();
-                let instance = self.cold_start(function, invocation.deadline).await;
+                // In a box: most requests find an instance, and need no room for this.
+                let deadline = invocation.deadline;
+                let instance = boxed::pin(|| self.cold_start(function, deadline)).await;
                 account.cold_start(started.elapsed());
                 instance.inspect_err(|outcome| account.fail(*outcome))?
             }

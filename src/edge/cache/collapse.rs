@@ -81,8 +81,11 @@ impl Cache {
         let fetch = self.fetch(exchange, found, Arc::clone(&parts), lead.as_ref());
         let counters = Arc::clone(&fetch.counters);
         let answer = match lead {
-            // In a box: else it would be copied into this future, twice.
-            None => Some(boxed::pin(|| fetch.run_alone(forward.clone())).await),
+            None => {
+                let forward = forward.clone();
+                // In a box: else it would be copied into this future, twice.
+                Some(boxed::pin(|| fetch.run_alone(forward)).await)
+            }
             Some(lead) => {
                 let (client, answer) = oneshot::channel();
                 let fetched = fetch.run(forward.clone(), Some(lead), Some(client));

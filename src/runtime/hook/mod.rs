@@ -7,7 +7,10 @@
 mod answer;
 pub mod invariants;
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -32,10 +35,7 @@ use crate::{
     boxed,
     model::{
         Outcome, address_text,
-        hook::{
-            Client, Point, Points, RequestAction, RequestHead, ResponseAction, ResponseHead, Seen,
-            SeenBody,
-        },
+        hook::{Point, Points, RequestAction, ResponseAction, ResponseHead, Seen, SeenBody},
     },
 };
 
@@ -156,45 +156,49 @@ impl HookPre {
 }
 
 impl Hooks {
-    async fn on_request(
-        &self,
+    fn on_request<'a>(
+        &'a self,
         point: Point,
-        store: &mut Store<State>,
-        request: wit::Request<'_>,
-        client: wit::Client<'_>,
-        body: Option<wit::Body<'_>>,
-    ) -> wasmtime::Result<wit::RequestAction> {
+        store: &'a mut Store<State>,
+        shown: &'a Shown<'a>,
+    ) -> Calling<'a, wit::RequestAction> {
+        let (request, client) = (shown.request.clone(), shown.client.clone());
         if let (Point::ViewerRequest, Some(hook)) = (point, &self.viewer_request) {
-            return hook.call_handle(store, request, client).await;
+            return boxed::pin(|| hook.call_handle(store, request, client));
         }
         if let (Point::OriginRequest, Some(hook)) = (point, &self.origin_request) {
-            return hook.call_handle(store, request, client, body).await;
+            let body = shown.body.clone();
+            return boxed::pin(|| hook.call_handle(store, request, client, body));
         }
-        Err(absent(point))
+        boxed::pin(|| absent(point))
     }
 
-    async fn on_response(
-        &self,
+    fn on_response<'a>(
+        &'a self,
         point: Point,
-        store: &mut Store<State>,
-        request: wit::Request<'_>,
-        response: wit::ResponseParam<'_>,
-        client: wit::Client<'_>,
-        body: Option<wit::Body<'_>>,
-    ) -> wasmtime::Result<wit::ResponseAction> {
+        store: &'a mut Store<State>,
+        shown: &'a Shown<'a>,
+        response: wit::ResponseParam<'a>,
+    ) -> Calling<'a, wit::ResponseAction> {
+        let request = shown.request.clone();
         if let (Point::OriginResponse, Some(hook)) = (point, &self.origin_response) {
-            return hook.call_handle(store, request, response, body).await;
+            let body = shown.body.clone();
+            return boxed::pin(|| hook.call_handle(store, request, response, body));
         }
         if let (Point::ViewerResponse, Some(hook)) = (point, &self.viewer_response) {
-            return hook.call_handle(store, request, response, client).await;
+            let client = shown.client.clone();
+            return boxed::pin(|| hook.call_handle(store, request, response, client));
         }
-        Err(absent(point))
+        boxed::pin(|| absent(point))
     }
 }
 
+/// A call of an export. In a box, as it is the most of a hook's future: what holds it stays small.
+type Calling<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
+
 /// The door asks a component only for what it has.
-fn absent(point: Point) -> wasmtime::Error {
-    wasmtime::format_err!("the component has no hook {point}")
+async fn absent<T>(point: Point) -> wasmtime::Result<T> {
+    wasmtime::bail!("the component has no hook {point}")
 }
 
 /// Has a hook see a request.
@@ -207,16 +211,11 @@ pub(super) async fn on_request(
 ) -> Result<RequestAction, Outcome> {
     let fields = fields(seen.request.headers);
     let address = address_text(seen.client.address);
-    let request = shown(seen.request, &fields);
-    let client = sender(seen.client, &address);
-    let body = given(seen.body, &account);
-    let call = boxed::pin(|| {
-        run(lease, &account, async move |hooks, store| {
-            hooks.on_request(point, store, request, client, body).await
-        })
+    let shown = &shown(seen, &fields, &address, &account);
+    let answer = call(lease, &account, bounds, async |hooks, store| {
+        hooks.on_request(point, store, shown).await
     });
-    let answer = bounded(call, &account, bounds).await?;
-    let action = answer::request_action(answer, point, seen.request);
+    let action = answer::request_action(answer.await?, point, seen.request);
     let made = match &action {
         Ok(RequestAction::Forward(forward)) => forward.body.as_ref(),
         Ok(RequestAction::Respond(response)) => response.body.as_ref(),
@@ -238,23 +237,16 @@ pub(super) async fn on_response(
     let request_fields = fields(seen.request.headers);
     let response_fields = fields(response.headers);
     let address = address_text(seen.client.address);
-    let request = shown(seen.request, &request_fields);
-    let client = sender(seen.client, &address);
+    let shown = &shown(seen, &request_fields, &address, &account);
     let made = wit::ResponseParam {
         status: response.status.as_u16(),
         headers: &response_fields,
         body: None,
     };
-    let body = given(seen.body, &account);
-    let call = boxed::pin(|| {
-        run(lease, &account, async move |hooks, store| {
-            hooks
-                .on_response(point, store, request, made, client, body)
-                .await
-        })
+    let answer = call(lease, &account, bounds, async |hooks, store| {
+        hooks.on_response(point, store, shown, made).await
     });
-    let answer = bounded(call, &account, bounds).await?;
-    let action = answer::response_action(answer, response);
+    let action = answer::response_action(answer.await?, response);
     if let Ok(ResponseAction::Replace(response)) = &action {
         account.count_out(response.body.as_ref().map_or(0, Bytes::len));
     }
@@ -268,40 +260,35 @@ pub(super) struct Bounds {
     pub(super) deadline: std::time::Instant,
 }
 
-/// The guest's side of a call. Gives nothing when it failed, which the account then knows.
-async fn run<T>(
+/// Calls a hook, and holds the call to its limits. Gives how it failed, which the account then knows.
+async fn call<T>(
     mut lease: Lease,
     account: &Account,
+    bounds: Bounds,
     call: impl AsyncFnOnce(&Hooks, &mut Store<State>) -> wasmtime::Result<T>,
-) -> Option<T> {
+) -> Result<T, Outcome> {
     let instance = lease.instance();
     let exports = instance.exports.clone();
-    let store = &mut instance.store;
-    let answer = match &*exports {
-        Exports::Hook(hooks) => call(hooks, store).await,
+    let ended = match &*exports {
+        Exports::Hook(hooks) => {
+            let call = pin!(call(hooks, &mut instance.store));
+            let mut guest = Bounded::new(call, bounds.cpu, bounds.deadline);
+            let ended = (&mut guest).await;
+            account.set_cpu(guest.cpu());
+            ended
+        }
         Exports::HttpP2(_)
         | Exports::HttpP3(_)
         | Exports::Event(_)
         | Exports::CommandP2(_)
-        | Exports::CommandP3(_) => Err(wasmtime::format_err!("the function is no hook")),
+        | Exports::CommandP3(_) => Ok(Err(wasmtime::format_err!("the function is no hook"))),
     };
-    let (answer, ended) = split(answer);
-    end(lease, ended, account);
-    answer
-}
-
-/// Holds a call to its limits.
-async fn bounded<T>(
-    call: Pin<Box<impl Future<Output = Option<T>> + Send>>,
-    account: &Account,
-    bounds: Bounds,
-) -> Result<T, Outcome> {
-    let mut guest = Bounded::new(call, bounds.cpu, bounds.deadline);
-    let ended = (&mut guest).await;
-    account.set_cpu(guest.cpu());
     match ended {
-        Ok(Some(answer)) => Ok(answer),
-        Ok(None) => Err(account.outcome()),
+        Ok(answer) => {
+            let (answer, ended) = split(answer);
+            end(lease, ended, account);
+            answer.ok_or_else(|| account.outcome())
+        }
         Err(limit) => {
             account.stop(limit);
             Err(account.outcome())
@@ -309,33 +296,40 @@ async fn bounded<T>(
     }
 }
 
-/// A request as a hook sees it.
-fn shown<'a>(request: RequestHead<'a>, fields: &'a [(&'a str, &'a [u8])]) -> wit::Request<'a> {
-    let uri = request.uri;
-    wit::Request {
-        method: request.method.as_str(),
-        scheme: uri.scheme_str().unwrap_or("http"),
-        authority: uri.authority().map_or("", |authority| authority.as_str()),
-        path: uri.path(),
-        query: uri.query(),
-        headers: fields,
-    }
+/// What a hook is shown, but for the response at the points that see one.
+struct Shown<'a> {
+    request: wit::Request<'a>,
+    client: wit::Client<'a>,
+    body: Option<wit::Body<'a>>,
 }
 
-/// Who sent the request, as a hook sees it.
-fn sender<'a>(client: Client<'a>, address: &'a str) -> wit::Client<'a> {
-    wit::Client {
-        address,
-        tls_version: client.tls_version,
-        country: client.country,
+/// The same, of the request with these `fields`, from a client with this `address`. The body's bytes count as coming in.
+fn shown<'a>(
+    seen: Seen<'a>,
+    fields: &'a [(&'a str, &'a [u8])],
+    address: &'a str,
+    account: &Account,
+) -> Shown<'a> {
+    let uri = seen.request.uri;
+    account.count_in(seen.body.map_or(0, |body| body.data.len()));
+    Shown {
+        request: wit::Request {
+            method: seen.request.method.as_str(),
+            scheme: uri.scheme_str().unwrap_or("http"),
+            authority: uri.authority().map_or("", |authority| authority.as_str()),
+            path: uri.path(),
+            query: uri.query(),
+            headers: fields,
+        },
+        client: wit::Client {
+            address,
+            tls_version: seen.client.tls_version,
+            country: seen.client.country,
+        },
+        body: seen
+            .body
+            .map(|SeenBody { data, truncated }| wit::Body { data, truncated }),
     }
-}
-
-/// A body as a hook sees it. Its bytes count as coming in.
-fn given<'a>(body: Option<SeenBody<'a>>, account: &Account) -> Option<wit::Body<'a>> {
-    let SeenBody { data, truncated } = body?;
-    account.count_in(data.len());
-    Some(wit::Body { data, truncated })
 }
 
 /// The fields of a head, where they lie.
