@@ -381,6 +381,27 @@ async fn a_hook_sees_what_the_origin_sent_with_its_content_coding() {
     assert_eq!(replaced.header("content-encoding"), "gzip");
 }
 
+/// It knows nothing of the coding, but may have one of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_a_hook_that_was_not_shown_the_one_before_has_the_coding_that_it_says() {
+    let hooks = json!({"origin_response": [{"function": "probe"}]});
+    let (node, _) = site(|behaviour| behaviour["hooks"] = hooks).await;
+    for (path, coding) in [
+        ("/hook/body?gzip", "gzip"),
+        ("/hook/body/response?gzip", ""),
+        ("/hook/body/coded", "br"),
+        ("/hook/body/coded?gzip", "br"),
+    ] {
+        let reply = get(&node, path).await;
+        let codings = reply.headers.get_all("content-encoding").iter();
+        let codings: Vec<_> = codings.map(|value| value.to_str().unwrap()).collect();
+        assert_eq!(codings.join(","), coding, "{path}");
+    }
+    // Whom an answer has passed is a hook's to hide.
+    let via = get(&node, "/hook/body/via").await;
+    assert!(via.header("via").starts_with("1.1 other"), "{via:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_breaks_off_or_is_slow_is_neither_shown_nor_stored() {
     let (node, origin) = site(|behaviour| {

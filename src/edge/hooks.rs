@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header, request, response};
+use http::{Response, header, request, response};
 use http_body::Body;
 use tracing::{Instrument as _, Span};
 
@@ -18,8 +18,8 @@ use crate::{
         ByteSize, Outcome,
         distribution::{Hook, OnFailure},
         hook::{
-            Client, HookResponse, Point, RequestAction, RequestHead, ResponseAction, ResponseHead,
-            Seen, SeenBody,
+            Client, HookResponse, Point, Replace, RequestAction, RequestHead, ResponseAction,
+            ResponseHead, Seen, SeenBody,
         },
     },
     telemetry::metrics::{DistributionMetrics, HookResult},
@@ -209,7 +209,6 @@ impl Hooks<'_> {
         head: &mut response::Parts,
         content: &mut impl Content,
     ) -> Result<(), Failure> {
-        let coded = head.headers.get(header::CONTENT_ENCODING).cloned();
         for hook in hooks {
             let id = self.arrival.request_id;
             let mut knows_coding = false;
@@ -237,19 +236,18 @@ impl Hooks<'_> {
             match action {
                 Ok(ResponseAction::Next) => {}
                 Ok(ResponseAction::Replace(response)) => {
-                    let response = *response;
-                    head.status = response.status;
-                    response.headers.apply(&mut head.headers);
-                    if let Some(made) = response.body {
-                        if !made.is_empty() {
-                            let length = HeaderValue::from(made.len());
-                            head.headers.insert(header::CONTENT_LENGTH, length);
-                        }
-                        // A hook that hands the fields on does not mean those of the body that it replaces.
+                    let Replace {
+                        status,
+                        headers,
+                        body,
+                    } = *response;
+                    let says_coding = knows_coding || headers.give(&header::CONTENT_ENCODING);
+                    head.status = status;
+                    headers.apply(&mut head.headers);
+                    if let Some(made) = body {
+                        // What was said of the body that it replaces.
                         head.headers.remove(header::CONTENT_RANGE);
-                        if !knows_coding
-                            && head.headers.get(header::CONTENT_ENCODING) == coded.as_ref()
-                        {
+                        if !says_coding {
                             head.headers.remove(header::CONTENT_ENCODING);
                         }
                         content.replace(made);

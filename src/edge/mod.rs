@@ -608,6 +608,7 @@ impl Passage<'_> {
             None => Limited::new(body.map_err(Into::into), limit).boxed_unsync(),
         };
         let request = Request::from_parts(std::mem::replace(head, asked), body);
+        // Pinned here: in the span's future it would be copied there.
         let served = pin!(self.edge.cache.serve(scope, request, route));
         let response = served.instrument(span.clone()).await?;
         if let Some(handled) = response.body().handled() {

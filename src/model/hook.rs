@@ -9,8 +9,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, request, response};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::hop;
-
 /// The most bytes of a body that a hook makes, and of one that it is given.
 pub const MAX_BODY: usize = 1 << 20;
 
@@ -225,8 +223,8 @@ pub struct Forward {
     pub method: Method,
     /// Scheme, authority, path and query. The path has no dot segment.
     pub uri: Uri,
-    /// What changes in its header fields: no `Host`, and none that is for one hop. The `Content-Length` is left alone, or is
-    /// that of the body here.
+    /// What changes in its header fields: no `Host`, none that is for one hop, neither `Via` nor `CDN-Loop`. The `Content-Length`
+    /// is left alone, or is that of the body here.
     pub headers: HeaderChanges,
     /// A body made by the hook.
     pub body: Option<Bytes>,
@@ -250,8 +248,7 @@ pub enum ResponseAction {
 pub struct Replace {
     /// The status, 200 to 599.
     pub status: StatusCode,
-    /// What changes in its header fields: none that is for one hop. A `Content-Length` is left alone, or removed where there is
-    /// a body here.
+    /// What changes in its header fields: none that is for one hop. The `Content-Length` is left alone, or follows the body here.
     pub headers: HeaderChanges,
     /// A body made by the hook.
     pub body: Option<Bytes>,
@@ -264,8 +261,6 @@ pub struct HeaderChanges(pub Vec<HeaderChange>);
 /// A change to header fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderChange {
-    /// Removes every field that is in a hook's [reach](hop::is_out_of_reach).
-    Clear,
     /// Removes the fields of a name.
     Remove(HeaderName),
     /// Puts a field in the place of those of its name.
@@ -274,14 +269,28 @@ pub enum HeaderChange {
     Append(HeaderName, HeaderValue),
 }
 
+impl HeaderChange {
+    /// The name of the fields that it changes.
+    pub fn name(&self) -> &HeaderName {
+        match self {
+            Self::Remove(name) | Self::Set(name, _) | Self::Append(name, _) => name,
+        }
+    }
+}
+
 impl HeaderChanges {
+    /// Whether one of them gives a name a value.
+    pub fn give(&self, name: &HeaderName) -> bool {
+        self.0.iter().any(|change| match change {
+            HeaderChange::Remove(_) => false,
+            HeaderChange::Set(given, _) | HeaderChange::Append(given, _) => given == name,
+        })
+    }
+
     /// Changes the fields of a head.
     pub fn apply(self, headers: &mut HeaderMap) {
         for change in self.0 {
             match change {
-                HeaderChange::Clear => {
-                    hop::remove_named(headers, |name| !hop::is_out_of_reach(name));
-                }
                 HeaderChange::Remove(name) => {
                     headers.remove(name);
                 }
@@ -309,61 +318,7 @@ pub struct HookResponse {
 
 #[cfg(test)]
 mod tests {
-    use http::header;
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn change() -> impl Strategy<Value = HeaderChange> {
-        let name = prop_oneof![
-            Just(HeaderName::from_static("a")),
-            Just(HeaderName::from_static("b")),
-            Just(header::VIA),
-        ];
-        let value = prop_oneof![
-            Just(HeaderValue::from_static("1")),
-            Just(HeaderValue::from_static("2"))
-        ];
-        (0..4, name, value).prop_map(|(kind, name, value)| match kind {
-            0 => HeaderChange::Clear,
-            1 => HeaderChange::Remove(name),
-            2 => HeaderChange::Set(name, value),
-            _ => HeaderChange::Append(name, value),
-        })
-    }
-
-    /// The same on a list of fields, of which each is looked at.
-    fn oracle(
-        changes: &[HeaderChange],
-        mut fields: Vec<(HeaderName, HeaderValue)>,
-    ) -> Vec<(HeaderName, HeaderValue)> {
-        for change in changes {
-            match change {
-                HeaderChange::Clear => fields.retain(|(name, _)| *name == header::VIA),
-                HeaderChange::Remove(name) => fields.retain(|(other, _)| other != name),
-                HeaderChange::Set(name, value) => {
-                    fields.retain(|(other, _)| other != name);
-                    fields.push((name.clone(), value.clone()));
-                }
-                HeaderChange::Append(name, value) => fields.push((name.clone(), value.clone())),
-            }
-        }
-        fields
-    }
-
-    proptest! {
-        #[test]
-        fn changes_are_made_one_after_the_other(
-            before in prop::collection::vec(change(), 0..5),
-            changes in prop::collection::vec(change(), 0..6),
-        ) {
-            let fields = oracle(&before, Vec::new());
-            let mut headers: HeaderMap = fields.iter().cloned().collect();
-            let expected: HeaderMap = oracle(&changes, fields).into_iter().collect();
-            HeaderChanges(changes).apply(&mut headers);
-            prop_assert_eq!(headers, expected);
-        }
-    }
 
     #[test]
     fn a_set_of_points_is_a_list_of_names() {

@@ -31,10 +31,10 @@ pub fn is_framing(name: &str) -> bool {
     is_for_one(name) || name == "trailer"
 }
 
-/// Whether a field, its name in lower case, stays as it came whatever a hook changes: those for one hop and that frame the body, and
-/// those that tell the way of a message. To take the way out is to hide a loop (RFC 8586 section 2, RFC 9110 section 7.6.3).
-pub fn is_out_of_reach(name: &str) -> bool {
-    is_framing(name) || matches!(name, "content-length" | "cdn-loop" | "via")
+/// Whether a field of a request, its name in lower case, says whom it has passed. To take it out is to hide a loop (RFC 8586
+/// section 2, RFC 9110 section 7.6.3).
+pub fn is_of_the_way(name: &str) -> bool {
+    matches!(name, "cdn-loop" | "via")
 }
 
 /// Whether a field, its name in lower case, is one by which a proxy says for whom it speaks, or is [taken](is_taken_for) for one.

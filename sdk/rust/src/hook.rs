@@ -27,8 +27,9 @@
 //! assert_eq!(renamed, Response::new(200).body("Hello, Grace!").into());
 //! ```
 //!
-//! What a hook answers is checked before it goes on. Header fields that are for one hop are left out, and a body that stays keeps
-//! its `content-length`; anything else that HTTP does not allow fails the hook, and its log names the field.
+//! What a hook answers is checked before it goes on. What it says of header fields that are for one hop is left out, a body that
+//! stays keeps its `content-length`, and a request its `via` and `cdn-loop`; anything else that HTTP does not allow fails the hook,
+//! and its log names the field.
 //!
 //! A hook is a plain function on plain values, so it is tested natively:
 //!

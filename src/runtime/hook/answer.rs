@@ -1,8 +1,8 @@
 //! What a hook answered, made into what may be sent on, or the field that is wrong.
 //!
 //! The body's framing and what is for one hop are not a hook's to say. Fields that are for one hop are left out, as they are of
-//! what a function answers; a `Content-Length` stays what it was, because the body does. Everything else that is wrong is
-//! refused, so that a hook's author learns of it.
+//! what a function answers; a `Content-Length` stays what it was, because the body does; and a request keeps what says whom it has
+//! passed. Everything else that is wrong is refused, so that a hook's author learns of it.
 //!
 //! Pure: tested here without a guest.
 
@@ -141,20 +141,15 @@ fn forward(
         _ => return Err(InvalidAnswer::Method(shown(&method))),
     };
     let uri = uri(&scheme, &authority, path, query, &method, before.uri)?;
-    let mut headers = changes(headers, before.headers)?;
-    let says_host = |change: &HeaderChange| match change {
-        HeaderChange::Set(name, _) | HeaderChange::Append(name, _) => *name == header::HOST,
-        HeaderChange::Clear | HeaderChange::Remove(_) => false,
-    };
-    if headers.0.iter().any(says_host) {
+    let mut headers = changes(headers, before.headers, |name| {
+        is_framing(name) || hop::is_of_the_way(name)
+    })?;
+    if headers.give(&header::HOST) {
         return Err(InvalidAnswer::Host);
     }
     let body = body.map(self::body).transpose()?;
     if let Some(body) = &body {
-        unframe(&mut headers);
-        let length = HeaderValue::from(body.len());
-        let change = HeaderChange::Set(header::CONTENT_LENGTH, length);
-        headers.0.push(change);
+        reframe(&mut headers, Some(body.len()));
     }
     let is_name = |name: &String| {
         (1..=MAX_NAME).contains(&name.len()) && !name.contains(|c: char| c.is_control())
@@ -185,9 +180,11 @@ fn uri(
     before: &Uri,
 ) -> Result<Uri, InvalidAnswer> {
     let same_authority = before.authority().filter(|same| same.as_str() == authority);
+    // Whether `*` is a path is the method's to say.
     if same_authority.is_some()
         && before.scheme_str() == Some(scheme)
         && before.path() == path
+        && path != "*"
         && before.query() == query.as_deref()
     {
         return Ok(before.clone());
@@ -212,7 +209,7 @@ fn uri(
 }
 
 fn respond(response: wit::ResponseResult) -> Result<HookResponse, InvalidAnswer> {
-    let (status, body) = answered(response.status, response.body)?;
+    let (status, body) = status_and_body(response.status, response.body)?;
     Ok(HookResponse {
         status,
         headers: fields(response.headers)?,
@@ -224,10 +221,11 @@ fn replace(
     replaced: wit::ReplacedResponse,
     before: ResponseHead<'_>,
 ) -> Result<Replace, InvalidAnswer> {
-    let (status, body) = answered(replaced.status, replaced.body)?;
-    let mut headers = changes(replaced.headers, before.headers)?;
-    if body.is_some() {
-        unframe(&mut headers);
+    let (status, body) = status_and_body(replaced.status, replaced.body)?;
+    let mut headers = changes(replaced.headers, before.headers, is_framing)?;
+    if let Some(body) = &body {
+        // Without bytes it may be an answer that has no body, and no length.
+        reframe(&mut headers, Some(body.len()).filter(|length| *length > 0));
     }
     Ok(Replace {
         status,
@@ -237,7 +235,7 @@ fn replace(
 }
 
 /// The status of a response and the body that a hook made for it.
-fn answered(
+fn status_and_body(
     status: u16,
     body: Option<Vec<u8>>,
 ) -> Result<(StatusCode, Option<Bytes>), InvalidAnswer> {
@@ -276,55 +274,63 @@ fn fields(fields: Vec<(String, Vec<u8>)>) -> Result<HeaderMap, InvalidAnswer> {
     let mut headers = HeaderMap::with_capacity(fields.len());
     for (name, value) in fields {
         let (name, value) = field(&name, value)?;
-        if !hop::is_framing(name.as_str()) && name != header::CONTENT_LENGTH {
+        if !is_framing(name.as_str()) {
             headers.append(name, value);
         }
     }
     Ok(headers)
 }
 
-/// What a hook changes of the fields that there were `before`, but for those out of its reach.
+/// What a hook changes of the fields that there were `before`, but for those that are not its to change.
 fn changes(
     said: Vec<wit::HeaderChange>,
     before: &HeaderMap,
+    is_kept: impl Fn(&str) -> bool,
 ) -> Result<HeaderChanges, InvalidAnswer> {
     if said.len() > MAX_CHANGES {
         return Err(InvalidAnswer::Changes(said.len()));
     }
-    // What there may be in the end, if nothing is removed.
-    let mut most = Size::of(before);
     let mut changes = Vec::with_capacity(said.len());
+    let mut clears = false;
     for change in said {
         let change = match change {
-            wit::HeaderChange::Clear => HeaderChange::Clear,
+            wit::HeaderChange::Clear => {
+                // Whatever was changed until here is gone with it.
+                clears = true;
+                changes.clear();
+                continue;
+            }
             wit::HeaderChange::Remove(name) => HeaderChange::Remove(field_name(&name)?),
             wit::HeaderChange::Set((name, value)) => {
                 let (name, value) = field(&name, value)?;
-                most.add(name.as_str().len() + value.len());
                 HeaderChange::Set(name, value)
             }
             wit::HeaderChange::Append((name, value)) => {
                 let (name, value) = field(&name, value)?;
-                most.add(name.as_str().len() + value.len());
                 HeaderChange::Append(name, value)
             }
         };
-        if let HeaderChange::Remove(name)
-        | HeaderChange::Set(name, _)
-        | HeaderChange::Append(name, _) = &change
-            && hop::is_out_of_reach(name.as_str())
-        {
-            continue;
+        if !is_kept(change.name().as_str()) {
+            changes.push(change);
         }
-        changes.push(change);
+    }
+    if clears {
+        let removed = before.keys().filter(|name| !is_kept(name.as_str()));
+        let removed = removed.cloned().map(HeaderChange::Remove);
+        changes.splice(..0, removed);
     }
     let changes = HeaderChanges(changes);
-    if most.check().is_err() {
+    if Size::at_most(before, &changes).check().is_err() {
         let mut after = before.clone();
         changes.clone().apply(&mut after);
         Size::of(&after).check()?;
     }
     Ok(changes)
+}
+
+/// Whether a field, its name in lower case, is for one hop or frames the body.
+fn is_framing(name: &str) -> bool {
+    hop::is_framing(name) || name == "content-length"
 }
 
 fn field(name: &str, value: Vec<u8>) -> Result<(HeaderName, HeaderValue), InvalidAnswer> {
@@ -356,6 +362,17 @@ impl Size {
         size
     }
 
+    /// What it can be at most after changes: as if nothing were removed.
+    fn at_most(before: &HeaderMap, changes: &HeaderChanges) -> Self {
+        let mut size = Self::of(before);
+        for change in &changes.0 {
+            if let HeaderChange::Set(name, value) | HeaderChange::Append(name, value) = change {
+                size.add(name.as_str().len() + value.len());
+            }
+        }
+        size
+    }
+
     fn add(&mut self, field: usize) {
         self.fields += 1;
         self.bytes += field;
@@ -372,10 +389,15 @@ impl Size {
     }
 }
 
-/// Takes out what frames a body that does not stay. One that a hook makes is framed by who sends it.
-fn unframe(headers: &mut HeaderChanges) {
-    let framing = [header::CONTENT_LENGTH, header::TRAILER, header::TE];
-    headers.0.extend(framing.map(HeaderChange::Remove));
+/// Frames a body that takes the place of the one there was. Who sends it does so without a length, too.
+fn reframe(headers: &mut HeaderChanges, length: Option<usize>) {
+    let length = match length {
+        Some(length) => HeaderChange::Set(header::CONTENT_LENGTH, length.into()),
+        None => HeaderChange::Remove(header::CONTENT_LENGTH),
+    };
+    let trailers = [header::TRAILER, header::TE].map(HeaderChange::Remove);
+    headers.0.extend(trailers);
+    headers.0.push(length);
 }
 
 fn target(
@@ -453,6 +475,8 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
     use http::Request;
 
     use super::*;
@@ -496,6 +520,62 @@ mod tests {
             let authority = forward.map(|forward| forward.uri.authority().unwrap().to_string());
             assert_eq!(authority.ok().as_deref(), kept, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_head_is_as_large_as_it_is_after_all_changes() {
+        let mut before = HeaderMap::new();
+        for n in 0..200 {
+            let name = HeaderName::try_from(format!("x-{n}")).unwrap();
+            before.insert(name, HeaderValue::from_static("1"));
+        }
+        let append = |n: usize| wit::HeaderChange::Append((format!("y-{n}"), vec![b'1'; 300]));
+        let kept = |said: Vec<_>| {
+            let mut after = before.clone();
+            changes(said, &before, is_framing)?.apply(&mut after);
+            Ok::<_, InvalidAnswer>(after.len())
+        };
+        assert_eq!(kept((0..56).map(append).collect()), Ok(256));
+        let one_more = kept((0..57).map(append).collect());
+        assert_eq!(one_more, Err(InvalidAnswer::Fields(257)));
+        let new = |count| (0..count).map(append);
+        let cleared = |count| {
+            kept(
+                iter::once(wit::HeaderChange::Clear)
+                    .chain(new(count))
+                    .collect(),
+            )
+        };
+        assert_eq!(cleared(200), Ok(200));
+        assert_eq!(cleared(256), Err(InvalidAnswer::FieldBytes));
+        let set = |_| wit::HeaderChange::Set(("x-1".to_owned(), b"2".to_vec()));
+        assert_eq!(kept((0..512).map(set).collect()), Ok(200));
+        assert_eq!(
+            kept((0..513).map(set).collect()),
+            Err(InvalidAnswer::Changes(513))
+        );
+    }
+
+    #[test]
+    fn what_stays_as_it_was_is_not_looked_at_again() {
+        let star = Request::options("*").body(()).unwrap().into_parts().0.uri;
+        let same = |path: &str, method, before: &Uri| {
+            let scheme = before.scheme_str().unwrap_or("http");
+            let authority = before
+                .authority()
+                .map_or("a", |authority| authority.as_str());
+            uri(scheme, authority, path.to_owned(), None, &method, before)
+        };
+        // A segment that a hook may not make may be there already.
+        let before = Uri::from_static("http://a/b/../c");
+        assert_eq!(same("/b/../c", Method::GET, &before), Ok(before.clone()));
+        let made = same("/b/../d", Method::GET, &before);
+        assert_eq!(made, Err(InvalidAnswer::DotSegment("/b/../d".to_owned())));
+        same("*", Method::OPTIONS, &star).unwrap();
+        assert_eq!(
+            same("*", Method::GET, &star),
+            Err(InvalidAnswer::Path("*".to_owned()))
+        );
     }
 
     #[test]

@@ -211,8 +211,9 @@ pub(super) async fn on_request(
 ) -> Result<RequestAction, Outcome> {
     let fields = fields(seen.request.headers);
     let address = address_text(seen.client.address);
-    let shown = &shown(seen, &fields, &address, &account);
-    let answer = call(lease, &account, bounds, async |hooks, store| {
+    let shown = &shown(seen, &fields, &address);
+    account.count_in(seen.body.map_or(0, |body| body.data.len()));
+    let answer = invoke(lease, &account, bounds, async |hooks, store| {
         hooks.on_request(point, store, shown).await
     });
     let action = answer::request_action(answer.await?, point, seen.request);
@@ -237,13 +238,14 @@ pub(super) async fn on_response(
     let request_fields = fields(seen.request.headers);
     let response_fields = fields(response.headers);
     let address = address_text(seen.client.address);
-    let shown = &shown(seen, &request_fields, &address, &account);
+    let shown = &shown(seen, &request_fields, &address);
+    account.count_in(seen.body.map_or(0, |body| body.data.len()));
     let made = wit::ResponseParam {
         status: response.status.as_u16(),
         headers: &response_fields,
         body: None,
     };
-    let answer = call(lease, &account, bounds, async |hooks, store| {
+    let answer = invoke(lease, &account, bounds, async |hooks, store| {
         hooks.on_response(point, store, shown, made).await
     });
     let action = answer::response_action(answer.await?, response);
@@ -261,7 +263,7 @@ pub(super) struct Bounds {
 }
 
 /// Calls a hook, and holds the call to its limits. Gives how it failed, which the account then knows.
-async fn call<T>(
+async fn invoke<T>(
     mut lease: Lease,
     account: &Account,
     bounds: Bounds,
@@ -303,15 +305,9 @@ struct Shown<'a> {
     body: Option<wit::Body<'a>>,
 }
 
-/// The same, of the request with these `fields`, from a client with this `address`. The body's bytes count as coming in.
-fn shown<'a>(
-    seen: Seen<'a>,
-    fields: &'a [(&'a str, &'a [u8])],
-    address: &'a str,
-    account: &Account,
-) -> Shown<'a> {
+/// The same, of the request with these `fields`, from a client with this `address`.
+fn shown<'a>(seen: Seen<'a>, fields: &'a [(&'a str, &'a [u8])], address: &'a str) -> Shown<'a> {
     let uri = seen.request.uri;
-    account.count_in(seen.body.map_or(0, |body| body.data.len()));
     Shown {
         request: wit::Request {
             method: seen.request.method.as_str(),

@@ -211,6 +211,14 @@ fn response(request: Request, mut response: Response, body: Option<Body>) -> Res
     }
     match request.path.as_str() {
         "/hook/body/response" => response.body(louder(body)),
+        "/hook/body/coded" => {
+            response.headers.set("content-encoding", "br");
+            response.body("coded")
+        }
+        "/hook/body/via" => {
+            response.headers.set("via", "1.1 other");
+            response
+        }
         "/hook/body/trap" => panic!("this hook panics on purpose"),
         _ => response.header("x-origin-response", said("origin_response", &request)),
     }
