@@ -26,7 +26,7 @@ DONE, FAILED = 0, 1
 
 
 def main() -> int:
-    args = parser().parse_args()
+    args = arguments()
     # So that a terminated run still ends the servers that it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(FAILED))
     try:
@@ -38,8 +38,9 @@ def main() -> int:
             only=args.only,
             functions=args.functions,
             wharf=program,
+            other=args.other,
         )
-        failed = [scenario.name for scenario in args.scenarios or SCENARIOS if not run(scenario, options)]
+        failed = [scenario.name for scenario in args.scenarios if not run(scenario, options)]
     except BenchError as error:
         provision.say(f"error: {error}")
         return FAILED
@@ -81,12 +82,22 @@ def printable(options: Options) -> dict:
     return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()}
 
 
+def arguments() -> argparse.Namespace:
+    usage = parser()
+    args = usage.parse_args()
+    args.scenarios = args.scenarios or [scenario for scenario in SCENARIOS if not scenario.wants_other]
+    for scenario in args.scenarios:
+        if scenario.wants_other and (args.other is None or args.peers_only):
+            usage.error(f"{scenario.name} holds Wharf against another program: name that with --other FILE")
+    return args
+
+
 def parser() -> argparse.ArgumentParser:
     scenarios = "\n".join(f"  {s.name:<14} {s.text}" for s in SCENARIOS)
     parser = argparse.ArgumentParser(
         prog="benches/run",
         description="Measures Wharf beside its peers; prints tables and writes benches/results/*.json.",
-        epilog=f"scenarios (all of them when none is named):\n{scenarios}\n\n"
+        epilog=f"scenarios (when none is named, all but those that want --other):\n{scenarios}\n\n"
         "exit status: 0 done, 1 a row failed (a missed bar is a result, not a failure), 2 misused",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -96,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--connections", type=connections, metavar="N,N…", help="instead of the scenario's own")
     parser.add_argument("--functions", type=positive(int), metavar="N", help="instead of the scenario's own")
     parser.add_argument("--only", type=servers, metavar="NAME,…", help=f"these servers alone: {', '.join(SERVERS)}")
+    parser.add_argument("--other", type=program, metavar="FILE", help="the program that `turns` holds Wharf's against")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--wharf", type=program, metavar="FILE", help="this program instead of building the checkout")
     which.add_argument("--peers-only", action="store_true", help="without Wharf")

@@ -1,12 +1,12 @@
-"""A distribution beside nginx and Envoy: `cache-hit`, `pass-through`, `hook`.
+"""A distribution beside nginx and Envoy: `cache-hit`, `pass-through`, `hook`; and one program beside another: `turns`.
 
 One nginx is the origin of everybody. Within a round each contender is started, loaded and stopped, one after the other; the
-next round begins with another one.
+next round begins with another one. In `turns` they are started once, and loaded one after the other in each round.
 """
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -231,6 +231,59 @@ def hooked(program: Path, name: str, isolation: str | None, origin: int) -> Cont
             raise BenchError(f"the hook ran {runs:.0f} times for {requests} requests")
 
     return Contender(name, wharf.serve, ran)
+
+
+def turns(options: Options) -> Iterator[Sample]:
+    """Two programs that both run all the time, loaded in turn, for requests that are passed on and for a hook.
+
+    A machine that others share is another one every few seconds: in slices that are shorter, it is the same for both.
+    """
+    load = LoadGenerator(provision.native("load"))
+    with origin({"small": SMALL.body}) as behind:
+        for label, each, fields in (("no-store", PRIVATE, ()), ("no cache", PRIVATE, ()), ("hook", SMALL, REQUEST_FIELDS)):
+            contenders = [
+                Contender("other", in_turns(options.other, "other", label, each, behind.port)),
+                Contender("wharf", in_turns(options.wharf, "wharf", label, each, behind.port)),
+            ]
+            if each is PRIVATE:
+                contenders.append(Contender("nginx", nginx_pass("pass", behind.port)))
+            with ExitStack() as running:
+                processes = [(contender.name, running.enter_context(contender.start())) for contender in contenders]
+                for _, process in processes:
+                    process.wait_until_answers(each.path, each.body, servers.READY_SECONDS)
+                    load.run(Load(each.path, each.body, CONNECTIONS, WARM_UP_SECONDS, headers=fields, settle=True), process.port)
+                provision.say(f"{label}: {options.rounds} slices of {options.seconds:g} s each")
+                slice_of_load = Load(each.path, each.body, CONNECTIONS, options.seconds, headers=fields, settle=True)
+                for number in range(options.rounds):
+                    yield from one_turn(load, slice_of_load, processes, label, number)
+                for _, process in processes:
+                    process.check(each.path, each.body)
+
+
+def in_turns(program: Path, name: str, label: str, each: Object, origin: int) -> Callable[[], Process]:
+    name = f"turns-{name}-{label}".replace(" ", "-")
+    if label == "hook":
+        function = Function("hook", provision.guest("hook"), None, "reuse")
+        wharf = node(program, name, origin, {"hooks": '{ viewer_request = ["hook"] }'}, [function])
+    else:
+        wharf = node(program, name, origin, {"cache": "false"} if label == "no cache" else {})
+    wharf.deploy([each.path], each.body)
+    return wharf.serve
+
+
+def one_turn(
+    load: LoadGenerator, wanted: Load, processes: list[tuple[str, Process]], label: str, number: int
+) -> Iterator[Sample]:
+    samples: dict[str, Sample] = {}
+    for name, process in rotated(processes, number):
+        with attempt(row(f"{name}, {label}", CONNECTIONS), number) as sample:
+            measure(sample, process, load, wanted)
+        samples[name] = sample
+    for name, _ in processes:
+        sample, other = samples[name], samples["other"]
+        if sample.values and other.values:
+            sample.values["cpu_x_other"] = sample.values["cpu"] / other.values["cpu"]
+        yield sample
 
 
 def wants(options: Options, name: str) -> bool:

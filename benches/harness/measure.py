@@ -24,6 +24,7 @@ class Options:
     only: list[str] | None
     functions: int | None
     wharf: Path | None  # the program; None: peers alone
+    other: Path | None = None  # the program that it is held against, in `turns`
 
 
 def measure(

@@ -18,6 +18,8 @@ class Scenario:
     run: Callable[[Options], Iterator[Sample]]
     columns: list[Column]
     bars: list[Bar]
+    # Whether it holds a program against another one, and so is run only where that is named.
+    wants_other: bool = False
 
 
 def cpu_ratio(wharf: str, other: str, connections: int) -> Callable[[Rows], float]:
@@ -227,6 +229,14 @@ SCENARIOS = [
             Bar("fresh: CPU that the hook adds, to a native hello", 5.63, "×", added_to_native("wharf-fresh")),
             Bar("reuse: CPU that the hook adds, to what Envoy's filter adds", 1.0, "×", added_to_envoy),
         ],
+    ),
+    Scenario(
+        "turns",
+        "one program beside another, a slice of a second each in turn: what a change gives",
+        edge.turns,
+        [RATE, CPU, Column("cpu_x_other", "× other", ".3f"), P50, P99],
+        [],
+        wants_other=True,
     ),
     Scenario(
         "collapse",
