@@ -93,11 +93,14 @@ use crate::bindings::imports::wharf::edge::types as wit;
 /// Only what a hook changes of the fields that it was given goes back to the host: to read them costs nothing more.
 #[derive(Debug, Clone, Default)]
 pub struct Headers {
+    /// Those of the host that are still there, then those that were added.
     fields: Vec<(String, Vec<u8>)>,
-    /// Which fields they were when the host gave them.
+    /// How many are the host's.
+    kept: usize,
+    /// Which fields of the host's they are.
     given: Given,
-    /// The names, in lower case, of what has changed since.
-    changed: Vec<String>,
+    /// The names, in lower case, of what was removed.
+    removed: Vec<String>,
 }
 
 /// Tells the fields of one head that the host gave from those of every other. Zero is that of fields which a hook began.
@@ -122,9 +125,10 @@ impl Eq for Headers {}
 impl Headers {
     fn given(fields: Vec<(String, Vec<u8>)>) -> Self {
         Self {
+            kept: fields.len(),
             fields,
             given: Given::next(),
-            changed: Vec::new(),
+            removed: Vec::new(),
         }
     }
 
@@ -150,44 +154,43 @@ impl Headers {
         self.get_all(name).next().is_some()
     }
 
-    /// Sets a name to one value, in place of all it had.
+    /// Sets a name to one value, in place of all it had. The field is the last then.
     pub fn set(&mut self, name: &str, value: impl Into<Vec<u8>>) {
-        self.mark(name);
-        let mut value = Some(value.into());
-        self.fields.retain_mut(|(field, old)| {
-            if !field.eq_ignore_ascii_case(name) {
-                return true;
-            }
-            // The first keeps its place and takes the value; any other goes.
-            match value.take() {
-                Some(value) => {
-                    *old = value;
-                    true
-                }
-                None => false,
-            }
-        });
-        if let Some(value) = value {
-            self.append(name, value);
-        }
+        let name = self.take(name);
+        self.fields.push((name, value.into()));
     }
 
     /// Adds a field beside those of the same name.
     pub fn append(&mut self, name: &str, value: impl Into<Vec<u8>>) {
-        self.mark(name);
         self.fields.push((name.to_ascii_lowercase(), value.into()));
     }
 
     /// Removes every field of a name, and says whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
         let before = self.fields.len();
-        self.fields
-            .retain(|(field, _)| !field.eq_ignore_ascii_case(name));
+        let name = self.take(name);
         let is_removed = self.fields.len() < before;
         if is_removed {
-            self.mark(name);
+            self.removed.push(name);
         }
         is_removed
+    }
+
+    /// Takes out every field of a name, and gives that in lower case.
+    fn take(&mut self, name: &str) -> String {
+        let mut taken = None;
+        let (mut place, kept) = (0, self.kept);
+        self.fields.retain_mut(|(field, _)| {
+            let is_kept = place < kept;
+            place += 1;
+            if !field.eq_ignore_ascii_case(name) {
+                return true;
+            }
+            self.kept -= usize::from(is_kept);
+            taken = Some(mem::take(field));
+            false
+        });
+        taken.unwrap_or_else(|| name.to_ascii_lowercase())
     }
 
     /// Every name and value, in their order.
@@ -197,36 +200,26 @@ impl Headers {
             .map(|(name, value)| (name.as_str(), value.as_slice()))
     }
 
-    fn mark(&mut self, name: &str) {
-        let is_marked = |marked: &String| marked.eq_ignore_ascii_case(name);
-        if self.given != Given::default() && !self.changed.iter().any(is_marked) {
-            self.changed.push(name.to_ascii_lowercase());
-        }
-    }
-
     /// The changes that make these of the fields that the host gave.
-    fn changes(mut self, given: Given) -> Vec<wit::HeaderChange> {
+    fn changes(self, given: Given) -> Vec<wit::HeaderChange> {
+        let mut fields = self.fields;
         if self.given != given {
-            let all = self.fields.into_iter().map(wit::HeaderChange::Append);
+            let all = fields.into_iter().map(wit::HeaderChange::Append);
             return iter::once(wit::HeaderChange::Clear).chain(all).collect();
         }
-        let mut changes = Vec::with_capacity(self.changed.len());
-        for name in self.changed {
-            let mut is_set = false;
-            for (field, value) in &mut self.fields {
-                if *field == name {
-                    let header = (mem::take(field), mem::take(value));
-                    changes.push(if is_set {
-                        wit::HeaderChange::Append(header)
-                    } else {
-                        wit::HeaderChange::Set(header)
-                    });
-                    is_set = true;
-                }
-            }
-            if !is_set {
-                changes.push(wit::HeaderChange::Remove(name));
-            }
+        let mut changes = Vec::with_capacity(self.removed.len() + fields.len() - self.kept);
+        changes.extend(self.removed.into_iter().map(wit::HeaderChange::Remove));
+        let (kept, added) = fields.split_at_mut(self.kept);
+        for header in added.iter_mut().map(mem::take) {
+            let is_there = |field: &(String, Vec<u8>)| field.0 == header.0;
+            let is_set = |change: &wit::HeaderChange| matches!(change, wit::HeaderChange::Set(field) if is_there(field));
+            let is_beside = kept.iter().any(is_there) || changes.iter().any(is_set);
+            changes.push(if is_beside {
+                wit::HeaderChange::Append(header)
+            } else {
+                // In the place of whatever there was.
+                wit::HeaderChange::Set(header)
+            });
         }
         changes
     }
@@ -554,14 +547,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn setting_a_header_replaces_every_value_and_keeps_the_first_place() {
+    fn setting_a_header_replaces_every_value() {
         let mut headers = Headers::default();
         headers.append("a", "1");
         headers.append("B", "2");
         headers.append("A", "3");
         headers.set("a", "4");
         let fields: Vec<_> = headers.iter().collect();
-        assert_eq!(fields, [("a", &b"4"[..]), ("b", &b"2"[..])]);
+        assert_eq!(fields, [("b", &b"2"[..]), ("a", &b"4"[..])]);
         assert!(headers.remove("b"));
         assert!(!headers.contains("b"));
         assert!(!headers.remove("b"));
@@ -644,13 +637,24 @@ mod tests {
             headers.set("D", "8");
             assert!(headers.remove("c"));
         });
-        let expected = ["set a=5", "set b=2", "append b=6", "set d=8", "remove c"];
+        let expected = ["remove c", "set a=5", "append b=6", "set d=8"];
         assert_eq!(words(&changed), expected);
         let gone_again = changes(|headers| {
             headers.append("x", "1");
             headers.remove("x");
         });
         assert_eq!(words(&gone_again), ["remove x"]);
+        let set_twice = changes(|headers| {
+            headers.append("a", "4");
+            headers.set("a", "5");
+            headers.append("A", "6");
+            headers.set("b", "7");
+            assert!(headers.remove("B"));
+            assert!(headers.remove("c"));
+            headers.append("c", "8");
+        });
+        let expected = ["remove b", "remove c", "set a=5", "append a=6", "set c=8"];
+        assert_eq!(words(&set_twice), expected);
     }
 
     #[test]
