@@ -88,7 +88,7 @@ def arguments() -> argparse.Namespace:
     args.scenarios = args.scenarios or [scenario for scenario in SCENARIOS if not scenario.wants_other]
     for scenario in args.scenarios:
         if scenario.wants_other and (args.other is None or args.peers_only):
-            usage.error(f"{scenario.name} holds Wharf against another program: name that with --other FILE")
+            usage.error(f"{scenario.name} holds Wharf against another program: it wants --other FILE, and no --peers-only")
     return args
 
 
