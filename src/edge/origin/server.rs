@@ -226,6 +226,7 @@ impl Server {
         dialled: impl Future<Output = Result<Connection, OriginError>>,
     ) -> Result<Connection, OriginError> {
         let attempt = self.circuit.begin().ok_or(OriginError::CircuitOpen)?;
+        self.make_room();
         self.numbers.dials.fetch_add(1, Relaxed);
         let dialled = dialled.await;
         attempt.end(dialled.is_ok());
@@ -238,6 +239,15 @@ impl Server {
             if kept.connection.is_open() {
                 return Some(kept);
             }
+        }
+    }
+
+    /// Closes the connection that was idle for longest if, with the slots that are taken, there are more than there may be: who
+    /// dials has a slot already, and may have left those that are kept alone.
+    fn make_room(&self) {
+        let mut idle = lock(&self.idle);
+        if idle.len() > self.slots.available_permits() {
+            idle.remove(0);
         }
     }
 

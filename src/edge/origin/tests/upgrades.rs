@@ -255,6 +255,24 @@ async fn a_server_may_decline() {
 }
 
 #[tokio::test]
+async fn a_tunnel_takes_the_place_of_a_connection_that_is_kept() {
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    const ANSWERS: [(&[u8], End); 2] = [(OK, End::Next), (SWITCH, End::Hold)];
+    for (connections, kept) in [(1, 0), (2, 1)] {
+        let script = Script::start(&ANSWERS).await;
+        let mut config = config(&[&script.url]);
+        config.connections = connections;
+        let origin = origin(&config);
+        assert_eq!(origin.text("/").await.unwrap(), "ok");
+        assert_eq!(origin.server(0).kept, 1);
+        let upgrade = origin.upgrade(request(), &viewer()).await.unwrap();
+        assert!(matches!(upgrade, Upgrade::Switched(..)));
+        let server = origin.server(0);
+        assert_eq!((server.in_use, server.kept), (1, kept), "{connections}");
+    }
+}
+
+#[tokio::test]
 async fn a_switch_to_something_else_is_refused() {
     for bytes in [
         &b"HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n"[..],
