@@ -367,7 +367,6 @@ async fn what_a_hook_may_not_answer_is_a_bad_response_and_the_log_says_what() {
         ("path-dots", "path `/a/%2e./b` has a segment"),
         ("query", "query `a#b` is not one"),
         ("method", "method `GE T` is not"),
-        ("scheme", "scheme `ftp` is not"),
         ("authority", "authority `user@host` is not"),
         ("host", "header field `host`: the authority says which host"),
     ] {

@@ -31,10 +31,15 @@ fuzz_target!(|input: &[u8]| {
         if let (Some(method), Some(scheme), Some(authority), Some(path)) =
             (words.next(), words.next(), words.next(), words.next())
         {
+            let secure = match scheme {
+                "http" => false,
+                "https" => true,
+                _ => return,
+            };
             let query = words.next();
             let said = Said {
                 method,
-                scheme,
+                secure,
                 authority,
                 path,
                 query,

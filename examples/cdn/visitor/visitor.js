@@ -2,13 +2,13 @@
 // which one it is.
 
 // Values are bytes, and QuickJS has no TextDecoder; those used here are ASCII.
-const decode = (bytes) => String.fromCharCode(...bytes);
+const decode = (bytes) => Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
 const encode = (text) => Uint8Array.from(text, (letter) => letter.charCodeAt(0));
 
-/** The first value of a header field. */
+/** The first value of a header field: each is a line `name: value`, the name in lower case. */
 function field(headers, name) {
-  const found = headers.find(([other]) => other === name);
-  return found && decode(found[1]);
+  const start = `${name}: `;
+  return decode(headers).split("\r\n").find((line) => line.startsWith(start))?.slice(start.length);
 }
 
 /** The export `wharf:edge/viewer-response`. */

@@ -71,7 +71,7 @@
 //! ```
 
 use std::{
-    iter, mem,
+    fmt, iter, mem,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
@@ -90,17 +90,17 @@ use crate::bindings::imports::wharf::edge::types as wit;
 /// assert_eq!(headers.iter().collect::<Vec<_>>(), [("accept", &b"*/*"[..])]);
 /// ```
 ///
-/// Only what a hook changes of the fields that it was given goes back to the host: to read them costs nothing more.
-#[derive(Debug, Clone, Default)]
+/// They stay as the host gave them until they are looked for, and only what a hook changes of them goes back.
+#[derive(Clone, Default)]
 pub struct Headers {
-    /// Those of the host that are still there, then those that were added.
-    fields: Vec<(String, Vec<u8>)>,
-    /// How many are the host's.
-    kept: usize,
-    /// Which fields of the host's they are.
+    /// Those of the host, as it writes them.
+    block: Vec<u8>,
+    /// Which they are.
     given: Given,
-    /// The names, in lower case, of what was removed.
+    /// The names, in lower case, of those of the host that are no longer there.
     removed: Vec<String>,
+    /// Those that were added.
+    added: Vec<(String, Vec<u8>)>,
 }
 
 /// Tells the fields of one head that the host gave from those of every other. Zero is that of fields which a hook began.
@@ -114,21 +114,30 @@ impl Given {
     }
 }
 
+impl fmt::Debug for Headers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |(name, value)| (name, String::from_utf8_lossy(value));
+        formatter
+            .debug_list()
+            .entries(self.iter().map(text))
+            .finish()
+    }
+}
+
 impl PartialEq for Headers {
     fn eq(&self, other: &Self) -> bool {
-        self.fields == other.fields
+        self.iter().eq(other.iter())
     }
 }
 
 impl Eq for Headers {}
 
 impl Headers {
-    fn given(fields: Vec<(String, Vec<u8>)>) -> Self {
+    fn given(block: Vec<u8>) -> Self {
         Self {
-            kept: fields.len(),
-            fields,
+            block,
             given: Given::next(),
-            removed: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -144,8 +153,8 @@ impl Headers {
         &'a self,
         name: &'n str,
     ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        self.iter()
-            .filter(move |(field, _)| field.eq_ignore_ascii_case(name))
+        self.bytes()
+            .filter(move |(field, _)| field.eq_ignore_ascii_case(name.as_bytes()))
             .map(|(_, value)| value)
     }
 
@@ -156,64 +165,79 @@ impl Headers {
 
     /// Sets a name to one value, in place of all it had. The field is the last then.
     pub fn set(&mut self, name: &str, value: impl Into<Vec<u8>>) {
-        let name = self.take(name);
-        self.fields.push((name, value.into()));
+        self.remove(name);
+        self.append(name, value);
     }
 
     /// Adds a field beside those of the same name.
     pub fn append(&mut self, name: &str, value: impl Into<Vec<u8>>) {
-        self.fields.push((name.to_ascii_lowercase(), value.into()));
+        self.added.push((name.to_ascii_lowercase(), value.into()));
     }
 
     /// Removes every field of a name, and says whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
-        let before = self.fields.len();
-        let name = self.take(name);
-        let is_removed = self.fields.len() < before;
-        if is_removed {
-            self.removed.push(name);
+        let before = self.added.len();
+        self.added
+            .retain(|(field, _)| !field.eq_ignore_ascii_case(name));
+        let is_kept = self.keeps(name);
+        if is_kept {
+            self.removed.push(name.to_ascii_lowercase());
         }
-        is_removed
-    }
-
-    /// Takes out every field of a name, and gives that in lower case.
-    fn take(&mut self, name: &str) -> String {
-        let mut taken = None;
-        let (mut place, kept) = (0, self.kept);
-        self.fields.retain_mut(|(field, _)| {
-            let is_kept = place < kept;
-            place += 1;
-            if !field.eq_ignore_ascii_case(name) {
-                return true;
-            }
-            self.kept -= usize::from(is_kept);
-            taken = Some(mem::take(field));
-            false
-        });
-        taken.unwrap_or_else(|| name.to_ascii_lowercase())
+        is_kept || self.added.len() < before
     }
 
     /// Every name and value, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_slice()))
+        self.bytes()
+            .map(|(name, value)| (str::from_utf8(name).unwrap_or_default(), value))
+    }
+
+    fn bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let added = self.added.iter();
+        self.kept()
+            .chain(added.map(|(name, value)| (name.as_bytes(), value.as_slice())))
+    }
+
+    /// Those of the host that are still there.
+    fn kept(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let is_kept =
+            |(name, _): &(&[u8], _)| !self.removed.iter().any(|gone| gone.as_bytes() == *name);
+        Fields(&self.block).filter(is_kept)
+    }
+
+    /// Whether one of a name is still there that is the host's.
+    fn keeps(&self, name: &str) -> bool {
+        self.kept()
+            .any(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
+    /// All of them, each by itself.
+    fn into_fields(self) -> Vec<wit::Header> {
+        let owned = |(name, value): (&[u8], &[u8])| {
+            (String::from_utf8_lossy(name).into_owned(), value.to_vec())
+        };
+        let mut fields: Vec<_> = self.kept().map(owned).collect();
+        fields.extend(self.added);
+        fields
     }
 
     /// The changes that make these of the fields that the host gave.
-    fn changes(self, given: Given) -> Vec<wit::HeaderChange> {
-        let mut fields = self.fields;
+    fn changes(mut self, given: Given) -> Vec<wit::HeaderChange> {
         if self.given != given {
-            let all = fields.into_iter().map(wit::HeaderChange::Append);
+            let all = self
+                .into_fields()
+                .into_iter()
+                .map(wit::HeaderChange::Append);
             return iter::once(wit::HeaderChange::Clear).chain(all).collect();
         }
-        let mut changes = Vec::with_capacity(self.removed.len() + fields.len() - self.kept);
-        changes.extend(self.removed.into_iter().map(wit::HeaderChange::Remove));
-        let (kept, added) = fields.split_at_mut(self.kept);
-        for header in added.iter_mut().map(mem::take) {
-            let is_there = |field: &(String, Vec<u8>)| field.0 == header.0;
-            let is_set = |change: &wit::HeaderChange| matches!(change, wit::HeaderChange::Set(field) if is_there(field));
-            let is_beside = kept.iter().any(is_there) || changes.iter().any(is_set);
+        let added = mem::take(&mut self.added);
+        let mut changes = Vec::with_capacity(self.removed.len() + added.len());
+        let is_gone = |name: &&String| !added.iter().any(|(field, _)| field == *name);
+        let gone = self.removed.iter().filter(is_gone).cloned();
+        changes.extend(gone.map(wit::HeaderChange::Remove));
+        for header in added {
+            let is_set = |change: &wit::HeaderChange| matches!(change, wit::HeaderChange::Set((name, _)) if *name == header.0);
+            let is_beside = changes.iter().any(is_set) || self.keeps(&header.0);
             changes.push(if is_beside {
                 wit::HeaderChange::Append(header)
             } else {
@@ -222,6 +246,22 @@ impl Headers {
             });
         }
         changes
+    }
+}
+
+/// The fields of a block that the host wrote: `name: value`, CR LF.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let colon = self.0.iter().position(|byte| *byte == b':')?;
+        let (name, rest) = self.0.split_at(colon);
+        let end = memchr::memchr(b'\r', rest)?;
+        let value = rest.get(2..end)?;
+        self.0 = rest.get(end + 2..)?;
+        Some((name, value))
     }
 }
 
@@ -236,13 +276,49 @@ pub struct Client {
     pub country: Option<String>,
 }
 
+/// The scheme of a request's URI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Clear text.
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        })
+    }
+}
+
+impl From<wit::Scheme> for Scheme {
+    fn from(scheme: wit::Scheme) -> Self {
+        match scheme {
+            wit::Scheme::Http => Self::Http,
+            wit::Scheme::Https => Self::Https,
+        }
+    }
+}
+
+impl From<Scheme> for wit::Scheme {
+    fn from(scheme: Scheme) -> Self {
+        match scheme {
+            Scheme::Http => Self::Http,
+            Scheme::Https => Self::Https,
+        }
+    }
+}
+
 /// The head of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The method, such as `GET`.
     pub method: String,
-    /// `http` or `https`.
-    pub scheme: String,
+    /// The scheme.
+    pub scheme: Scheme,
     /// The host, and the port if it is not the scheme's own.
     pub authority: String,
     /// The path, as it was sent, with percent-encoding.
@@ -254,7 +330,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A GET request of a URL such as `https://example.com/path?query`, for tests. A part that is missing is empty.
+    /// A GET request of a URL such as `https://example.com/path?query`, for tests. A part that is missing is empty; without a scheme it is https.
     pub fn get(url: &str) -> Self {
         let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
         let (rest, query) = match rest.split_once('?') {
@@ -265,7 +341,10 @@ impl Request {
         let (authority, path) = rest.split_at(path);
         Self {
             method: "GET".to_owned(),
-            scheme: scheme.to_owned(),
+            scheme: match scheme {
+                "http" => Scheme::Http,
+                _ => Scheme::Https,
+            },
             authority: authority.to_owned(),
             path: if path.is_empty() { "/" } else { path }.to_owned(),
             query,
@@ -468,7 +547,7 @@ impl RequestAction {
                 cache_key,
             }) => wit::RequestAction::Forward(wit::ForwardedRequest {
                 method: request.method,
-                scheme: request.scheme,
+                scheme: request.scheme.into(),
                 authority: request.authority,
                 path: request.path,
                 query: request.query,
@@ -477,9 +556,9 @@ impl RequestAction {
                 origin,
                 cache_key,
             }),
-            Self::Respond(response) => wit::RequestAction::Respond(wit::Response {
+            Self::Respond(response) => wit::RequestAction::Respond(wit::NewResponse {
                 status: response.status,
-                headers: response.headers.fields,
+                headers: response.headers.into_fields(),
                 body: response.body,
             }),
         }
@@ -523,7 +602,7 @@ impl From<wit::Request> for Request {
     fn from(request: wit::Request) -> Self {
         Self {
             method: request.method,
-            scheme: request.scheme,
+            scheme: request.scheme.into(),
             authority: request.authority,
             path: request.path,
             query: request.query,
@@ -537,7 +616,7 @@ impl From<wit::Response> for Response {
         Self {
             status: response.status,
             headers: Headers::given(response.headers),
-            body: response.body,
+            body: None,
         }
     }
 }
@@ -569,16 +648,13 @@ mod tests {
     }
 
     fn given() -> (wit::Request, wit::Client) {
-        let fields = [("a", "1"), ("b", "2"), ("a", "3"), ("c", "4")];
         let request = wit::Request {
             method: "GET".into(),
-            scheme: "https".into(),
+            scheme: wit::Scheme::Https,
             authority: "example.com".into(),
             path: "/a".into(),
             query: Some("b".into()),
-            headers: fields
-                .map(|(name, value)| (name.into(), value.into()))
-                .into(),
+            headers: b"a: 1\r\nb: 2\r\na: 3\r\nc: 4\r\n".to_vec(),
         };
         let client = wit::Client {
             address: "::1".into(),
@@ -586,10 +662,6 @@ mod tests {
             country: None,
         };
         (request, client)
-    }
-
-    fn header(name: &str, value: &str) -> (String, Vec<u8>) {
-        (name.into(), value.into())
     }
 
     /// What the host is told of the fields of a request that a hook has changed.
@@ -643,7 +715,7 @@ mod tests {
             headers.append("x", "1");
             headers.remove("x");
         });
-        assert_eq!(words(&gone_again), ["remove x"]);
+        assert!(gone_again.is_empty());
         let set_twice = changes(|headers| {
             headers.append("a", "4");
             headers.set("a", "5");
@@ -653,8 +725,35 @@ mod tests {
             assert!(headers.remove("c"));
             headers.append("c", "8");
         });
-        let expected = ["remove b", "remove c", "set a=5", "append a=6", "set c=8"];
+        let expected = ["remove b", "set a=5", "append a=6", "set c=8"];
         assert_eq!(words(&set_twice), expected);
+    }
+
+    #[test]
+    fn what_the_host_gave_is_read_as_it_was_sent() {
+        let block = b"a: \r\nset-cookie: b=1; c\r\nx: : \xff\t \r\nset-cookie: d: e\r\n";
+        let mut headers = Headers::given(block.to_vec());
+        let fields: Vec<_> = headers.iter().collect();
+        let expected: [(&str, &[u8]); 4] = [
+            ("a", b""),
+            ("set-cookie", b"b=1; c"),
+            ("x", b": \xff\t "),
+            ("set-cookie", b"d: e"),
+        ];
+        assert_eq!(fields, expected);
+        assert_eq!(headers.get("A"), Some(""));
+        assert_eq!(headers.get_all("Set-Cookie").count(), 2);
+        headers.set("A", "2");
+        assert_eq!(headers.iter().last(), Some(("a", &b"2"[..])));
+        let shown = format!("{headers:?}");
+        assert!(
+            shown.ends_with(r#"("set-cookie", "d: e"), ("a", "2")]"#),
+            "{shown}"
+        );
+        // What is cut off is not made up.
+        for end in 0..block.len() {
+            assert!(Headers::given(block[..end].to_vec()).iter().count() < 4);
+        }
     }
 
     #[test]
@@ -665,15 +764,14 @@ mod tests {
         });
         assert_eq!(words(&new), ["clear", "append e=1"]);
         // Those of another call, which has its own names for what changed.
-        let other = Headers::given(vec![header("f", "2")]);
+        let other = Headers::given(b"f: 2\r\n".to_vec());
         let other = changes(|headers| *headers = other);
         assert_eq!(words(&other), ["clear", "append f=2"]);
 
         let (request, _) = given();
         let response = wit::Response {
             status: 200,
-            headers: vec![header("g", "3")],
-            body: None,
+            headers: b"g: 3\r\n".to_vec(),
         };
         let said = call_origin_response(request, response, None, |request, mut response, _| {
             response.headers = request.headers;
@@ -701,7 +799,6 @@ mod tests {
         let response = wit::Response {
             status: 204,
             headers: Vec::new(),
-            body: None,
         };
         let next = call_origin_response(given().0, response, Some(body), |_, response, body| {
             assert_eq!(response.status, 204);

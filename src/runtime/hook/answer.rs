@@ -50,8 +50,6 @@ pub(super) enum InvalidAnswer {
     Body(usize),
     #[error("method `{0}` is not a method of a request")]
     Method(String),
-    #[error("scheme `{0}` is not http or https")]
-    Scheme(String),
     #[error("authority `{0}` is not a host with an optional port")]
     Authority(String),
     #[error(
@@ -140,7 +138,7 @@ fn forward(
         Ok(known) if known != Method::CONNECT && method.len() <= 32 => known,
         _ => return Err(InvalidAnswer::Method(shown(&method))),
     };
-    let uri = uri(&scheme, &authority, path, query, &method, before.uri)?;
+    let uri = uri(scheme, &authority, path, query, &method, before.uri)?;
     let mut headers = changes(headers, before.headers, |name| {
         is_framing(name) || hop::is_of_the_way(name)
     })?;
@@ -172,28 +170,27 @@ fn forward(
 
 /// The URI that a hook made of the one there was `before`.
 fn uri(
-    scheme: &str,
+    scheme: wit::Scheme,
     authority: &str,
     path: String,
     query: Option<String>,
     method: &Method,
     before: &Uri,
 ) -> Result<Uri, InvalidAnswer> {
+    let scheme = match scheme {
+        wit::Scheme::Http => Scheme::HTTP,
+        wit::Scheme::Https => Scheme::HTTPS,
+    };
     let same_authority = before.authority().filter(|same| same.as_str() == authority);
     // Whether `*` is a path is the method's to say.
     if same_authority.is_some()
-        && before.scheme_str() == Some(scheme)
+        && before.scheme() == Some(&scheme)
         && before.path() == path
         && path != "*"
         && before.query() == query.as_deref()
     {
         return Ok(before.clone());
     }
-    let scheme = match scheme {
-        "http" => Scheme::HTTP,
-        "https" => Scheme::HTTPS,
-        _ => return Err(InvalidAnswer::Scheme(shown(scheme))),
-    };
     let authority = match same_authority {
         Some(same) => same.clone(),
         None => {
@@ -208,7 +205,7 @@ fn uri(
         .map_err(|error| InvalidAnswer::Encoding(error.to_string()))
 }
 
-fn respond(response: wit::ResponseResult) -> Result<HookResponse, InvalidAnswer> {
+fn respond(response: wit::NewResponse) -> Result<HookResponse, InvalidAnswer> {
     let (status, body) = status_and_body(response.status, response.body)?;
     Ok(HookResponse {
         status,
@@ -320,7 +317,8 @@ fn changes(
         changes.splice(..0, removed);
     }
     let changes = HeaderChanges(changes);
-    if Size::at_most(before, &changes).check().is_err() {
+    // A head that stays as it came may be larger.
+    if !changes.0.is_empty() && Size::at_most(before, &changes).check().is_err() {
         let mut after = before.clone();
         changes.clone().apply(&mut after);
         Size::of(&after).check()?;
@@ -486,7 +484,7 @@ mod tests {
         let (before, ()) = before.body(()).unwrap().into_parts();
         let mut request = wit::ForwardedRequest {
             method: "GET".to_owned(),
-            scheme: "https".to_owned(),
+            scheme: wit::Scheme::Https,
             authority: "example.com".to_owned(),
             path: "/a".to_owned(),
             query: Some("b".to_owned()),
@@ -557,13 +555,28 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_came_too_large_may_stay() {
+        let mut before = HeaderMap::new();
+        for n in 0..=MAX_FIELDS {
+            let name = HeaderName::try_from(format!("x-{n}")).unwrap();
+            before.insert(name, HeaderValue::from_static("1"));
+        }
+        let kept = |said| changes(said, &before, is_framing).map(drop);
+        assert_eq!(kept(Vec::new()), Ok(()));
+        let remove = |name: &str| wit::HeaderChange::Remove(name.to_owned());
+        assert_eq!(kept(vec![remove("x-1")]), Ok(()));
+        let fields = MAX_FIELDS + 1;
+        assert_eq!(kept(vec![remove("y")]), Err(InvalidAnswer::Fields(fields)));
+    }
+
+    #[test]
     fn what_stays_as_it_was_is_not_looked_at_again() {
         let star = Request::options("*").body(()).unwrap().into_parts().0.uri;
         let same = |path: &str, method, before: &Uri| {
-            let scheme = before.scheme_str().unwrap_or("http");
             let authority = before
                 .authority()
                 .map_or("a", |authority| authority.as_str());
+            let scheme = wit::Scheme::Http;
             uri(scheme, authority, path.to_owned(), None, &method, before)
         };
         // A segment that a hook may not make may be there already.

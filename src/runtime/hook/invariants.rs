@@ -20,8 +20,8 @@ use crate::model::{
 pub struct Said<'a> {
     /// The method.
     pub method: &'a str,
-    /// The scheme.
-    pub scheme: &'a str,
+    /// Whether the scheme is https, or else http.
+    pub secure: bool,
     /// Host and port.
     pub authority: &'a str,
     /// The path.
@@ -57,7 +57,10 @@ pub fn request(said: Said<'_>, changes: &[Change<'_>]) {
     };
     let answer = wit::RequestAction::Forward(wit::ForwardedRequest {
         method: said.method.to_owned(),
-        scheme: said.scheme.to_owned(),
+        scheme: match said.secure {
+            true => wit::Scheme::Https,
+            false => wit::Scheme::Http,
+        },
         authority: said.authority.to_owned(),
         path: said.path.to_owned(),
         query: said.query.map(str::to_owned),
@@ -76,8 +79,8 @@ pub fn request(said: Said<'_>, changes: &[Change<'_>]) {
     assert_eq!(forward.method.as_str(), said.method);
     assert_ne!(forward.method, Method::CONNECT);
     let uri = &forward.uri;
-    assert_eq!(uri.scheme_str(), Some(said.scheme));
-    assert!(matches!(said.scheme, "http" | "https"));
+    let scheme = if said.secure { "https" } else { "http" };
+    assert_eq!(uri.scheme_str(), Some(scheme));
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     assert_eq!(authority, said.authority.to_ascii_lowercase());
     assert!(!authority.is_empty() && !authority.contains(['@', '/', '?', '#', '\\']));
@@ -112,7 +115,7 @@ pub fn response(status: u16, changes: &[Change<'_>], body: Option<&[u8]>) {
             Change::Set(name, value) | Change::Append(name, value) => Some((name, value)),
         })
         .collect();
-    let respond = wit::RequestAction::Respond(wit::ResponseResult {
+    let respond = wit::RequestAction::Respond(wit::NewResponse {
         status,
         headers: said
             .iter()
@@ -238,6 +241,7 @@ mod tests {
         #[test]
         fn what_is_let_through_is_what_was_said(
             method in "(GET|OPTIONS|CONNECT|get|[A-Z ]{0,3})",
+            secure in any::<bool>(),
             authority in "(a|A\\.b|[a@:/\\[\\]1 -]{0,6}|\\[::1\\]:[0-9]{0,6})",
             path in "(\\*|/?[/a%.\\?# \r\n\u{e9}\u{7f}2eE-]{0,6})",
             query in proptest::option::of("[a=%?# \n\u{e9}]{0,4}"),
@@ -263,7 +267,7 @@ mod tests {
                 .collect();
             let said = Said {
                 method: &method,
-                scheme: "https",
+                secure,
                 authority: &authority,
                 path: &path,
                 query: query.as_deref(),

@@ -1,7 +1,7 @@
 //! Request hooks: which of them a component has, and calling one.
 //!
-//! Every request of a distribution may wait for four of them, so a call costs as little as it can: heads are lowered into the
-//! guest from where they lie, the future is polled where it is awaited, and a hook that was called and comes back goes to the
+//! Every request of a distribution may wait for four of them, so a call costs as little as it can: header fields go into the
+//! guest in one piece, the future is polled where it is awaited, and a hook that was called and comes back goes to the
 //! same pool as other instances. What it answers is the guest's word until `answer` has made something of it.
 
 mod answer;
@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue, uri::Scheme};
 use wasmtime::{
     Store,
     component::{InstancePre, types::ComponentItem},
@@ -85,7 +85,7 @@ impl HookPre {
     fn check_type(&self, point: Point) -> wasmtime::Result<()> {
         type Body<'a> = Option<wit::Body<'a>>;
         type Request<'a> = wit::Request<'a>;
-        type Response<'a> = wit::ResponseParam<'a>;
+        type Response<'a> = wit::Response<'a>;
         let component = self.pre.component();
         let interface = format!("wharf:edge/{point}@0.1.0");
         let instance = component.get_export_index(None, interface.as_str());
@@ -178,7 +178,7 @@ impl Hooks {
         point: Point,
         store: &'a mut Store<State>,
         shown: &'a Shown<'a>,
-        response: wit::ResponseParam<'a>,
+        response: wit::Response<'a>,
     ) -> Calling<'a, wit::ResponseAction> {
         let request = shown.request.clone();
         if let (Point::OriginResponse, Some(hook)) = (point, &self.origin_response) {
@@ -240,13 +240,12 @@ pub(super) async fn on_response(
     let address = address_text(seen.client.address);
     let shown = &shown(seen, &request_fields, &address);
     account.count_in(seen.body.map_or(0, |body| body.data.len()));
-    let made = wit::ResponseParam {
+    let head = wit::Response {
         status: response.status.as_u16(),
         headers: &response_fields,
-        body: None,
     };
     let answer = invoke(lease, &account, bounds, async |hooks, store| {
-        hooks.on_response(point, store, shown, made).await
+        hooks.on_response(point, store, shown, head).await
     });
     let action = answer::response_action(answer.await?, response);
     if let Ok(ResponseAction::Replace(response)) = &action {
@@ -306,12 +305,15 @@ struct Shown<'a> {
 }
 
 /// The same, of the request with these `fields`, from a client with this `address`.
-fn shown<'a>(seen: Seen<'a>, fields: &'a [(&'a str, &'a [u8])], address: &'a str) -> Shown<'a> {
+fn shown<'a>(seen: Seen<'a>, fields: &'a [u8], address: &'a str) -> Shown<'a> {
     let uri = seen.request.uri;
     Shown {
         request: wit::Request {
             method: seen.request.method.as_str(),
-            scheme: uri.scheme_str().unwrap_or("http"),
+            scheme: match uri.scheme() == Some(&Scheme::HTTPS) {
+                true => wit::Scheme::Https,
+                false => wit::Scheme::Http,
+            },
             authority: uri.authority().map_or("", |authority| authority.as_str()),
             path: uri.path(),
             query: uri.query(),
@@ -328,10 +330,15 @@ fn shown<'a>(seen: Seen<'a>, fields: &'a [(&'a str, &'a [u8])], address: &'a str
     }
 }
 
-/// The fields of a head, where they lie.
-fn fields(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
-    headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_bytes()))
-        .collect()
+/// The fields of a head in one piece, as `header-fields` says: each string of its own would cost a call of the guest's allocator.
+fn fields(headers: &HeaderMap) -> Vec<u8> {
+    let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    let mut fields = Vec::with_capacity(headers.iter().map(length).sum());
+    for (name, value) in headers {
+        fields.extend_from_slice(name.as_str().as_bytes());
+        fields.extend_from_slice(b": ");
+        fields.extend_from_slice(value.as_bytes());
+        fields.extend_from_slice(b"\r\n");
+    }
+    fields
 }

@@ -169,7 +169,6 @@ fn bad(what: &str, mut request: Request) -> RequestAction {
         "path-dots" => "/a/%2e./b".clone_into(&mut request.path),
         "query" => request.query = Some("a#b".to_owned()),
         "method" => "GE T".clone_into(&mut request.method),
-        "scheme" => "ftp".clone_into(&mut request.scheme),
         "authority" => "user@host".clone_into(&mut request.authority),
         "host" => request.headers.set("Host", "other.example"),
         other => panic!("{other} is no case"),
