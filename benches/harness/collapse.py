@@ -45,8 +45,8 @@ class CountingOrigin:
                 await asyncio.sleep(float(write))
                 writer.write(BODY[1:])
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the server has gone
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the server has gone, or the origin goes
         finally:
             writer.close()
 
@@ -55,16 +55,17 @@ class CountingOrigin:
 def counting_origin() -> Iterator[tuple[CountingOrigin, int]]:
     """The origin in a thread of its own, and its port."""
     origin = CountingOrigin()
-    loop = asyncio.new_event_loop()
-    started = asyncio.start_server(origin.serve, "127.0.0.1", 0, backlog=2 * CLIENTS)
-    listener = loop.run_until_complete(started)
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
-        yield origin, listener.sockets[0].getsockname()[1]
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        listener = runner.run(asyncio.start_server(origin.serve, "127.0.0.1", 0, backlog=2 * CLIENTS))
+        thread = threading.Thread(target=loop.run_forever, daemon=True)
+        thread.start()
+        try:
+            yield origin, listener.sockets[0].getsockname()[1]
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            listener.close()
 
 
 def collapse(options: Options) -> Iterator[Sample]:

@@ -75,8 +75,11 @@ UPSTREAM = """
 upstream origin { server 127.0.0.1:{origin}; keepalive 64; keepalive_requests 1000000000; }
 """
 
-NGINX_CACHE = UPSTREAM + """
+CACHE_PATH = """
 proxy_cache_path {folder}/cache levels=1:2 keys_zone=cache:16m max_size={most} inactive=1d use_temp_path=off;
+"""
+
+NGINX_CACHE = UPSTREAM + CACHE_PATH + """
 server {
     listen 127.0.0.1:{port} backlog=4096;
     location / {
@@ -98,6 +101,7 @@ server {
         proxy_pass http://origin;
         proxy_http_version 1.1;
         proxy_set_header connection "";
+        {cache}
     }
 }
 """
@@ -108,7 +112,13 @@ def nginx_cache(name: str, origin: int, most: str = "1g") -> Callable[[], Proces
 
 
 def nginx_pass(name: str, origin: int) -> Callable[[], Process]:
-    return servers.nginx(name, NGINX_PASS.replace("{origin}", str(origin)))
+    return servers.nginx(name, NGINX_PASS.replace("{origin}", str(origin)).replace("{cache}", ""))
+
+
+def nginx_uncached(name: str, origin: int) -> Callable[[], Process]:
+    """One that looks into its cache for what is not stored, as Wharf does. Without a lock: it would have them wait for each other."""
+    config = CACHE_PATH.replace("{most}", "1g") + NGINX_PASS.replace("{cache}", "proxy_cache cache;")
+    return servers.nginx(name, config.replace("{origin}", str(origin)))
 
 
 @contextmanager
@@ -186,6 +196,7 @@ def pass_through(options: Options) -> Iterator[Sample]:
         contenders = []
         if wants(options, "nginx"):
             contenders.append(Contender("nginx", nginx_pass("pass", behind.port)))
+            contenders.append(Contender("nginx, cache", nginx_uncached("uncached", behind.port)))
         if wants(options, "native"):
             contenders.append(Contender("native", servers.native_proxy(behind.port)))
         if options.wharf and wants(options, "wharf"):
@@ -247,6 +258,8 @@ def turns(options: Options) -> Iterator[Sample]:
             ]
             if each is PRIVATE:
                 contenders.append(Contender("nginx", nginx_pass("pass", behind.port)))
+            if label == "no-store":
+                contenders.append(Contender("nginx, cache", nginx_uncached("uncached", behind.port)))
             with ExitStack() as running:
                 processes = [(contender.name, running.enter_context(contender.start())) for contender in contenders]
                 for _, process in processes:
