@@ -153,9 +153,10 @@ impl Headers {
         &'a self,
         name: &'n str,
     ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        self.bytes()
-            .filter(move |(field, _)| field.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| value)
+        let added = self.added.iter();
+        let added = added.filter(move |(field, _)| field.eq_ignore_ascii_case(name));
+        self.kept(name)
+            .chain(added.map(|(_, value)| value.as_slice()))
     }
 
     /// Whether there is a field of that name.
@@ -179,7 +180,7 @@ impl Headers {
         let before = self.added.len();
         self.added
             .retain(|(field, _)| !field.eq_ignore_ascii_case(name));
-        let is_kept = self.keeps(name);
+        let is_kept = self.kept(name).next().is_some();
         if is_kept {
             self.removed.push(name.to_ascii_lowercase());
         }
@@ -188,37 +189,34 @@ impl Headers {
 
     /// Every name and value, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.bytes()
-            .map(|(name, value)| (str::from_utf8(name).unwrap_or_default(), value))
-    }
-
-    fn bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let added = self.added.iter();
-        self.kept()
-            .chain(added.map(|(name, value)| (name.as_bytes(), value.as_slice())))
+        let added = added.map(|(name, value)| (name.as_str(), value.as_slice()));
+        let given = Lines(&self.block).filter_map(parts);
+        given
+            .filter(|(name, _)| !self.is_removed(name))
+            .chain(added)
     }
 
-    /// Those of the host that are still there.
-    fn kept(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let is_kept =
-            |(name, _): &(&[u8], _)| !self.removed.iter().any(|gone| gone.as_bytes() == *name);
-        Fields(&self.block).filter(is_kept)
+    /// The values that the host gave of a name, if they are still there.
+    fn kept<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let block = match self.is_removed(name) {
+            true => &[],
+            false => self.block.as_slice(),
+        };
+        Lines(block).filter_map(move |line| value(line, name))
     }
 
-    /// Whether one of a name is still there that is the host's.
-    fn keeps(&self, name: &str) -> bool {
-        self.kept()
-            .any(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes()))
+    fn is_removed(&self, name: &str) -> bool {
+        self.removed
+            .iter()
+            .any(|removed| removed.eq_ignore_ascii_case(name))
     }
 
     /// All of them, each by itself.
     fn into_fields(self) -> Vec<wit::Header> {
-        let owned = |(name, value): (&[u8], &[u8])| {
-            (String::from_utf8_lossy(name).into_owned(), value.to_vec())
-        };
-        let mut fields: Vec<_> = self.kept().map(owned).collect();
-        fields.extend(self.added);
-        fields
+        self.iter()
+            .map(|(name, value)| (name.to_owned(), value.to_vec()))
+            .collect()
     }
 
     /// The changes that make these of the fields that the host gave.
@@ -237,7 +235,7 @@ impl Headers {
         changes.extend(gone.map(wit::HeaderChange::Remove));
         for header in added {
             let is_set = |change: &wit::HeaderChange| matches!(change, wit::HeaderChange::Set((name, _)) if *name == header.0);
-            let is_beside = changes.iter().any(is_set) || self.keeps(&header.0);
+            let is_beside = changes.iter().any(is_set) || self.kept(&header.0).next().is_some();
             changes.push(if is_beside {
                 wit::HeaderChange::Append(header)
             } else {
@@ -249,20 +247,32 @@ impl Headers {
     }
 }
 
-/// The fields of a block that the host wrote: `name: value`, CR LF.
-struct Fields<'a>(&'a [u8]);
+/// The lines of a block that the host wrote, without the CR LF that ends each.
+struct Lines<'a>(&'a [u8]);
 
-impl<'a> Iterator for Fields<'a> {
-    type Item = (&'a [u8], &'a [u8]);
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
 
     fn next(&mut self) -> Option<Self::Item> {
-        let colon = self.0.iter().position(|byte| *byte == b':')?;
-        let (name, rest) = self.0.split_at(colon);
-        let end = memchr::memchr(b'\r', rest)?;
-        let value = rest.get(2..end)?;
-        self.0 = rest.get(end + 2..)?;
-        Some((name, value))
+        let end = memchr::memchr(b'\r', self.0)?;
+        let (line, rest) = self.0.split_at(end);
+        self.0 = rest.get(2..)?;
+        Some(line)
     }
+}
+
+/// Name and value of a line.
+fn parts(line: &[u8]) -> Option<(&str, &[u8])> {
+    let colon = memchr::memchr(b':', line)?;
+    let name = str::from_utf8(&line[..colon]).ok()?;
+    Some((name, line.get(colon + 2..)?))
+}
+
+/// The value of a line whose name this is.
+fn value<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let (field, rest) = line.split_at_checked(name.len())?;
+    let value = rest.strip_prefix(b": ")?;
+    field.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
 }
 
 /// Who sent the request.
