@@ -342,3 +342,37 @@ fn fields(headers: &HeaderMap) -> Vec<u8> {
     }
     fields
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// RFC 9112 §5: by who takes the lines apart as HTTP/1.1 has them.
+        #[test]
+        fn header_fields_are_read_as_they_were_sent(
+            fields in prop::collection::vec(("[a-z0-9-]{1,9}", "[ -~\t\u{80}-\u{ff}]{0,9}"), 0..9),
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in &fields {
+                let name = HeaderName::try_from(name).unwrap();
+                let value = value.trim_matches([' ', '\t']).as_bytes();
+                headers.append(name, HeaderValue::from_bytes(value).unwrap());
+            }
+            let bytes = super::fields(&headers);
+            let mut rest = bytes.as_slice();
+            let mut read = Vec::new();
+            while let Some(end) = rest.windows(2).position(|two| two == b"\r\n") {
+                let line = &rest[..end];
+                let colon = line.iter().position(|byte| *byte == b':').unwrap();
+                read.push((str::from_utf8(&line[..colon]).unwrap(), line[colon + 1..].trim_ascii()));
+                rest = &rest[end + 2..];
+            }
+            prop_assert!(rest.is_empty());
+            let sent = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+            prop_assert_eq!(read, sent.collect::<Vec<_>>());
+        }
+    }
+}
