@@ -2,12 +2,12 @@
 //!
 //! Wants the guests: `cargo build --release --target wasm32-wasip2 --manifest-path tests/guests/Cargo.toml`.
 
-use crate::support::guests;
+use crate::support::{self, guests};
 
 use std::{
     collections::HashSet,
     io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::{Duration, Instant},
@@ -77,7 +77,7 @@ struct Bench {
 impl Bench {
     async fn start() -> Self {
         let data = tempfile::tempdir().unwrap();
-        let program = PathBuf::from(env!("CARGO_BIN_EXE_wharf"));
+        let program = support::program();
         let mut config = NodeConfig::new(data.path().to_owned(), program);
         config.http.set_port(0);
         config.api.set_port(0);
@@ -283,7 +283,7 @@ async fn events_wait_for_a_function_that_is_throttled_and_one_that_is_removed_ge
 async fn the_command_line_prints_the_request_id() {
     let bench = Bench::start().await;
     bench.deploy("probe", counting()).await;
-    let output = Command::new(env!("CARGO_BIN_EXE_wharf"))
+    let output = Command::new(support::program())
         .args([
             "invoke",
             "probe",
@@ -306,7 +306,7 @@ struct Process(Child);
 impl Process {
     /// Starts one, and gives a client of its API.
     fn start(data: &Path) -> (Self, Client) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_wharf"))
+        let mut child = Command::new(support::program())
             .args(["serve", "--http", "127.0.0.1:0", "--api", "127.0.0.1:0"])
             .args(["--slots", "50", "--log", "warn", "--data"])
             .arg(data)

@@ -8,9 +8,11 @@ use std::{
 
 use tempfile::TempDir;
 
+use crate::support;
+
 /// Runs `wharf` in a folder, cut off from the settings of whoever runs the tests.
 fn wharf_in(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_wharf"))
+    Command::new(support::program())
         .args(arguments)
         .current_dir(folder)
         .env_remove("WHARF_SDK")

@@ -4,12 +4,11 @@
 //! makes the probe do is in `tests/guests/README.md`.
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use crate::support::{Node, Reply, eventually, guests, zips};
+use crate::support::{self, Node, Reply, eventually, guests, zips};
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, request::Parts};
@@ -65,7 +64,7 @@ impl Door {
             components: 64 << 20,
             slot_wait: Duration::from_secs(1),
             artifacts: data.path().join("artifacts"),
-            compiler: PathBuf::from(env!("CARGO_BIN_EXE_wharf")),
+            compiler: support::program(),
             compile: CompileLimits::default(),
             tmp: data.path().join("tmp"),
             arn_prefix: "arn:aws:lambda:us-east-1:000000000000".to_owned(),

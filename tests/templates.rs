@@ -1,7 +1,7 @@
 //! Every template of `wharf new` builds, and passes its own test. This compiles the guest crate for two targets, which
 //! takes a minute the first time.
 
-use crate::process;
+use crate::{process, support};
 
 use std::{
     convert::Infallible,
@@ -88,7 +88,7 @@ fn every_template_builds_and_passes_its_own_test() {
     for template in ["http", "event", "hook"] {
         let name = format!("a-{template}");
         let wharf = || {
-            let mut wharf = Command::new(env!("CARGO_BIN_EXE_wharf"));
+            let mut wharf = Command::new(support::program());
             wharf
                 .current_dir(folder.path())
                 .env("CARGO_TARGET_DIR", &target);

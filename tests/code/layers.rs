@@ -44,7 +44,7 @@ impl Shelf {
             components: 1 << 20,
             slot_wait: Duration::from_secs(1),
             artifacts: data.path().join("artifacts"),
-            compiler: env!("CARGO_BIN_EXE_wharf").into(),
+            compiler: support::program(),
             compile,
             tmp: data.path().join("tmp"),
             arn_prefix: String::new(),

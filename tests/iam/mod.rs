@@ -7,7 +7,7 @@ mod users;
 
 use std::{fs, os::unix::fs::OpenOptionsExt as _, process::Stdio, time::Duration};
 
-use crate::support::{Node, Reply, aws, guests};
+use crate::support::{self, Node, Reply, aws, guests};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::process::Command;

@@ -271,7 +271,7 @@ async fn keys_outlive_the_node_and_their_secrets_are_not_in_its_database() {
 async fn wharf_users_makes_lists_and_removes_users() {
     let node = node_with_probe().await;
     let wharf = async |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_wharf"))
+        let output = Command::new(support::program())
             .args(["--output", "json", "users"])
             .args([
                 "--api",

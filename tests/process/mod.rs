@@ -22,6 +22,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::support;
+
 /// How long anything may take that is not a build. Far more than it does on a machine with nothing else to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -54,7 +56,7 @@ fn stand_alone(folder: &Path, depth: usize) {
 
 /// `wharf`, without the settings of whoever runs the tests.
 pub(crate) fn wharf() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
+    let mut command = Command::new(support::program());
     for (name, _) in std::env::vars() {
         if name.starts_with("WHARF_") && name != "WHARF_TOOLCHAINS" {
             command.env_remove(name);

@@ -45,6 +45,12 @@ use guests::Guest;
 /// How long anything may take that takes a moment. Far more than it does on a machine with nothing else to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The program: that of this build, or the one that `WHARF_TEST_PROGRAM` names.
+pub(crate) fn program() -> PathBuf {
+    let program = std::env::var_os("WHARF_TEST_PROGRAM");
+    program.map_or_else(|| env!("CARGO_BIN_EXE_wharf").into(), PathBuf::from)
+}
+
 /// A node that serves.
 pub(crate) struct Node {
     /// Where functions answer, as `127.0.0.1:40001`.
@@ -76,10 +82,7 @@ impl Node {
     /// Starts a node on the data of another, as [`stop`](Self::stop) gives it.
     pub(crate) async fn start_in(data: TempDir, change: impl FnOnce(&mut NodeConfig)) -> Self {
         show_log();
-        let mut config = NodeConfig::new(
-            data.path().to_owned(),
-            PathBuf::from(env!("CARGO_BIN_EXE_wharf")),
-        );
+        let mut config = NodeConfig::new(data.path().to_owned(), program());
         config.http.set_port(0);
         config.api.set_port(0);
         config.grace = Duration::from_secs(1);
