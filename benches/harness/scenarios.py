@@ -211,7 +211,7 @@ SCENARIOS = [
     ),
     Scenario(
         "pass-through",
-        "1 KB that is not stored, beside nginx's proxy_pass",
+        "1 KB that is not stored, beside nginx's proxy_pass, and with a cache that it asks",
         edge.pass_through,
         EDGE_COLUMNS,
         [*edge_bars("wharf", "1 KB", 1.5, None), *edge_bars("wharf, no cache", "1 KB", 1.5, None)],

@@ -28,14 +28,17 @@ fuzz_target!(|input: &[u8]| {
     }
     if let Ok(said) = str::from_utf8(said) {
         let mut words = said.splitn(5, ' ');
-        if let (Some(method), Some(scheme), Some(authority), Some(path)) =
-            (words.next(), words.next(), words.next(), words.next())
-        {
-            let secure = match scheme {
-                "http" => false,
-                "https" => true,
-                _ => return,
-            };
+        let scheme = |scheme| match scheme {
+            "http" => Some(false),
+            "https" => Some(true),
+            _ => None,
+        };
+        if let (Some(method), Some(secure), Some(authority), Some(path)) = (
+            words.next(),
+            words.next().and_then(scheme),
+            words.next(),
+            words.next(),
+        ) {
             let query = words.next();
             let said = Said {
                 method,

@@ -61,8 +61,8 @@ pub(crate) mod hook {
         ",
         world: "wharf:bindings/hooks",
         exports: { default: async },
-        // Heads are lowered from where they lie.
-        ownership: Borrowing { duplicate_if_necessary: true },
+        // What is handed in is lowered from where it lies.
+        ownership: Borrowing { duplicate_if_necessary: false },
     });
 
     pub(crate) use self::wharf::edge::types as wit;

@@ -45,10 +45,13 @@ use guests::Guest;
 /// How long anything may take that takes a moment. Far more than it does on a machine with nothing else to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The program: that of this build, or the one that `WHARF_TEST_PROGRAM` names.
+/// The program: that of this build, or the one that `WHARF_TEST_PROGRAM` names, for tests that start processes.
 pub(crate) fn program() -> PathBuf {
-    let program = std::env::var_os("WHARF_TEST_PROGRAM");
-    program.map_or_else(|| env!("CARGO_BIN_EXE_wharf").into(), PathBuf::from)
+    match std::env::var_os("WHARF_TEST_PROGRAM") {
+        // Tests start it in folders of their own.
+        Some(program) => std::path::absolute(program).unwrap(),
+        None => env!("CARGO_BIN_EXE_wharf").into(),
+    }
 }
 
 /// A node that serves.

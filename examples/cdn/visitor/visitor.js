@@ -2,7 +2,13 @@
 // which one it is.
 
 // Values are bytes, and QuickJS has no TextDecoder; those used here are ASCII.
-const decode = (bytes) => Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+function decode(bytes) {
+  let text = "";
+  for (let from = 0; from < bytes.length; from += 1024) {
+    text += String.fromCharCode.apply(null, bytes.subarray(from, from + 1024));
+  }
+  return text;
+}
 const encode = (text) => Uint8Array.from(text, (letter) => letter.charCodeAt(0));
 
 /** The first value of a header field: each is a line `name: value`, the name in lower case. */

@@ -199,7 +199,8 @@ impl Headers {
 
     /// The values that the host gave of a name, if they are still there.
     fn kept<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        let block = match self.is_removed(name) {
+        // A name with a colon in it is none, but may be how a line begins.
+        let block = match self.is_removed(name) || name.contains(':') {
             true => &[],
             false => self.block.as_slice(),
         };
@@ -753,6 +754,8 @@ mod tests {
         assert_eq!(fields, expected);
         assert_eq!(headers.get("A"), Some(""));
         assert_eq!(headers.get_all("Set-Cookie").count(), 2);
+        assert_eq!(headers.get("set-cookie: d"), None);
+        assert!(!headers.remove("set-cookie: d"));
         headers.set("A", "2");
         assert_eq!(headers.iter().last(), Some(("a", &b"2"[..])));
         let shown = format!("{headers:?}");

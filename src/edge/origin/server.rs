@@ -246,9 +246,11 @@ impl Server {
     /// dials has a slot already, and may have left those that are kept alone.
     fn make_room(&self) {
         let mut idle = lock(&self.idle);
-        if idle.len() > self.slots.available_permits() {
-            idle.remove(0);
-        }
+        let is_full = idle.len() > self.slots.available_permits();
+        let oldest = is_full.then(|| idle.remove(0));
+        // To close it takes a call of the system's.
+        drop(idle);
+        drop(oldest);
     }
 
     fn place(&self) -> Option<Http2> {
