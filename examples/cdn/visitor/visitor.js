@@ -1,20 +1,10 @@
 // Before the client: a visitor without the cookie `variant` gets it, so that the front page stays the same, and every page says
 // which one it is.
 
-// Values are bytes, and QuickJS has no TextDecoder; those used here are ASCII.
-function decode(bytes) {
-  let text = "";
-  for (let from = 0; from < bytes.length; from += 1024) {
-    text += String.fromCharCode.apply(null, bytes.subarray(from, from + 1024));
-  }
-  return text;
-}
-const encode = (text) => Uint8Array.from(text, (letter) => letter.charCodeAt(0));
-
 /** The first value of a header field: each is a line `name: value`, the name in lower case. */
 function field(headers, name) {
   const start = `${name}: `;
-  return decode(headers).split("\r\n").find((line) => line.startsWith(start))?.slice(start.length);
+  return headers.split("\r\n").find((line) => line.startsWith(start))?.slice(start.length);
 }
 
 /** The export `wharf:edge/viewer-response`. */
@@ -26,11 +16,11 @@ export const viewerResponse = {
       return { tag: "next" };
     }
     const [, variant] = chosen;
-    const headers = [{ tag: "append", val: ["x-variant", encode(variant)] }];
+    const headers = [{ tag: "append", val: ["x-variant", variant] }];
     const cookies = field(request.headers, "cookie") ?? "";
     if (!cookies.split(/;\s*/).includes(`variant=${variant}`)) {
       // Set here, after the cache: it is not stored with the page.
-      const cookie = encode(`variant=${variant}; Path=/; Max-Age=2592000; SameSite=Lax`);
+      const cookie = `variant=${variant}; Path=/; Max-Age=2592000; SameSite=Lax`;
       headers.push({ tag: "append", val: ["set-cookie", cookie] });
     }
     // The other fields stay, and without a body the one there is.

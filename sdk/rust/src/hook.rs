@@ -133,9 +133,9 @@ impl PartialEq for Headers {
 impl Eq for Headers {}
 
 impl Headers {
-    fn given(block: Vec<u8>) -> Self {
+    fn given(fields: String) -> Self {
         Self {
-            block,
+            block: bytes(fields),
             given: Given::next(),
             ..Self::default()
         }
@@ -216,7 +216,7 @@ impl Headers {
     /// All of them, each by itself.
     fn into_fields(self) -> Vec<wit::Header> {
         self.iter()
-            .map(|(name, value)| (name.to_owned(), value.to_vec()))
+            .map(|(name, value)| (name.to_owned(), text(value.to_vec())))
             .collect()
     }
 
@@ -234,9 +234,10 @@ impl Headers {
         let is_gone = |name: &&String| !added.iter().any(|(field, _)| field == *name);
         let gone = self.removed.iter().filter(is_gone).cloned();
         changes.extend(gone.map(wit::HeaderChange::Remove));
-        for header in added {
-            let is_set = |change: &wit::HeaderChange| matches!(change, wit::HeaderChange::Set((name, _)) if *name == header.0);
-            let is_beside = changes.iter().any(is_set) || self.kept(&header.0).next().is_some();
+        for (name, value) in added {
+            let is_set = |change: &wit::HeaderChange| matches!(change, wit::HeaderChange::Set((set, _)) if *set == name);
+            let is_beside = changes.iter().any(is_set) || self.kept(&name).next().is_some();
+            let header = (name, text(value));
             changes.push(if is_beside {
                 wit::HeaderChange::Append(header)
             } else {
@@ -245,6 +246,26 @@ impl Headers {
             });
         }
         changes
+    }
+}
+
+/// The bytes that the characters of a text from the host are.
+fn bytes(text: String) -> Vec<u8> {
+    match text.is_ascii() {
+        true => text.into_bytes(),
+        false => text
+            .chars()
+            .map(|character| u8::try_from(character).unwrap_or(b'?'))
+            .collect(),
+    }
+}
+
+/// The text for the host whose characters are these bytes.
+fn text(bytes: Vec<u8>) -> String {
+    match String::from_utf8(bytes) {
+        Ok(text) if text.is_ascii() => text,
+        Ok(text) => text.bytes().map(char::from).collect(),
+        Err(error) => error.into_bytes().into_iter().map(char::from).collect(),
     }
 }
 
@@ -665,7 +686,7 @@ mod tests {
             authority: "example.com".into(),
             path: "/a".into(),
             query: Some("b".into()),
-            headers: b"a: 1\r\nb: 2\r\na: 3\r\nc: 4\r\n".to_vec(),
+            headers: "a: 1\r\nb: 2\r\na: 3\r\nc: 4\r\n".to_owned(),
         };
         let client = wit::Client {
             address: "::1".into(),
@@ -694,9 +715,7 @@ mod tests {
 
     /// In words, as what `wit-bindgen` makes cannot be compared.
     fn words(changes: &[wit::HeaderChange]) -> Vec<String> {
-        let text = |(name, value): &(String, Vec<u8>)| {
-            format!("{name}={}", String::from_utf8_lossy(value))
-        };
+        let text = |(name, value): &wit::Header| format!("{name}={value}");
         let word = |change: &wit::HeaderChange| match change {
             wit::HeaderChange::Clear => "clear".to_owned(),
             wit::HeaderChange::Remove(name) => format!("remove {name}"),
@@ -738,12 +757,18 @@ mod tests {
         });
         let expected = ["remove b", "set a=5", "append a=6", "set c=8"];
         assert_eq!(words(&set_twice), expected);
+        // A character for the host is a byte here, whatever text they make.
+        let bytes = changes(|headers| {
+            headers.set("a", "\u{e9}");
+            headers.append("b", [0xff]);
+        });
+        assert_eq!(words(&bytes), ["set a=\u{c3}\u{a9}", "append b=\u{ff}"]);
     }
 
     #[test]
     fn what_the_host_gave_is_read_as_it_was_sent() {
-        let block = b"a: \r\nset-cookie: b=1; c\r\nx: : \xff\t \r\nset-cookie: d: e\r\n";
-        let mut headers = Headers::given(block.to_vec());
+        let block = "a: \r\nset-cookie: b=1; c\r\nx: : \u{ff}\t \r\nset-cookie: d: e\r\n";
+        let mut headers = Headers::given(block.to_owned());
         let fields: Vec<_> = headers.iter().collect();
         let expected: [(&str, &[u8]); 4] = [
             ("a", b""),
@@ -764,8 +789,8 @@ mod tests {
             "{shown}"
         );
         // What is cut off is not made up.
-        for end in 0..block.len() {
-            assert!(Headers::given(block[..end].to_vec()).iter().count() < 4);
+        for (end, _) in block.char_indices() {
+            assert!(Headers::given(block[..end].to_owned()).iter().count() < 4);
         }
     }
 
@@ -777,14 +802,14 @@ mod tests {
         });
         assert_eq!(words(&new), ["clear", "append e=1"]);
         // Those of another call, which has its own names for what changed.
-        let other = Headers::given(b"f: 2\r\n".to_vec());
+        let other = Headers::given("f: 2\r\n".to_owned());
         let other = changes(|headers| *headers = other);
         assert_eq!(words(&other), ["clear", "append f=2"]);
 
         let (request, _) = given();
         let response = wit::Response {
             status: 200,
-            headers: b"g: 3\r\n".to_vec(),
+            headers: "g: 3\r\n".to_owned(),
         };
         let said = call_origin_response(request, response, None, |request, mut response, _| {
             response.headers = request.headers;
@@ -811,7 +836,7 @@ mod tests {
         };
         let response = wit::Response {
             status: 204,
-            headers: Vec::new(),
+            headers: String::new(),
         };
         let next = call_origin_response(given().0, response, Some(body), |_, response, body| {
             assert_eq!(response.status, 204);

@@ -262,19 +262,21 @@ fn body(bytes: Vec<u8>) -> Result<Bytes, InvalidAnswer> {
 }
 
 /// The fields of a response that a hook made, but for those that are not its to say.
-fn fields(fields: Vec<(String, Vec<u8>)>) -> Result<HeaderMap, InvalidAnswer> {
-    let mut size = Size::default();
-    for (name, value) in &fields {
-        size.add(name.len() + value.len());
-    }
+fn fields(fields: Vec<wit::Header>) -> Result<HeaderMap, InvalidAnswer> {
+    let mut size = Size {
+        fields: fields.len(),
+        bytes: 0,
+    };
     size.check()?;
     let mut headers = HeaderMap::with_capacity(fields.len());
     for (name, value) in fields {
         let (name, value) = field(&name, value)?;
+        size.bytes += name.as_str().len() + value.len();
         if !is_framing(name.as_str()) {
             headers.append(name, value);
         }
     }
+    size.check()?;
     Ok(headers)
 }
 
@@ -331,12 +333,25 @@ fn is_framing(name: &str) -> bool {
     hop::is_framing(name) || name == "content-length"
 }
 
-fn field(name: &str, value: Vec<u8>) -> Result<(HeaderName, HeaderValue), InvalidAnswer> {
+fn field(name: &str, value: String) -> Result<(HeaderName, HeaderValue), InvalidAnswer> {
     let known = field_name(name)?;
-    match HeaderValue::from_maybe_shared(Bytes::from(value)) {
-        Ok(value) => Ok((known, value)),
-        Err(_) => Err(InvalidAnswer::FieldValue(shown(name))),
+    match bytes(value).map(HeaderValue::from_maybe_shared) {
+        Some(Ok(value)) => Ok((known, value)),
+        Some(Err(_)) | None => Err(InvalidAnswer::FieldValue(shown(name))),
     }
+}
+
+/// The bytes of a value, of which each is a character.
+fn bytes(value: String) -> Option<Bytes> {
+    if value.is_ascii() {
+        return Some(Bytes::from(value));
+    }
+    let byte = |character| u8::try_from(character).ok();
+    value
+        .chars()
+        .map(byte)
+        .collect::<Option<Vec<_>>>()
+        .map(Bytes::from)
 }
 
 fn field_name(name: &str) -> Result<HeaderName, InvalidAnswer> {
@@ -527,7 +542,7 @@ mod tests {
             let name = HeaderName::try_from(format!("x-{n}")).unwrap();
             before.insert(name, HeaderValue::from_static("1"));
         }
-        let append = |n: usize| wit::HeaderChange::Append((format!("y-{n}"), vec![b'1'; 300]));
+        let append = |n: usize| wit::HeaderChange::Append((format!("y-{n}"), "1".repeat(300)));
         let kept = |said: Vec<_>| {
             let mut after = before.clone();
             changes(said, &before, is_framing)?.apply(&mut after);
@@ -546,12 +561,24 @@ mod tests {
         };
         assert_eq!(cleared(200), Ok(200));
         assert_eq!(cleared(256), Err(InvalidAnswer::FieldBytes));
-        let set = |_| wit::HeaderChange::Set(("x-1".to_owned(), b"2".to_vec()));
+        let set = |_| wit::HeaderChange::Set(("x-1".to_owned(), "2".to_owned()));
         assert_eq!(kept((0..512).map(set).collect()), Ok(200));
         assert_eq!(
             kept((0..513).map(set).collect()),
             Err(InvalidAnswer::Changes(513))
         );
+    }
+
+    #[test]
+    fn a_character_of_a_value_is_a_byte() {
+        let value = |text: &str| {
+            let (_, value) = field("a", text.to_owned()).ok()?;
+            Some(value.as_bytes().to_vec())
+        };
+        assert_eq!(value("b c"), Some(b"b c".to_vec()));
+        assert_eq!(value("\u{e9}\u{ff}\u{80}"), Some(b"\xe9\xff\x80".to_vec()));
+        assert_eq!(value("\u{100}"), None);
+        assert_eq!(value("a\nb"), None);
     }
 
     #[test]

@@ -227,8 +227,11 @@ fn in_wit(change: &Change<'_>) -> wit::HeaderChange {
     }
 }
 
-fn owned(name: &str, value: &[u8]) -> (String, Vec<u8>) {
-    (name.to_owned(), value.to_vec())
+fn owned(name: &str, value: &[u8]) -> wit::Header {
+    (
+        name.to_owned(),
+        value.iter().copied().map(char::from).collect(),
+    )
 }
 
 #[cfg(test)]

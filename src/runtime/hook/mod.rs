@@ -305,7 +305,7 @@ struct Shown<'a> {
 }
 
 /// The same, of the request with these `fields`, from a client with this `address`.
-fn shown<'a>(seen: Seen<'a>, fields: &'a [u8], address: &'a str) -> Shown<'a> {
+fn shown<'a>(seen: Seen<'a>, fields: &'a str, address: &'a str) -> Shown<'a> {
     let uri = seen.request.uri;
     Shown {
         request: wit::Request {
@@ -331,14 +331,17 @@ fn shown<'a>(seen: Seen<'a>, fields: &'a [u8], address: &'a str) -> Shown<'a> {
 }
 
 /// The fields of a head in one piece, as `header-fields` says: each string of its own would cost a call of the guest's allocator.
-fn fields(headers: &HeaderMap) -> Vec<u8> {
+fn fields(headers: &HeaderMap) -> String {
     let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
-    let mut fields = Vec::with_capacity(headers.iter().map(length).sum());
+    let mut fields = String::with_capacity(headers.iter().map(length).sum());
     for (name, value) in headers {
-        fields.extend_from_slice(name.as_str().as_bytes());
-        fields.extend_from_slice(b": ");
-        fields.extend_from_slice(value.as_bytes());
-        fields.extend_from_slice(b"\r\n");
+        fields.push_str(name.as_str());
+        fields.push_str(": ");
+        match str::from_utf8(value.as_bytes()) {
+            Ok(text) if text.is_ascii() => fields.push_str(text),
+            Ok(_) | Err(_) => fields.extend(value.as_bytes().iter().copied().map(char::from)),
+        }
+        fields.push_str("\r\n");
     }
     fields
 }
@@ -353,15 +356,14 @@ mod tests {
         /// RFC 9112 §5: by who takes the lines apart as HTTP/1.1 has them.
         #[test]
         fn header_fields_are_read_as_they_were_sent(
-            fields in prop::collection::vec(("[a-z0-9-]{1,9}", "[ -~\t\u{80}-\u{ff}]{0,9}"), 0..9),
+            fields in prop::collection::vec(("[a-z0-9-]{1,9}", prop::collection::vec(prop_oneof![0x20..=0x7e_u8, 0x80..=0xff_u8, Just(b'\t')], 0..9)), 0..9),
         ) {
             let mut headers = HeaderMap::new();
             for (name, value) in &fields {
                 let name = HeaderName::try_from(name).unwrap();
-                let value = value.trim_matches([' ', '\t']).as_bytes();
-                headers.append(name, HeaderValue::from_bytes(value).unwrap());
+                headers.append(name, HeaderValue::from_bytes(value.trim_ascii()).unwrap());
             }
-            let bytes = super::fields(&headers);
+            let bytes: Vec<_> = super::fields(&headers).chars().map(|c| u8::try_from(c).unwrap()).collect();
             let mut rest = bytes.as_slice();
             let mut read = Vec::new();
             while let Some(end) = rest.windows(2).position(|two| two == b"\r\n") {
